@@ -1,0 +1,1 @@
+//! The cluster's controller: watches pods, nodes and agents, plans, and drives the agents.

@@ -1,0 +1,1 @@
+//! The MIG model: profiles, placements and layouts, without I/O.

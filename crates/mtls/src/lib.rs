@@ -1,0 +1,1 @@
+//! Mutual TLS from certificate files that may change while the process runs.

@@ -1,0 +1,1 @@
+//! Safe MIG life cycle over NVML.

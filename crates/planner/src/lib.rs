@@ -1,0 +1,1 @@
+//! Turns cluster state and demands into plans, and explains them.

@@ -1,0 +1,1 @@
+//! What every daemon of ours serves and logs: health, metrics, tracing, shutdown.

@@ -1,0 +1,1 @@
+//! The embedded cluster: Kubernetes API subset, scheduler and kubelets in one process.

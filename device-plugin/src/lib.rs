@@ -1,0 +1,1 @@
+//! A kubelet device-plugin server for devices that come and go.
