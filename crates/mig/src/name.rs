@@ -58,7 +58,7 @@ impl Engines {
     }
 
     /// Whether instances with these two may not stand on one GPU (nvml.h: a GPU has one set of
-    /// media engines for `+me`, and `+me.all` "prevents allocation of all but _NO_ME profiles").
+    /// media engines for `+me`, and `+me.all` lets nothing but `-me` stand beside it).
     pub const fn excludes(self, other: Self) -> bool {
         match (self, other) {
             (Self::Media, Self::Media) => true,
