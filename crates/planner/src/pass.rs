@@ -1,0 +1,170 @@
+//! One pass over all demands.
+
+use mig::{ProfileName, RESOURCE_PREFIX};
+
+use crate::{
+    demand::{Demand, Eligibility},
+    explain,
+    node_search::{Found, Memo, search},
+    options::{Choice, Cost},
+    outcome::{Creation, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind},
+    state::{Cluster, Gpu},
+    work::{Want, WorkNode},
+};
+
+/// Says what becomes of each demand; the answers are in the order of `demands`.
+///
+/// Demands are served by priority, then age, then position. A demand whose number of `nodes` is not
+/// the cluster's is looked at on the nodes that both have.
+pub fn plan(cluster: &Cluster, demands: &[Demand]) -> Vec<Outcome> {
+    let mut order: Vec<usize> = (0..demands.len()).collect();
+    order.sort_by_key(|&n| (-i64::from(demands[n].priority), demands[n].created, n));
+    let mut pass = Pass {
+        cluster,
+        work: cluster.nodes.iter().map(WorkNode::new).collect(),
+    };
+    let mut outcomes: Vec<(usize, Outcome)> = order
+        .into_iter()
+        .map(|n| (n, pass.serve(&demands[n])))
+        .collect();
+    outcomes.sort_by_key(|(n, _)| *n);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+struct Pass<'a> {
+    cluster: &'a Cluster,
+    work: Vec<WorkNode>,
+}
+
+impl Pass<'_> {
+    fn serve(&mut self, demand: &Demand) -> Outcome {
+        let wants = match wants(demand) {
+            Ok(wants) => wants,
+            Err(refusal) => return Outcome::Refused(refusal),
+        };
+        let mut memo = Memo::default();
+        let mut best: Option<(usize, Cost, Vec<Choice>)> = None;
+        let mut cut_off = false;
+        for (number, eligibility) in demand.nodes.iter().enumerate().take(self.work.len()) {
+            if *eligibility != Eligibility::Allowed {
+                continue;
+            }
+            match search(&self.work[number], &wants, &mut memo) {
+                Found::Served { cost, choices } => {
+                    if best.as_ref().is_none_or(|(_, known, _)| cost < *known) {
+                        best = Some((number, cost, choices));
+                    }
+                }
+                Found::Nothing => {}
+                Found::TooComplex => cut_off = true,
+            }
+        }
+        match best {
+            Some((node, _, choices)) => self.promise(node, &wants, &choices),
+            None => Outcome::Refused(explain::refusal(self.cluster, demand, &wants, cut_off)),
+        }
+    }
+
+    /// Writes the choice down, so that nobody else is promised the same.
+    fn promise(&mut self, node: usize, wants: &[Want], choices: &[Choice]) -> Outcome {
+        let gpus = &self.cluster.nodes[node].gpus;
+        let work = &mut self.work[node];
+        let mut blocked = false;
+        let mut plans = Vec::new();
+        for (number, choice) in choices.iter().enumerate() {
+            if choice.give_up.is_empty() && choice.create.is_empty() {
+                continue;
+            }
+            let board = &mut work.boards[number];
+            blocked |= board.busy;
+            board.busy = true;
+            plans.push(gpu_plan(number, &gpus[number], board, wants, choice));
+            let mut position = 0..;
+            board
+                .idle
+                .retain(|_| position.next().is_none_or(|p| !choice.give_up.contains(&p)));
+            for (_, profile, placement) in &choice.create {
+                board.stand(*profile, *placement);
+            }
+        }
+        let mut arriving = false;
+        for (number, want) in wants.iter().enumerate() {
+            let made = choices
+                .iter()
+                .flat_map(|c| &c.create)
+                .filter(|c| c.0 == number)
+                .count();
+            let reused = want
+                .count
+                .saturating_sub(u32::try_from(made).unwrap_or(u32::MAX));
+            arriving |= work.promise(&want.resource, reused);
+        }
+        if blocked || (plans.is_empty() && arriving) {
+            Outcome::Wait { node }
+        } else if plans.is_empty() {
+            Outcome::Covered { node }
+        } else {
+            Outcome::Plan(NodePlan { node, gpus: plans })
+        }
+    }
+}
+
+fn gpu_plan(
+    number: usize,
+    gpu: &Gpu,
+    board: &crate::work::Board,
+    wants: &[Want],
+    choice: &Choice,
+) -> GpuPlan {
+    let name = |profile| board.model.profile(profile).map(|p| p.name);
+    let give_up = choice.give_up.iter().filter_map(|&index| {
+        let idle = &board.idle[index];
+        Some(GivenUp {
+            gi_id: idle.gi_id,
+            profile: name(idle.profile)?,
+            placement: idle.placement,
+            resource: idle.resource.clone(),
+        })
+    });
+    let create = choice
+        .create
+        .iter()
+        .filter_map(|(want, profile, placement)| {
+            Some(Creation {
+                profile: name(*profile)?,
+                placement: *placement,
+                resource: wants[*want].resource.clone(),
+            })
+        });
+    GpuPlan {
+        gpu: number,
+        uuid: gpu.uuid.clone(),
+        version: gpu.version,
+        give_up: give_up.collect(),
+        create: create.collect(),
+    }
+}
+
+/// Reads the resource names of a demand.
+fn wants(demand: &Demand) -> Result<Vec<Want>, Refusal> {
+    let one = |(resource, count): (&String, &u32)| {
+        let profile = if resource.starts_with(RESOURCE_PREFIX) {
+            let name = ProfileName::from_resource(resource).map_err(|error| Refusal {
+                kind: RefusalKind::InvalidProfile,
+                text: format!("{error}; correct the pod's limits"),
+            })?;
+            Some(name)
+        } else {
+            None
+        };
+        Ok(Want {
+            resource: resource.clone(),
+            profile,
+            count: *count,
+        })
+    };
+    demand.wants.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests;
