@@ -1,0 +1,125 @@
+//! What the library is told at start, with every duration it ever waits.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the kubelet is, and how devices are handed to containers.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The kubelet's device-plugin directory, usually `/var/lib/kubelet/device-plugins`.
+    pub plugin_dir: PathBuf,
+    /// The kubelet's podresources socket, usually `/var/lib/kubelet/pod-resources/kubelet.sock`.
+    pub pod_resources_socket: PathBuf,
+    /// How a container is told which devices are its own.
+    pub strategy: DeviceListStrategy,
+    /// Whether [`Device::specs`](crate::Device::specs) are passed to the container runtime.
+    pub pass_device_specs: bool,
+    /// First part of the file names of our sockets. Dead sockets that begin with it are removed at
+    /// start, so no other plugin may use it.
+    pub socket_prefix: String,
+    /// Every duration that the library waits.
+    pub timing: Timing,
+}
+
+impl Config {
+    /// The kubelet's directories below `kubelet_dir` (usually `/var/lib/kubelet`), volume mounts,
+    /// device specs passed.
+    pub fn new(kubelet_dir: impl Into<PathBuf>) -> Self {
+        let kubelet_dir = kubelet_dir.into();
+        Self {
+            plugin_dir: kubelet_dir.join("device-plugins"),
+            pod_resources_socket: kubelet_dir.join("pod-resources").join("kubelet.sock"),
+            strategy: DeviceListStrategy::default(),
+            pass_device_specs: true,
+            socket_prefix: "cdmo".to_owned(),
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// How the NVIDIA container toolkit learns which devices a container may see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceListStrategy {
+    /// One mount of `/dev/null` per device below `/var/run/nvidia-container-devices`. A container
+    /// cannot forge it, unlike an environment variable.
+    #[default]
+    VolumeMounts,
+    /// `NVIDIA_VISIBLE_DEVICES` lists the ids.
+    Envvar,
+}
+
+/// Every duration that the library waits. The defaults suit a kubelet; tests shorten some.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// First delay after a failed registration; doubles with every attempt.
+    pub register_backoff: Duration,
+    /// Longest delay between two registrations.
+    pub register_backoff_max: Duration,
+    /// Time limit of one Register call. The kubelet connects back within it, for up to 10 s.
+    pub register_timeout: Duration,
+    /// After Register, the kubelet has this long to open `ListAndWatch`.
+    pub stream_timeout: Duration,
+    /// Time limit for our own side of closing streams and servers.
+    pub close_timeout: Duration,
+    /// Pause between the end of an old stream and a new Register, in which the kubelet forgets the
+    /// old one (kubelets from 1.25 tear down the new one otherwise).
+    pub settle: Duration,
+    /// A registration that lived this long starts counting its attempts anew.
+    pub stable_after: Duration,
+    /// A registered resource of whose healthy devices the kubelet shows none for this long is
+    /// registered again.
+    pub starved_after: Duration,
+    /// How often the plugin directory is looked at without being told to, should inotify fail.
+    pub directory_recheck: Duration,
+    /// Time limit of one podresources call.
+    pub pod_resources_timeout: Duration,
+    /// Time limit of the agent's [`Evidence`](crate::Evidence) for one device.
+    pub evidence_timeout: Duration,
+    /// First pause between two looks at the kubelet's allocatable devices; doubles. The kubelet
+    /// allows all podresources clients together 100 calls a second, 10 at once.
+    pub allocatable_pause: Duration,
+    /// Longest pause while an offer or a withdrawal waits.
+    pub allocatable_pause_max: Duration,
+    /// Pause after which a kubelet without `GetAllocatableResources` is taken to know a list that
+    /// it was sent.
+    pub blind_wait: Duration,
+    /// [`Plugins::offer`](crate::Plugins::offer) waits this long for the kubelet.
+    pub offer_timeout: Duration,
+    /// [`Plugins::withdraw`](crate::Plugins::withdraw) waits this long for the kubelet.
+    pub withdraw_timeout: Duration,
+    /// First pause between two looks at who holds what; doubles up to `safety_interval`.
+    pub list_pause: Duration,
+    /// Pause between two looks at the kubelet when nothing in particular is expected.
+    pub safety_interval: Duration,
+    /// A granted id that List has never shown is held at least this long...
+    pub unseen_for: Duration,
+    /// ...and at least for this many Lists in a row.
+    pub unseen_rounds: u32,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            register_backoff: Duration::from_millis(50),
+            register_backoff_max: Duration::from_secs(10),
+            register_timeout: Duration::from_secs(15),
+            stream_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(2),
+            settle: Duration::from_millis(200),
+            stable_after: Duration::from_secs(30),
+            starved_after: Duration::from_secs(30),
+            directory_recheck: Duration::from_secs(5),
+            pod_resources_timeout: Duration::from_secs(5),
+            evidence_timeout: Duration::from_secs(10),
+            allocatable_pause: Duration::from_millis(1),
+            allocatable_pause_max: Duration::from_millis(250),
+            blind_wait: Duration::from_millis(50),
+            offer_timeout: Duration::from_secs(10),
+            withdraw_timeout: Duration::from_secs(10),
+            list_pause: Duration::from_millis(20),
+            safety_interval: Duration::from_secs(10),
+            unseen_for: Duration::from_secs(10),
+            unseen_rounds: 3,
+        }
+    }
+}
