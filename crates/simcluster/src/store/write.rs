@@ -1,0 +1,387 @@
+//! Create, update, patch and modify: what may change, and what each change does to the metadata.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::state::{State, owners};
+use super::{Cause, DeleteOptions, Key, Kind, Status, object};
+
+/// How a patch changes an object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Patch {
+    /// RFC 7386: members replace members, null removes.
+    Merge(Value),
+    /// RFC 6902: a list of operations.
+    Json(Value),
+    /// Kubernetes' strategic merge: lists of named things merge by name.
+    Strategic(Value),
+    /// Server-side apply: the part of the object that one manager wants.
+    Apply(Value),
+}
+
+/// Which part of an object a write is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subresource {
+    /// All but the status.
+    None,
+    /// The status, labels and annotations.
+    Status,
+}
+
+/// Options of a write, as they come in the query of a request.
+#[derive(Debug, Clone, Default)]
+pub struct WriteOptions {
+    /// Compute the outcome and check it, but store nothing.
+    pub dry_run: bool,
+    /// Who writes; required for an apply patch.
+    pub manager: String,
+    /// Take over fields that other managers applied.
+    pub force: bool,
+}
+
+/// `metadata` members that only the server writes.
+const SYSTEM_METADATA: [&str; 5] = [
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+];
+
+impl State {
+    pub(super) fn create(
+        &mut self,
+        kind: Kind,
+        namespace: &str,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Arc<Value>, Status> {
+        prepare_identity(kind, namespace, &mut object)?;
+        if !object::text(&object, "/metadata/resourceVersion").is_empty() {
+            return Err(Status::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        let generated = object::name(&object).is_empty();
+        if generated {
+            self.generate_name(kind, &mut object)?;
+        }
+        let metadata = object::child(&mut object, "metadata");
+        for member in SYSTEM_METADATA {
+            object::remove(metadata, member);
+        }
+        object::remove(metadata, "selfLink");
+        metadata["uid"] = self.next_uid().into();
+        metadata["creationTimestamp"] = self.clock.seconds().into();
+        if kind.info().generation {
+            metadata["generation"] = 1.into();
+        }
+        self.admit_new(kind, &mut object)?;
+        let key = Key::new(kind, namespace, object::name(&object));
+        self.check_namespace(&key)?;
+        if self.get(&key).is_some() {
+            return Err(Status::already_exists(kind, &key.name));
+        }
+        if options.dry_run {
+            return Ok(Arc::new(object));
+        }
+        let created = self.commit(&key, object);
+        if self.is_orphaned(&created) {
+            // Its owner was deleted while it was being made.
+            let _ = self.delete(&key, &DeleteOptions::default());
+        }
+        Ok(created)
+    }
+
+    pub(super) fn update(
+        &mut self,
+        key: &Key,
+        object: Value,
+        subresource: Subresource,
+        options: &WriteOptions,
+    ) -> Result<Arc<Value>, Status> {
+        let old = self.existing(key)?;
+        self.replace(key, &old, object, subresource, options)
+    }
+
+    pub(super) fn patch(
+        &mut self,
+        key: &Key,
+        patch: &Patch,
+        subresource: Subresource,
+        options: &WriteOptions,
+    ) -> Result<Arc<Value>, Status> {
+        let old = self.existing(key)?;
+        let mut new = Value::clone(&old);
+        match patch {
+            Patch::Merge(p) | Patch::Strategic(p) | Patch::Apply(p) => {
+                json_patch::merge(&mut new, p);
+            }
+            Patch::Json(_) => {}
+        }
+        self.replace(key, &old, new, subresource, options)
+    }
+
+    pub(super) fn modify(
+        &mut self,
+        key: &Key,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Arc<Value>, Status> {
+        let old = self.existing(key)?;
+        let mut new = Value::clone(&old);
+        change(&mut new);
+        keep_system_metadata(&old, &mut new);
+        Ok(self.finish(key, &old, new, false))
+    }
+
+    pub(super) fn bind(
+        &mut self,
+        namespace: &str,
+        pod: &str,
+        binding: &Value,
+    ) -> Result<Arc<Value>, Status> {
+        let key = Key::new(Kind::Pod, namespace, pod);
+        let old = self.existing(&key)?;
+        let node = object::text(binding, "/target/name");
+        let wanted = object::uid(binding);
+        if node.is_empty() {
+            let cause = Cause::required("target.name", "");
+            return Err(Status::invalid_options("Binding", &cause));
+        }
+        if !wanted.is_empty() && wanted != object::uid(&old) {
+            return Err(uid_conflict(&key, wanted, &old));
+        }
+        let refusal = if object::is_deleting(&old) {
+            Some(format!(
+                "pod {pod} is being deleted, cannot be assigned to a host"
+            ))
+        } else if !object::text(&old, "/spec/nodeName").is_empty() {
+            let current = object::text(&old, "/spec/nodeName");
+            Some(format!("pod {pod} is already assigned to node {current:?}"))
+        } else if !object::array(&old, "/spec/schedulingGates").is_empty() {
+            Some(format!("pod {pod} has non-empty .spec.schedulingGates"))
+        } else {
+            None
+        };
+        if let Some(why) = refusal {
+            return Err(Status::conflict(Kind::Pod, pod, why));
+        }
+        let mut new = Value::clone(&old);
+        object::child(&mut new, "spec")["nodeName"] = node.into();
+        let annotations = object::child(object::child(&mut new, "metadata"), "annotations");
+        for (name, value) in object::pairs(binding, "/metadata/annotations") {
+            annotations[name] = value.into();
+        }
+        if annotations
+            .as_object()
+            .is_some_and(serde_json::Map::is_empty)
+        {
+            object::remove(&mut new["metadata"], "annotations");
+        }
+        let scheduled = json!({
+            "type": "PodScheduled",
+            "status": "True",
+            "lastProbeTime": null,
+            "lastTransitionTime": self.clock.seconds(),
+        });
+        object::set_condition(&mut new, scheduled);
+        Ok(self.finish(&key, &old, new, false))
+    }
+
+    pub(super) fn existing(&self, key: &Key) -> Result<Arc<Value>, Status> {
+        self.get(key)
+            .cloned()
+            .ok_or_else(|| Status::not_found(key.kind, &key.name))
+    }
+
+    /// Checks a whole new state from outside against the old one, and stores it.
+    pub(super) fn replace(
+        &mut self,
+        key: &Key,
+        old: &Arc<Value>,
+        mut new: Value,
+        subresource: Subresource,
+        options: &WriteOptions,
+    ) -> Result<Arc<Value>, Status> {
+        prepare_identity(key.kind, &key.namespace, &mut new)?;
+        let name = object::name(&new);
+        if name != key.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                key.name
+            )));
+        }
+        let uid = object::uid(&new);
+        if !uid.is_empty() && uid != object::uid(old) {
+            return Err(uid_conflict(key, uid, old));
+        }
+        let asked = object::text(&new, "/metadata/resourceVersion");
+        if !asked.is_empty() && asked != object::text(old, "/metadata/resourceVersion") {
+            return Err(Status::outdated(key.kind, &key.name));
+        }
+        match subresource {
+            Subresource::None if key.kind.info().status => copy_member(old, &mut new, "status"),
+            Subresource::None => {}
+            Subresource::Status => keep_all_but_status(old, &mut new),
+        }
+        keep_system_metadata(old, &mut new);
+        if new["metadata"].get("managedFields").is_none() {
+            copy_member(&old["metadata"], &mut new["metadata"], "managedFields");
+        }
+        self.admit_change(key, old, &mut new, subresource)?;
+        Ok(self.finish(key, old, new, options.dry_run))
+    }
+
+    /// Stores `new` unless it is the same; completes a deletion that waited for finalizers.
+    pub(super) fn finish(
+        &mut self,
+        key: &Key,
+        old: &Arc<Value>,
+        mut new: Value,
+        dry_run: bool,
+    ) -> Arc<Value> {
+        copy_member(&old["metadata"], &mut new["metadata"], "resourceVersion");
+        if new == **old {
+            return old.clone();
+        }
+        if key.kind.info().generation && new.get("spec") != old.get("spec") {
+            let generation = old["metadata"]["generation"].as_u64().unwrap_or(1) + 1;
+            new["metadata"]["generation"] = generation.into();
+        }
+        if dry_run {
+            return Arc::new(new);
+        }
+        if super::remove::may_go(&new) {
+            return self.remove(key, new);
+        }
+        self.commit(key, new)
+    }
+
+    fn generate_name(&mut self, kind: Kind, object: &mut Value) -> Result<(), Status> {
+        let prefix = object::text(object, "/metadata/generateName").to_owned();
+        if prefix.is_empty() {
+            let cause = Cause::required("metadata.name", "name or generateName is required");
+            return Err(Status::invalid(kind, "", &[cause]));
+        }
+        let name = format!("{prefix}{}", self.next_suffix());
+        object["metadata"]["name"] = name.into();
+        Ok(())
+    }
+
+    fn check_namespace(&self, key: &Key) -> Result<(), Status> {
+        if !key.kind.info().namespaced {
+            return Ok(());
+        }
+        let namespace = Key::new(Kind::Namespace, "", &key.namespace);
+        let Some(found) = self.get(&namespace) else {
+            return Err(Status::not_found(Kind::Namespace, &key.namespace));
+        };
+        if object::is_deleting(found) {
+            let why = format!(
+                "unable to create new content in namespace {} because it is being terminated",
+                key.namespace
+            );
+            return Err(Status::forbidden(key.kind, &key.name, why));
+        }
+        Ok(())
+    }
+
+    /// It has owners, and none of them exists.
+    fn is_orphaned(&self, object: &Value) -> bool {
+        let mut owners = owners(object).peekable();
+        owners.peek().is_some() && owners.all(|uid| !self.is_live(uid))
+    }
+
+    fn admit_new(&self, _kind: Kind, _object: &mut Value) -> Result<(), Status> {
+        Ok(())
+    }
+
+    fn admit_change(
+        &self,
+        _key: &Key,
+        _old: &Value,
+        _new: &mut Value,
+        _subresource: Subresource,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// Checks apiVersion, kind and namespace against the request, and fills them in.
+fn prepare_identity(kind: Kind, namespace: &str, object: &mut Value) -> Result<(), Status> {
+    if !object.is_object() {
+        return Err(Status::bad_request(format!(
+            "the {kind} in the request is not a JSON object"
+        )));
+    }
+    let version = kind.api_version();
+    let found = object::text(object, "/apiVersion");
+    if !found.is_empty() && found != version {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({found}) does not match the expected API version \
+             ({version})"
+        )));
+    }
+    let found = object::text(object, "/kind");
+    if !found.is_empty() && found != kind.info().kind {
+        return Err(Status::bad_request(format!(
+            "{found} in version {version:?} cannot be handled as a {kind}: no kind {found:?} is \
+             expected here"
+        )));
+    }
+    object["apiVersion"] = version.into();
+    object["kind"] = kind.info().kind.into();
+    let metadata = object::child(object, "metadata");
+    if kind.info().namespaced {
+        let found = object::text(metadata, "/namespace");
+        if !found.is_empty() && found != namespace {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the \
+                 request",
+            ));
+        }
+        metadata["namespace"] = namespace.into();
+    } else {
+        object::remove(metadata, "namespace");
+    }
+    Ok(())
+}
+
+fn uid_conflict(key: &Key, asked: &str, old: &Value) -> Status {
+    let why = format!(
+        "Precondition failed: UID in precondition: {asked}, UID in object meta: {}",
+        object::uid(old)
+    );
+    Status::conflict(key.kind, &key.name, why)
+}
+
+fn keep_system_metadata(old: &Value, new: &mut Value) {
+    let metadata = object::child(new, "metadata");
+    for member in SYSTEM_METADATA {
+        copy_member(&old["metadata"], metadata, member);
+    }
+    for member in ["name", "namespace"] {
+        copy_member(&old["metadata"], metadata, member);
+    }
+}
+
+fn keep_all_but_status(old: &Value, new: &mut Value) {
+    let status = object::remove(new, "status");
+    let metadata = object::remove(new, "metadata");
+    *new = old.clone();
+    match status {
+        Some(status) => new["status"] = status,
+        None => drop(object::remove(new, "status")),
+    }
+    if let Some(metadata) = metadata {
+        new["metadata"] = metadata;
+    }
+}
+
+fn copy_member(from: &Value, to: &mut Value, member: &str) {
+    match from.get(member) {
+        Some(value) => to[member] = value.clone(),
+        None => drop(object::remove(to, member)),
+    }
+}
