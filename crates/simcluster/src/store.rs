@@ -5,12 +5,18 @@
 //! directly and the HTTP layer calls it from async code. Objects are shared as
 //! `Arc<serde_json::Value>` and never changed in place; watches read from a bounded history.
 
+mod admission;
+mod defaults;
 mod history;
 mod kinds;
 pub mod object;
+mod patch;
+pub mod quantity;
 mod remove;
+pub mod selector;
 mod state;
 mod status;
+mod validation;
 mod write;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::admission::{self, normalise};
+use super::patch::{self, Applied, PatchError};
 use super::state::{State, owners};
 use super::{Cause, DeleteOptions, Key, Kind, Status, object};
 
@@ -27,6 +29,15 @@ pub enum Subresource {
     None,
     /// The status, labels and annotations.
     Status,
+}
+
+impl Subresource {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Status => "status",
+        }
+    }
 }
 
 /// Options of a write, as they come in the query of a request.
@@ -57,6 +68,19 @@ impl State {
         mut object: Value,
         options: &WriteOptions,
     ) -> Result<Arc<Value>, Status> {
+        if let Some(metadata) = object.get_mut("metadata") {
+            object::remove(metadata, "managedFields");
+        }
+        self.insert(kind, namespace, object, options)
+    }
+
+    fn insert(
+        &mut self,
+        kind: Kind,
+        namespace: &str,
+        mut object: Value,
+        options: &WriteOptions,
+    ) -> Result<Arc<Value>, Status> {
         prepare_identity(kind, namespace, &mut object)?;
         if !object::text(&object, "/metadata/resourceVersion").is_empty() {
             return Err(Status::bad_request(
@@ -77,7 +101,10 @@ impl State {
         if kind.info().generation {
             metadata["generation"] = 1.into();
         }
-        self.admit_new(kind, &mut object)?;
+        normalise(kind, &mut object)?;
+        admission::create(kind, &mut object, &|class| {
+            self.get(&Key::new(Kind::PriorityClass, "", class)).cloned()
+        })?;
         let key = Key::new(kind, namespace, object::name(&object));
         self.check_namespace(&key)?;
         if self.get(&key).is_some() {
@@ -102,7 +129,7 @@ impl State {
         options: &WriteOptions,
     ) -> Result<Arc<Value>, Status> {
         let old = self.existing(key)?;
-        self.replace(key, &old, object, subresource, options)
+        self.replace(key, &old, object, subresource, options, false)
     }
 
     pub(super) fn patch(
@@ -112,15 +139,59 @@ impl State {
         subresource: Subresource,
         options: &WriteOptions,
     ) -> Result<Arc<Value>, Status> {
+        if let Patch::Apply(config) = patch {
+            return self.apply(key, config, subresource, options);
+        }
         let old = self.existing(key)?;
         let mut new = Value::clone(&old);
-        match patch {
-            Patch::Merge(p) | Patch::Strategic(p) | Patch::Apply(p) => {
-                json_patch::merge(&mut new, p);
-            }
-            Patch::Json(_) => {}
+        let outcome = match patch {
+            Patch::Merge(patch) => patch::merge(&mut new, patch),
+            Patch::Json(patch) => patch::json(&mut new, patch),
+            Patch::Strategic(patch) => patch::strategic(&mut new, patch),
+            Patch::Apply(_) => Ok(()),
+        };
+        outcome.map_err(|error| refused(key, error))?;
+        self.replace(key, &old, new, subresource, options, false)
+    }
+
+    fn apply(
+        &mut self,
+        key: &Key,
+        config: &Value,
+        subresource: Subresource,
+        options: &WriteOptions,
+    ) -> Result<Arc<Value>, Status> {
+        if options.manager.is_empty() {
+            let cause = Cause::required("fieldManager", "is required for apply patch");
+            return Err(Status::invalid_options("PatchOptions.meta.k8s.io", &cause));
         }
-        self.replace(key, &old, new, subresource, options)
+        let mut config = config.clone();
+        prepare_identity(key.kind, &key.namespace, &mut config)?;
+        object::set_default(&mut config["metadata"], "name", key.name.as_str());
+        if !config["metadata"]["managedFields"].is_null() {
+            return Err(Status::bad_request("metadata.managedFields must be nil"));
+        }
+        let old = self.get(key).cloned();
+        let mut new = match &old {
+            Some(old) => Value::clone(old),
+            None if subresource == Subresource::None => json!({}),
+            None => return Err(Status::not_found(key.kind, &key.name)),
+        };
+        let time = self.clock.seconds();
+        let version = key.kind.api_version();
+        let by = Applied {
+            manager: &options.manager,
+            force: options.force,
+            subresource: subresource.name(),
+            api_version: &version,
+            time: &time,
+        };
+        normalise(key.kind, &mut config)?;
+        patch::apply(&mut new, &config, by).map_err(|error| refused(key, error))?;
+        match old {
+            Some(old) => self.replace(key, &old, new, subresource, options, true),
+            None => self.insert(key.kind, &key.namespace, new, options),
+        }
     }
 
     pub(super) fn modify(
@@ -203,6 +274,7 @@ impl State {
         mut new: Value,
         subresource: Subresource,
         options: &WriteOptions,
+        applied: bool,
     ) -> Result<Arc<Value>, Status> {
         prepare_identity(key.kind, &key.namespace, &mut new)?;
         let name = object::name(&new);
@@ -229,7 +301,25 @@ impl State {
         if new["metadata"].get("managedFields").is_none() {
             copy_member(&old["metadata"], &mut new["metadata"], "managedFields");
         }
-        self.admit_change(key, old, &mut new, subresource)?;
+        normalise(key.kind, &mut new)?;
+        admission::change(key, old, &mut new, subresource)?;
+        if !applied {
+            let time = self.clock.seconds();
+            let version = key.kind.api_version();
+            let manager = if options.manager.is_empty() {
+                "unknown"
+            } else {
+                &options.manager
+            };
+            let by = Applied {
+                manager,
+                force: false,
+                subresource: subresource.name(),
+                api_version: &version,
+                time: &time,
+            };
+            patch::note_update(old, &mut new, by);
+        }
         Ok(self.finish(key, old, new, options.dry_run))
     }
 
@@ -291,20 +381,6 @@ impl State {
     fn is_orphaned(&self, object: &Value) -> bool {
         let mut owners = owners(object).peekable();
         owners.peek().is_some() && owners.all(|uid| !self.is_live(uid))
-    }
-
-    fn admit_new(&self, _kind: Kind, _object: &mut Value) -> Result<(), Status> {
-        Ok(())
-    }
-
-    fn admit_change(
-        &self,
-        _key: &Key,
-        _old: &Value,
-        _new: &mut Value,
-        _subresource: Subresource,
-    ) -> Result<(), Status> {
-        Ok(())
     }
 }
 
@@ -383,5 +459,13 @@ fn copy_member(from: &Value, to: &mut Value, member: &str) {
     match from.get(member) {
         Some(value) => to[member] = value.clone(),
         None => drop(object::remove(to, member)),
+    }
+}
+
+fn refused(key: &Key, error: PatchError) -> Status {
+    match error {
+        PatchError::Malformed(why) => Status::bad_request(why),
+        PatchError::DoesNotApply(why) => Status::unprocessable(key.kind, &key.name, why),
+        PatchError::Conflicts(fields) => Status::apply_conflict(&fields),
     }
 }
