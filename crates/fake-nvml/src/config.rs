@@ -140,7 +140,13 @@ impl Config {
         for process in &raw.process {
             let gpu = first.gpus.get_mut(process.gpu);
             let gpu = gpu.ok_or_else(|| wrong(no_gpu("process", process.gpu)))?;
-            gpu.processes.push(process.process());
+            gpu.start_process(process.process()).map_err(|_| {
+                wrong(format!(
+                    "[[process]] on gpu {} names an instance that does not exist, or the whole \
+                     GPU although it is partitioned",
+                    process.gpu
+                ))
+            })?;
         }
         first.triggers = triggers(&raw, &hardware).map_err(wrong)?;
         Ok(Self {
@@ -219,6 +225,7 @@ fn hardware(raw: &raw::Config, seed: &str) -> Result<(Hardware, Vec<bool>), Stri
             modes.push(row.mig);
         }
     }
+    milliseconds("view_lag_ms", raw.host.view_lag_ms)?;
     for (name, &value) in &raw.latency_ms {
         if name != "default" {
             known_call("latency_ms", name)?;
@@ -231,6 +238,7 @@ fn hardware(raw: &raw::Config, seed: &str) -> Result<(Hardware, Vec<bool>), Stri
         cuda_version: raw.host.cuda_version,
         privileged: raw.host.privileged,
         capacity_needs_mig_mode: raw.host.capacity_needs_mig_mode,
+        view_lag_ms: raw.host.view_lag_ms,
         uuids_repeat: raw.host.uuids_repeat,
         latency_ms: raw.latency_ms.clone(),
         fingerprint: Uuid::new_v5(&Uuid::NAMESPACE_OID, fingerprint.as_bytes()),

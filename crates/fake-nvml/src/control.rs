@@ -153,22 +153,11 @@ impl Host {
             .map_err(refused(action))
     }
 
-    /// Starts a process on a GPU, or on the instance that it names. A process id is on a GPU once.
+    /// Starts a process on a GPU, or on the compute instance that it names; on a partitioned GPU
+    /// there is nothing else to run on. A process id is on a GPU once.
     pub fn add_process(&self, gpu: usize, process: Process) -> Result<(), Error> {
         self.change("start a process", |_, state| {
-            let gpu = state.gpu_mut(gpu)?;
-            let exists = match (process.gi, process.ci) {
-                (None, None) => !gpu.mode.current,
-                (gi, ci) => gpu
-                    .devices()
-                    .any(|(instance, compute)| Some(instance.id) == gi && Some(compute.id) == ci),
-            };
-            if !exists {
-                return Err(Code::NOT_FOUND);
-            }
-            gpu.processes.retain(|other| other.pid != process.pid);
-            gpu.processes.push(process);
-            Ok(())
+            state.gpu_mut(gpu)?.start_process(process)
         })
     }
 

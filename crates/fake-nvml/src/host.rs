@@ -25,6 +25,9 @@ pub(crate) struct Hardware {
     pub(crate) privileged: bool,
     /// Older drivers tell the remaining capacity only while MIG mode is on.
     pub(crate) capacity_needs_mig_mode: bool,
+    /// For how long a session may still list the MIG devices that it saw before another process
+    /// changed them, in milliseconds.
+    pub(crate) view_lag_ms: f64,
     /// Whether an instance made again in the same place has the same uuid, as it mostly does.
     pub(crate) uuids_repeat: bool,
     /// Latencies by function name, in milliseconds.

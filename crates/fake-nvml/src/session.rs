@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -27,6 +27,7 @@ pub(crate) struct Session {
     client: Lock,
     sets: Mutex<BTreeMap<u64, Arc<EventSet>>>,
     next_set: AtomicU64,
+    views: Mutex<BTreeMap<usize, (Instant, Vec<u64>)>>,
 }
 
 /// One call of an NVML function.
@@ -63,6 +64,7 @@ impl Session {
             client,
             sets: Mutex::default(),
             next_set: AtomicU64::new(1),
+            views: Mutex::default(),
         })
     }
 
@@ -92,6 +94,34 @@ impl Session {
             latency,
             state,
         })
+    }
+
+    /// The serial numbers of a GPU's MIG devices as this session sees them: `now`, or what it saw
+    /// shortly before. Its own changes it sees at once.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a slow view, as slow as the configuration says"
+    )]
+    pub(crate) fn listed(&self, gpu: usize, now: Vec<u64>) -> Vec<u64> {
+        if self.hardware.view_lag_ms == 0.0 {
+            return now;
+        }
+        let lag = Duration::from_secs_f64(self.hardware.view_lag_ms / 1000.0);
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        match views.get(&gpu) {
+            Some((seen, view)) if seen.elapsed() < lag => view.clone(),
+            _ => {
+                views.insert(gpu, (Instant::now(), now.clone()));
+                now
+            }
+        }
+    }
+
+    fn forget_view(&self, gpu: usize) {
+        self.views
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&gpu);
     }
 
     /// Makes an event set and returns its number.
@@ -183,6 +213,7 @@ impl Call {
             }
         };
         let value = store.try_update(change).map_err(report)??;
+        self.session.forget_view(gpu);
         sleep(fate.latency / 2);
         fate.after()?;
         Ok(value)

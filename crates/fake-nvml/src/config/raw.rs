@@ -33,6 +33,7 @@ pub(super) struct Host {
     pub(super) privileged: bool,
     pub(super) capacity_needs_mig_mode: bool,
     pub(super) uuids_repeat: bool,
+    pub(super) view_lag_ms: f64,
 }
 
 impl Default for Host {
@@ -45,6 +46,7 @@ impl Default for Host {
             privileged: true,
             capacity_needs_mig_mode: false,
             uuids_repeat: true,
+            view_lag_ms: 0.0,
         }
     }
 }

@@ -92,9 +92,9 @@ exports! {
     ) {
         let gpu = device.gpu()?;
         let serial = call.read(Some(gpu), |hardware, state| {
-            let gpu = capable(hardware, state, gpu)?;
-            let nth = gpu.devices().nth(index as usize);
-            nth.map(|(_, compute)| compute.serial).ok_or(Code::NOT_FOUND)
+            let now = capable(hardware, state, gpu)?.devices().map(|(_, compute)| compute.serial).collect();
+            let listed = call.session.listed(gpu, now);
+            listed.get(index as usize).copied().ok_or(Code::NOT_FOUND)
         })?;
         mig_device.set(Handle::Mig(gpu, serial).encode())
     }

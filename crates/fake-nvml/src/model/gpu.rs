@@ -249,6 +249,23 @@ impl Gpu {
         Ok(())
     }
 
+    /// Starts a process on the GPU, or on the compute instance that it names. On a partitioned GPU
+    /// there is nothing to run on but instances. A process id is on a GPU once.
+    pub fn start_process(&mut self, process: Process) -> Result<(), Code> {
+        let exists = match (process.gi, process.ci) {
+            (None, None) => self.instances.is_empty(),
+            (gi, ci) => self
+                .devices()
+                .any(|(instance, compute)| Some(instance.id) == gi && Some(compute.id) == ci),
+        };
+        if !exists {
+            return Err(Code::NOT_FOUND);
+        }
+        self.processes.retain(|other| other.pid != process.pid);
+        self.processes.push(process);
+        Ok(())
+    }
+
     fn position(&self, serial: u64) -> Result<usize, Code> {
         let of_it = |instance: &Instance| instance.serial == serial;
         self.instances
