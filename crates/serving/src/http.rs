@@ -75,9 +75,19 @@ pub async fn bind(
 
 /// The routes `/livez`, `/readyz` and `/metrics`. A daemon may merge routes of its own.
 pub fn router(registry: Registry, readiness: Readiness) -> Router {
+    router_with_liveness(registry, readiness, Readiness::new())
+}
+
+/// Like [`router`], for a daemon that can hang while it still answers: `/livez` fails while a
+/// condition of `liveness` does not hold.
+pub fn router_with_liveness(
+    registry: Registry,
+    readiness: Readiness,
+    liveness: Readiness,
+) -> Router {
     Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz).with_state(readiness))
+        .route("/livez", get(conditions).with_state(liveness))
+        .route("/readyz", get(conditions).with_state(readiness))
         .route("/metrics", get(metrics).with_state(registry))
 }
 
@@ -109,12 +119,12 @@ pub async fn serve(
     timeout(GRACE, server).await.unwrap_or(Ok(()))
 }
 
-async fn readyz(State(readiness): State<Readiness>) -> Response {
+async fn conditions(State(readiness): State<Readiness>) -> Response {
     let unmet = readiness.unmet();
     if unmet.is_empty() {
         return "ok\n".into_response();
     }
-    let mut text = String::from("not ready\n");
+    let mut text = String::from("failing\n");
     for (name, why) in unmet {
         // Writing into a string cannot fail.
         let _ = writeln!(text, "{name}: {why}");

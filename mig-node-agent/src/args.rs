@@ -1,0 +1,119 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::exit;
+
+/// Partitions this node's GPUs on a controller's orders and hands them to the kubelet.
+///
+/// One agent runs on each node. It opens NVML, adopts the GPU instances that exist, serves the
+/// kubelet's device-plugin interface, and waits for a controller to connect over mutual TLS.
+#[derive(Clone, Debug, Parser)]
+#[command(version, after_help = exit::HELP)]
+pub struct Args {
+    /// Name of the Kubernetes node, for logs.
+    #[arg(long, env = "CDMO_NODE_NAME", value_name = "NAME", default_value = "")]
+    pub node_name: String,
+
+    /// Where the controller connects.
+    #[arg(long, env = "CDMO_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:7443")]
+    pub listen: SocketAddr,
+
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "CDMO_HTTP_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:7444")]
+    pub http_listen: SocketAddr,
+
+    /// The kubelet's directory, with device-plugins/ and pod-resources/ in it.
+    #[arg(long, env = "CDMO_KUBELET_DIR", value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub kubelet_dir: PathBuf,
+
+    /// Where the agent keeps its journal. It must outlive the agent.
+    #[arg(long, env = "CDMO_STATE_DIR", value_name = "DIR", default_value = "/var/lib/cdmo")]
+    pub state_dir: PathBuf,
+
+    /// The NVML library [default: libnvidia-ml.so.1 where the loader finds it].
+    #[arg(long, env = "CDMO_NVML_LIBRARY", value_name = "FILE")]
+    pub nvml_library: Option<PathBuf>,
+
+    /// Certificates of the authority that issued the controller's certificate, PEM.
+    #[arg(long, env = "CDMO_TLS_CA", value_name = "FILE", default_value = "/etc/cdmo/tls/ca.crt")]
+    pub tls_ca: PathBuf,
+
+    /// The agent's own certificate, PEM.
+    #[arg(long, env = "CDMO_TLS_CERT", value_name = "FILE", default_value = "/etc/cdmo/tls/tls.crt")]
+    pub tls_cert: PathBuf,
+
+    /// Private key of the agent's certificate, PEM.
+    #[arg(long, env = "CDMO_TLS_KEY", value_name = "FILE", default_value = "/etc/cdmo/tls/tls.key")]
+    pub tls_key: PathBuf,
+
+    /// How a container learns which devices are its own.
+    #[arg(
+        long,
+        env = "CDMO_DEVICE_LIST_STRATEGY",
+        value_enum,
+        default_value_t = Strategy::VolumeMounts
+    )]
+    pub device_list_strategy: Strategy,
+
+    /// Whether device nodes are passed to the container runtime as well.
+    #[arg(
+        long,
+        env = "CDMO_PASS_DEVICE_SPECS",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub pass_device_specs: bool,
+
+    /// The host's /proc.
+    #[arg(long, env = "CDMO_PROC_DIR", value_name = "DIR", default_value = "/proc")]
+    pub proc_dir: PathBuf,
+
+    /// Where the host's root is mounted; device nodes are looked for below it.
+    #[arg(long, env = "CDMO_HOST_ROOT", value_name = "DIR", default_value = "/")]
+    pub host_root: PathBuf,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would become the text of --help")]
+    pub log: serving::LogArgs,
+}
+
+/// How a container learns which devices are its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Strategy {
+    /// Mounts below /var/run/nvidia-container-devices, which a container cannot forge.
+    VolumeMounts,
+    /// The environment variable NVIDIA_VISIBLE_DEVICES.
+    Envvar,
+}
+
+impl From<Strategy> for device_plugin::DeviceListStrategy {
+    fn from(strategy: Strategy) -> Self {
+        match strategy {
+            Strategy::VolumeMounts => Self::VolumeMounts,
+            Strategy::Envvar => Self::Envvar,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn device_specs_can_be_switched_off() {
+        let args = Args::parse_from(["agent", "--pass-device-specs", "false"]);
+        assert!(!args.pass_device_specs);
+    }
+}

@@ -1,0 +1,93 @@
+//! [`Hardware`] by the real NVML library.
+
+use std::path::Path;
+
+use mig::{GpuModel, Placement};
+use nvml_mig::{Activation, DestroyError, Error, GpuInfo, GpuInstance, MigMode, Nvml};
+
+use super::{Hardware, Process};
+use crate::node::{Failure, Remains, View};
+
+/// The library, opened.
+pub struct Real(Nvml);
+
+impl Real {
+    /// Opens the library of that path, or `libnvidia-ml.so.1` where the loader finds it.
+    ///
+    /// # Errors
+    /// What the crate `nvml-mig` says.
+    pub fn open(library: Option<&Path>) -> Result<Self, Error> {
+        Nvml::load(library).map(Self)
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    Failure::new(error.category(), error.to_string())
+}
+
+impl Hardware for Real {
+    fn version(&self) -> Result<String, Failure> {
+        self.0.driver_version().map_err(|e| failure(&e))
+    }
+
+    fn gpus(&self) -> Vec<GpuInfo> {
+        self.0.gpus().to_vec()
+    }
+
+    fn model(&self, gpu: &str) -> Result<Option<GpuModel>, Failure> {
+        let capable = self.0.gpus().iter().any(|g| g.uuid == gpu && g.mig_capable);
+        if !capable {
+            return Ok(None);
+        }
+        self.0.model(gpu).map(Some).map_err(|e| failure(&e))
+    }
+
+    fn view(&self, gpu: &str) -> Result<View, Failure> {
+        let mode = self.0.mig_mode(gpu).map_err(|e| failure(&e))?;
+        let instances = match mode {
+            MigMode::On | MigMode::PendingOff => self.0.instances(gpu).map_err(|e| failure(&e))?,
+            MigMode::Off | MigMode::PendingOn | MigMode::NotCapable => Vec::new(),
+        };
+        Ok(View { mode, instances })
+    }
+
+    fn create(
+        &self,
+        gpu: &str,
+        profile: u32,
+        placement: Placement,
+    ) -> Result<GpuInstance, Failure> {
+        let made = self.0.create(gpu, profile, placement);
+        made.map_err(|e| failure(&e))
+    }
+
+    fn complete(&self, gpu: &str, instance: u32) -> Result<GpuInstance, Failure> {
+        let made = self.0.create_compute_instance(gpu, instance);
+        made.map_err(|e| failure(&e))
+    }
+
+    fn destroy(&self, gpu: &str, instance: u32) -> Result<(), (Remains, Failure)> {
+        self.0.destroy(gpu, instance).map_err(|error| {
+            let remains = match &error {
+                DestroyError::NothingDone { .. } => Remains::Whole,
+                _ => Remains::Bare,
+            };
+            (remains, Failure::new(error.category(), error.to_string()))
+        })
+    }
+
+    fn turn_on(&self, gpu: &str) -> Result<Activation, Failure> {
+        self.0.set_mig_mode(gpu, true).map_err(|e| failure(&e))
+    }
+
+    fn processes(&self, gpu: &str) -> Result<Vec<Process>, Failure> {
+        let processes = self.0.processes(gpu).map_err(|e| failure(&e))?;
+        Ok(processes
+            .into_iter()
+            .map(|process| Process {
+                pid: process.pid,
+                instance: process.gi_id,
+            })
+            .collect())
+    }
+}

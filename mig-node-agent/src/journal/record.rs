@@ -1,0 +1,254 @@
+//! What the journal says, one fact a record, and the state that a run of records adds up to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// One fact, written before the act that it describes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Record {
+    /// The kernel's boot id from here on. GPU instances do not survive a change of it.
+    Boot {
+        /// From `/proc/sys/kernel/random/boot_id`.
+        id: String,
+    },
+    /// The highest fencing epoch that is obeyed from here on.
+    Epoch {
+        /// Never lower than one before.
+        epoch: u64,
+    },
+    /// Devices are about to be granted to a container.
+    Grant {
+        /// Resource name they are granted under.
+        resource: String,
+        /// Device ids.
+        ids: Vec<String>,
+    },
+    /// A pod was seen to hold a device. Needed once the pod is gone from every list while its
+    /// processes may still run.
+    Holder {
+        /// Resource name.
+        resource: String,
+        /// Device id.
+        id: String,
+        /// The pod.
+        pod: PodIdentity,
+    },
+    /// A hold was proven to have ended.
+    Release {
+        /// Resource name.
+        resource: String,
+        /// Device id.
+        id: String,
+    },
+    /// An NVML call that changes hardware is about to be made.
+    Begin {
+        /// Key of the matching [`Record::End`].
+        op: u64,
+        /// GPU uuid.
+        gpu: String,
+        /// The change.
+        change: Change,
+    },
+    /// That call returned, whatever it said.
+    End {
+        /// Key of the [`Record::Begin`].
+        op: u64,
+    },
+    /// An instance is exposed otherwise than under its profile's own resource name.
+    Exposed {
+        /// GPU uuid.
+        gpu: String,
+        /// GPU instance id.
+        instance: u32,
+        /// Profile name and first slice, so that a reused id is not mistaken for it.
+        profile: String,
+        /// First memory slice.
+        start: u8,
+        /// Resource name; none: parked.
+        resource: Option<String>,
+    },
+    /// The agent turned MIG mode on, and may therefore turn it off when the node is given back.
+    TurnedOn {
+        /// GPU uuid.
+        gpu: String,
+    },
+}
+
+/// A container of a pod, and by the UID no later pod of the same name can be mistaken for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PodIdentity {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The container that has the device.
+    pub container: String,
+    /// UID as the API server gave it; empty while no controller has said it.
+    pub uid: String,
+}
+
+/// A change of hardware that may be found half done after a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Change {
+    /// A GPU instance and its compute instance are being made.
+    Create {
+        /// Profile name.
+        profile: String,
+        /// First memory slice.
+        start: u8,
+    },
+    /// The compute instance of a GPU instance is being made again.
+    Complete {
+        /// GPU instance id.
+        instance: u32,
+    },
+    /// A GPU instance is being destroyed.
+    Destroy {
+        /// GPU instance id.
+        instance: u32,
+        /// Profile name.
+        profile: String,
+        /// First memory slice.
+        start: u8,
+    },
+    /// MIG mode is being turned on.
+    TurnOn,
+}
+
+/// A change that has no [`Record::End`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HalfDone {
+    /// GPU uuid.
+    pub gpu: String,
+    /// The change.
+    pub change: Change,
+}
+
+/// How an instance is exposed where that is not its profile's own name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// Profile name.
+    pub profile: String,
+    /// First memory slice.
+    pub start: u8,
+    /// Resource name; none: parked.
+    pub resource: Option<String>,
+}
+
+/// What the records add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Boot id of the hardware records.
+    pub boot: Option<String>,
+    /// Highest epoch obeyed; 0 if none.
+    pub epoch: u64,
+    /// Holds by resource name and device id, with the pods that were seen to hold them.
+    pub holds: BTreeMap<(String, String), BTreeSet<PodIdentity>>,
+    /// Changes that have not returned.
+    pub half_done: BTreeMap<u64, HalfDone>,
+    /// Exposures by GPU uuid and GPU instance id.
+    pub exposures: BTreeMap<(String, u32), Exposure>,
+    /// GPUs whose MIG mode the agent turned on.
+    pub turned_on: BTreeSet<String>,
+}
+
+impl Recorded {
+    /// Adds one fact. Facts that contradict what is known are taken at their word: later wins.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Boot { id } => {
+                if self.boot.as_ref() != Some(id) {
+                    self.boot = Some(id.clone());
+                    self.half_done.clear();
+                    self.exposures.clear();
+                }
+            }
+            Record::Epoch { epoch } => self.epoch = self.epoch.max(*epoch),
+            Record::Grant { resource, ids } => {
+                for id in ids {
+                    self.holds
+                        .entry((resource.clone(), id.clone()))
+                        .or_default();
+                }
+            }
+            Record::Holder { resource, id, pod } => {
+                self.holds
+                    .entry((resource.clone(), id.clone()))
+                    .or_default()
+                    .insert(pod.clone());
+            }
+            Record::Release { resource, id } => {
+                self.holds.remove(&(resource.clone(), id.clone()));
+            }
+            Record::Begin { op, gpu, change } => {
+                let half_done = HalfDone {
+                    gpu: gpu.clone(),
+                    change: change.clone(),
+                };
+                self.half_done.insert(*op, half_done);
+            }
+            Record::End { op } => {
+                self.half_done.remove(op);
+            }
+            Record::Exposed {
+                gpu,
+                instance,
+                profile,
+                start,
+                resource,
+            } => {
+                let exposure = Exposure {
+                    profile: profile.clone(),
+                    start: *start,
+                    resource: resource.clone(),
+                };
+                self.exposures.insert((gpu.clone(), *instance), exposure);
+            }
+            Record::TurnedOn { gpu } => {
+                self.turned_on.insert(gpu.clone());
+            }
+        }
+    }
+
+    /// The shortest run of records that adds up to this state.
+    pub fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        records.extend(self.boot.iter().map(|id| Record::Boot { id: id.clone() }));
+        if self.epoch > 0 {
+            records.push(Record::Epoch { epoch: self.epoch });
+        }
+        for ((resource, id), pods) in &self.holds {
+            records.push(Record::Grant {
+                resource: resource.clone(),
+                ids: vec![id.clone()],
+            });
+            records.extend(pods.iter().map(|pod| Record::Holder {
+                resource: resource.clone(),
+                id: id.clone(),
+                pod: pod.clone(),
+            }));
+        }
+        for (op, HalfDone { gpu, change }) in &self.half_done {
+            records.push(Record::Begin {
+                op: *op,
+                gpu: gpu.clone(),
+                change: change.clone(),
+            });
+        }
+        for ((gpu, instance), exposure) in &self.exposures {
+            records.push(Record::Exposed {
+                gpu: gpu.clone(),
+                instance: *instance,
+                profile: exposure.profile.clone(),
+                start: exposure.start,
+                resource: exposure.resource.clone(),
+            });
+        }
+        let turned_on = self.turned_on.iter().cloned();
+        records.extend(turned_on.map(|gpu| Record::TurnedOn { gpu }));
+        records
+    }
+}
