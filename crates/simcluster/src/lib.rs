@@ -1,3 +1,11 @@
 //! The embedded cluster: Kubernetes API subset, scheduler and kubelets in one process.
 
+pub mod api;
+pub mod behaviour;
+mod duration;
+mod events;
+mod nodematch;
+pub mod resources;
+pub mod scheduler;
 pub mod store;
+pub mod timeline;

@@ -16,6 +16,7 @@ mod remove;
 pub mod selector;
 mod state;
 mod status;
+mod typed;
 mod validation;
 mod write;
 
@@ -27,8 +28,10 @@ use tokio::sync::watch;
 
 pub use history::{Change, Event, Gone, Watch};
 pub use kinds::{Info, Kind};
+pub use object::set_condition;
 pub use remove::{DeleteOptions, Propagation};
 pub use status::{Cause, Status};
+pub(crate) use typed::unknown_fields;
 pub use write::{Patch, Subresource, WriteOptions};
 
 use state::State;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::quantity::Quantity;
-use super::{Cause, Key, Kind, Status, Subresource, defaults, object, validation};
+use super::{Cause, Key, Kind, Status, Subresource, defaults, object, typed, validation};
 
 /// Looks a priority class up by name.
 pub(super) type Classes<'a> = &'a dyn Fn(&str) -> Option<Arc<Value>>;
@@ -29,10 +29,11 @@ pub(super) fn create(kind: Kind, object: &mut Value, classes: Classes<'_>) -> Re
                 "desiredNumberScheduled": 0,
                 "numberMisscheduled": 0,
                 "numberReady": 0,
-            })
+            });
         }
         _ => {}
     }
+    typed::check(kind, object)?;
     report(kind, object, &validation::object(kind, object))
 }
 
@@ -54,6 +55,7 @@ pub(super) fn change(
             }
         }
     }
+    typed::check(key.kind, new)?;
     let mut causes = validation::object(key.kind, new);
     causes.extend(validation::change(key.kind, old, new));
     report(key.kind, new, &causes)

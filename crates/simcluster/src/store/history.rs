@@ -43,7 +43,7 @@ pub struct Event {
     pub previous: Option<Arc<Value>>,
     /// Resource version of the change.
     pub rv: u64,
-    json: OnceLock<Arc<[u8]>>,
+    json: OnceLock<String>,
 }
 
 impl Event {
@@ -63,9 +63,8 @@ impl Event {
     }
 
     /// The object as JSON; made once, however many watchers there are.
-    pub(crate) fn json(&self) -> &[u8] {
-        self.json
-            .get_or_init(|| self.object.to_string().into_bytes().into())
+    pub(crate) fn json(&self) -> &str {
+        self.json.get_or_init(|| self.object.to_string())
     }
 }
 

@@ -19,7 +19,7 @@ async fn a_watch_shows_every_change_after_its_version_in_order() {
     store.create(Kind::Pod, "default", pod("a")).unwrap();
     store
         .modify(Kind::Pod, "default", "a", |p| {
-            p["metadata"]["labels"] = json!({"x": "y"})
+            p["metadata"]["labels"] = json!({"x": "y"});
         })
         .unwrap();
     store

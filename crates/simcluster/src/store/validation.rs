@@ -26,13 +26,11 @@ pub(super) fn object(kind: Kind, object: &Value) -> Vec<Cause> {
         Kind::PriorityClass if !object["value"].is_i64() && !object["value"].is_u64() => {
             causes.push(Cause::required("value", ""));
         }
-        Kind::Service if array(object, "/spec/ports").is_empty() => {
-            if object
-                .pointer("/spec/clusterIP")
-                .is_none_or(|ip| ip != "None")
-            {
-                causes.push(Cause::required("spec.ports", ""));
-            }
+        Kind::Service
+            if array(object, "/spec/ports").is_empty()
+                && text(object, "/spec/clusterIP") != "None" =>
+        {
+            causes.push(Cause::required("spec.ports", ""));
         }
         _ => {}
     }

@@ -96,7 +96,7 @@ fn merge_object(
             .ok_or_else(|| malformed(ORDER, "must be a list"))?;
         if let Some(Value::Array(list)) = target.get_mut(name) {
             let identity = identity(schema::list(field, name));
-            *list = reorder(std::mem::take(list), order, &identity);
+            *list = reorder(list, order, &identity);
         }
     }
     Ok(())
@@ -145,20 +145,19 @@ fn merge_list(
             found.retain(|other| other.get(key) != Some(name));
             continue;
         }
-        match found.iter_mut().find(|other| other.get(key) == Some(name)) {
-            Some(other) => merge_member(other, item, field)?,
-            None => {
-                let mut fresh = Value::Null;
-                merge_member(&mut fresh, item, field)?;
-                found.push(fresh);
-            }
+        if let Some(other) = found.iter_mut().find(|other| other.get(key) == Some(name)) {
+            merge_member(other, item, field)?;
+        } else {
+            let mut fresh = Value::Null;
+            merge_member(&mut fresh, item, field)?;
+            found.push(fresh);
         }
     }
     Ok(found)
 }
 
 /// Brings the items that `order` names into that order; the others keep their place among them.
-fn reorder(items: Vec<Value>, order: &[Value], identity: &impl Fn(&Value) -> Value) -> Vec<Value> {
+fn reorder(items: &[Value], order: &[Value], identity: &impl Fn(&Value) -> Value) -> Vec<Value> {
     let ids: Vec<Value> = items.iter().map(identity).collect();
     let rank = |item: &Value| {
         let id = identity(item);

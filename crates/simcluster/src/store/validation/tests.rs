@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::store::{Kind, Status, Store};
 
-fn pod(resources: Value) -> Value {
+fn pod(resources: &Value) -> Value {
     json!({
         "metadata": { "name": "p" },
         "spec": { "containers": [{ "name": "c", "image": "i", "resources": resources }] },
@@ -19,7 +19,7 @@ fn refused(object: Value) -> Status {
 
 #[test]
 fn a_fraction_of_an_extended_resource_is_refused_in_limits_and_requests() {
-    let status = refused(pod(json!({"limits": {"clear.ml/fraction-1": "0.5"}})));
+    let status = refused(pod(&json!({"limits": {"clear.ml/fraction-1": "0.5"}})));
     assert_eq!((status.code, status.reason), (422, "Invalid"));
     assert_eq!(
         status.message,
@@ -34,12 +34,12 @@ fn a_request_for_an_extended_resource_must_equal_its_limit() {
     let both = json!({
         "limits": {"nvidia.com/mig-1g.5gb": 2}, "requests": {"nvidia.com/mig-1g.5gb": 1},
     });
-    assert!(refused(pod(both)).message.contains(
+    assert!(refused(pod(&both)).message.contains(
         "resources.requests: Invalid value: \"1\": must be equal to nvidia.com/mig-1g.5gb limit of 2"
     ));
     let request_only = json!({"requests": {"nvidia.com/mig-1g.5gb": 1}});
     assert!(
-        refused(pod(request_only))
+        refused(pod(&request_only))
             .message
             .contains("Limit must be set for non overcommitable resources")
     );
@@ -49,7 +49,7 @@ fn a_request_for_an_extended_resource_must_equal_its_limit() {
 fn a_limit_becomes_a_request_in_canonical_form() {
     let store = Store::default();
     let limits = json!({"limits": {"nvidia.com/mig-3g.20gb": 1, "memory": "1024Mi"}});
-    let made = store.create(Kind::Pod, "default", pod(limits)).unwrap();
+    let made = store.create(Kind::Pod, "default", pod(&limits)).unwrap();
     let resources = &made["spec"]["containers"][0]["resources"];
     assert_eq!(
         resources["requests"],
@@ -66,14 +66,14 @@ fn resource_names_must_be_standard_or_qualified() {
         ("-x/y", "prefix part"),
         ("nvidia.com/", "name part must be non-empty"),
     ] {
-        let status = refused(pod(json!({"limits": {name: "1"}})));
+        let status = refused(pod(&json!({"limits": {name: "1"}})));
         assert!(status.message.contains(why), "{name}: {}", status.message);
     }
 }
 
 #[test]
 fn an_amount_that_is_no_quantity_is_a_bad_request() {
-    let status = refused(pod(json!({"limits": {"cpu": "lots"}})));
+    let status = refused(pod(&json!({"limits": {"cpu": "lots"}})));
     assert_eq!(status.code, 400);
     assert!(
         status.message.contains("quantities must match"),
@@ -128,7 +128,7 @@ fn a_pod_without_containers_or_name_is_refused() {
 #[test]
 fn of_a_pods_spec_only_images_and_a_few_more_may_change() {
     let store = Store::default();
-    let made = store.create(Kind::Pod, "default", pod(json!({}))).unwrap();
+    let made = store.create(Kind::Pod, "default", pod(&json!({}))).unwrap();
     let mut allowed = Value::clone(&made);
     allowed["spec"]["containers"][0]["image"] = "j".into();
     allowed["spec"]["activeDeadlineSeconds"] = 5.into();
@@ -163,7 +163,7 @@ fn of_a_pods_spec_only_images_and_a_few_more_may_change() {
 #[test]
 fn scheduling_gates_can_only_be_taken_away() {
     let store = Store::default();
-    let mut gated = pod(json!({}));
+    let mut gated = pod(&json!({}));
     gated["spec"]["schedulingGates"] = json!([{"name": "cdmo.clear.ml/plan"}]);
     store.create(Kind::Pod, "default", gated).unwrap();
     assert_eq!(store.bind("default", "p", "n").unwrap_err().code, 409);

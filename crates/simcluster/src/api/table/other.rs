@@ -1,0 +1,138 @@
+//! The kinds whose tables need no more than a few look-ups.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Column, age, or_none};
+use crate::store::Kind;
+use crate::store::object::{array, name, pairs, text};
+
+const NAME: Column = ("Name", "string", 0);
+const AGE: Column = ("Age", "string", 0);
+
+pub(super) fn columns(kind: Kind) -> &'static [Column] {
+    match kind {
+        Kind::Namespace => &[NAME, ("Status", "string", 0), AGE],
+        Kind::ConfigMap => &[NAME, ("Data", "string", 0), AGE],
+        Kind::Secret => &[NAME, ("Type", "string", 0), ("Data", "string", 0), AGE],
+        Kind::ServiceAccount => &[NAME, ("Secrets", "string", 0), AGE],
+        Kind::Lease => &[NAME, ("Holder", "string", 0), AGE],
+        Kind::Service => &[
+            NAME,
+            ("Type", "string", 0),
+            ("Cluster-IP", "string", 0),
+            ("External-IP", "string", 0),
+            ("Port(s)", "string", 0),
+            AGE,
+            ("Selector", "string", 1),
+        ],
+        Kind::DaemonSet => &[
+            NAME,
+            ("Desired", "integer", 0),
+            ("Current", "integer", 0),
+            ("Ready", "integer", 0),
+            ("Up-to-date", "integer", 0),
+            ("Available", "integer", 0),
+            ("Node Selector", "string", 0),
+            AGE,
+            ("Containers", "string", 1),
+            ("Images", "string", 1),
+            ("Selector", "string", 1),
+        ],
+        Kind::PriorityClass => &[
+            NAME,
+            ("Value", "integer", 0),
+            ("Global-Default", "boolean", 0),
+            AGE,
+            ("PreemptionPolicy", "string", 0),
+        ],
+        _ => &[NAME, AGE],
+    }
+}
+
+pub(super) fn cells(kind: Kind, object: &Value, now: Timestamp) -> Vec<Value> {
+    let name: Value = name(object).into();
+    let age: Value = age::since(object, "/metadata/creationTimestamp", now).into();
+    let number = |pointer: &str| -> Value {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_i64)
+            .unwrap_or_default()
+            .into()
+    };
+    let size = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_object)
+            .map_or(0, serde_json::Map::len)
+    };
+    match kind {
+        Kind::Namespace => vec![name, text(object, "/status/phase").into(), age],
+        Kind::ConfigMap => vec![name, (size("/data") + size("/binaryData")).into(), age],
+        Kind::Secret => vec![
+            name,
+            text(object, "/type").into(),
+            size("/data").into(),
+            age,
+        ],
+        Kind::ServiceAccount => vec![name, array(object, "/secrets").len().into(), age],
+        Kind::Lease => vec![name, text(object, "/spec/holderIdentity").into(), age],
+        Kind::Service => vec![
+            name,
+            text(object, "/spec/type").into(),
+            or_none(text(object, "/spec/clusterIP")),
+            json!("<none>"),
+            ports(object).into(),
+            age,
+            selector(object, "/spec/selector"),
+        ],
+        Kind::DaemonSet => vec![
+            name,
+            number("/status/desiredNumberScheduled"),
+            number("/status/currentNumberScheduled"),
+            number("/status/numberReady"),
+            number("/status/updatedNumberScheduled"),
+            number("/status/numberAvailable"),
+            selector(object, "/spec/template/spec/nodeSelector"),
+            age,
+            containers(object, "/name").into(),
+            containers(object, "/image").into(),
+            selector(object, "/spec/selector/matchLabels"),
+        ],
+        Kind::PriorityClass => vec![
+            name,
+            number("/value"),
+            (object["globalDefault"] == true).into(),
+            age,
+            text(object, "/preemptionPolicy").into(),
+        ],
+        _ => vec![name, age],
+    }
+}
+
+fn selector(object: &Value, pointer: &str) -> Value {
+    let parts: Vec<String> = pairs(object, pointer)
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    or_none(&parts.join(","))
+}
+
+fn containers(object: &Value, member: &str) -> String {
+    let found: Vec<&str> = array(object, "/spec/template/spec/containers")
+        .iter()
+        .map(|container| text(container, member))
+        .collect();
+    found.join(",")
+}
+
+fn ports(service: &Value) -> String {
+    let found: Vec<String> = array(service, "/spec/ports")
+        .iter()
+        .map(|port| format!("{}/{}", port["port"], text(port, "/protocol")))
+        .collect();
+    if found.is_empty() {
+        "<none>".to_owned()
+    } else {
+        found.join(",")
+    }
+}
