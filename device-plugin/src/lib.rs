@@ -11,11 +11,22 @@
 //! The decisions are state machines without I/O; tasks around them talk to the kubelet. There is one
 //! task per resource and none per device.
 
+mod answer;
 mod config;
+mod device;
+mod directory;
+mod endpoint;
 mod error;
 mod hold;
+mod kubelet;
 mod listing;
+mod looks;
+mod pace;
 mod plugins;
+mod prefer;
+mod service;
+mod shared;
+mod socket;
 mod spec;
 mod state;
 

@@ -121,7 +121,7 @@ impl Worker {
     async fn with_kubelet(self, action: Action) -> Option<(OpId, Outcome)> {
         match action {
             Action::Ensure(resource) => {
-                if let Err(error) = self.plugins.ensure(&resource).await {
+                if let Err(error) = self.plugins.ensure(&resource) {
                     tracing::error!(%error, "A resource is not served");
                 }
                 None
@@ -162,27 +162,27 @@ impl Worker {
             }
             Action::Reinstate { op, resource, id } => {
                 match self.take(resource, id) {
-                    Some(Token::Withdrawn(token)) => self.plugins.reinstate(token).await,
-                    Some(Token::Fenced(token)) => self.plugins.reinstate(token).await,
+                    Some(Token::Withdrawn(token)) => self.plugins.reinstate(token),
+                    Some(Token::Fenced(token)) => self.plugins.reinstate(token),
                     None => {}
                 }
                 Some((op, Outcome::Reinstated))
             }
             Action::Forget { op, resource, id } => {
                 if let Some(Token::Fenced(token)) = self.take(resource, id) {
-                    self.plugins.forget(token).await;
+                    self.plugins.forget(token);
                 }
                 Some((op, Outcome::Forgotten))
             }
             Action::Lose { resource, id } => {
                 self.take(resource.clone(), id.clone());
-                self.plugins.lose(&resource, &id).await;
+                self.plugins.lose(&resource, &id);
                 None
             }
             Action::Health { resource, id, sick } => {
                 match sick {
-                    Some(why) => self.plugins.mark_unhealthy(&resource, &id, &why).await,
-                    None => self.plugins.mark_healthy(&resource, &id).await,
+                    Some(why) => self.plugins.mark_unhealthy(&resource, &id, &why),
+                    None => self.plugins.mark_healthy(&resource, &id),
                 }
                 None
             }

@@ -1,0 +1,197 @@
+//! One device: its phase, what the kubelet knows of it, and whether a pod holds it.
+
+use tokio::time::Instant;
+
+use super::{Rules, Tick};
+use crate::{Device, DevicePhase, Holder};
+
+/// Former holders remembered for the proof that none of their processes lives.
+const HOLDERS_KEPT: usize = 8;
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) device: Device,
+    pub(super) phase: DevicePhase,
+    pub(super) sick: Option<String>,
+    /// A pod has, or had, this id under this other resource name; it is not given out meanwhile.
+    pub(super) elsewhere: Option<String>,
+    pub(super) told: Told,
+    pub(super) grip: Option<Grip>,
+    /// As in [`crate::Hold::holders`]; kept beyond the hold's end, until the next grant.
+    pub(super) holders: Vec<Holder>,
+    /// Names the withdrawal under way: tokens of an earlier one are void.
+    pub(super) ticket: u64,
+}
+
+/// What the kubelet is known to know of an entry's present health.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    /// The list version that first said it.
+    pub(super) version: u64,
+    /// When that list was handed over.
+    pub(super) delivered: Option<(Tick, Instant)>,
+    /// The kubelet took it over.
+    pub(super) settled: bool,
+    /// Looks in a row that fit an unhealthy device.
+    pub(super) rounds: u32,
+    /// How many are needed. One is a proof only if the kubelet had the device as healthy before;
+    /// otherwise it may not even have read that it is healthy.
+    pub(super) needed: u32,
+    /// The kubelet counts the device in its capacity.
+    pub(super) counted: bool,
+}
+
+/// A hold.
+#[derive(Clone, Debug)]
+pub(super) struct Grip {
+    /// Changes with every grant.
+    pub(super) serial: u64,
+    /// Grants that are being written to the journal.
+    pub(super) pending: u32,
+    /// A grant was written, or podresources shows the device: only proof ends the hold.
+    pub(super) committed: bool,
+    /// When the last grant was answered.
+    pub(super) answered: Tick,
+    pub(super) since: Instant,
+    /// podresources showed it after that.
+    pub(super) shown: bool,
+    /// Looks in a row since then that did not show it.
+    pub(super) absences: u32,
+    pub(super) doubt: Option<String>,
+}
+
+impl Grip {
+    pub(super) fn new(serial: u64, committed: bool, now: Instant) -> Self {
+        Self {
+            serial,
+            pending: 0,
+            committed,
+            answered: 0,
+            since: now,
+            shown: false,
+            absences: 0,
+            doubt: None,
+        }
+    }
+
+    /// podresources no longer shows the device, and a grant's admission can no longer be under way.
+    pub(super) fn quiet(&self, rules: &Rules, now: Instant) -> bool {
+        self.pending == 0
+            && self.absences > 0
+            && (self.shown
+                || (self.absences >= rules.unseen_rounds
+                    && now.duration_since(self.since) >= rules.unseen_for))
+    }
+}
+
+impl Entry {
+    pub(super) fn offered(device: Device, version: u64) -> Self {
+        Self {
+            device,
+            phase: DevicePhase::Offered,
+            sick: None,
+            elsewhere: None,
+            told: Told::new(version, 1),
+            grip: None,
+            holders: Vec::new(),
+            ticket: 0,
+        }
+    }
+
+    /// A device of which nothing is known but that it was held.
+    pub(super) fn adopted(
+        id: String,
+        holders: Vec<Holder>,
+        version: u64,
+        serial: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            device: Device {
+                id,
+                group: String::new(),
+                specs: Vec::new(),
+            },
+            phase: DevicePhase::Lost,
+            sick: None,
+            elsewhere: None,
+            told: Told::new(version, 2),
+            grip: Some(Grip::new(serial, true, now)),
+            holders,
+            ticket: 0,
+        }
+    }
+
+    /// Listed as healthy.
+    pub(super) fn healthy(&self) -> bool {
+        self.phase == DevicePhase::Offered && self.sick.is_none() && self.elsewhere.is_none()
+    }
+
+    /// The health changed with list `version`.
+    pub(super) fn retell(&mut self, version: u64) {
+        let needed = if self.told.settled && !self.healthy() {
+            1
+        } else {
+            2
+        };
+        let counted = self.told.counted;
+        self.told = Told {
+            counted,
+            ..Told::new(version, needed)
+        };
+    }
+
+    /// The kubelet no longer reads our list: what it knew is void, but it goes on counting.
+    pub(super) fn untell(&mut self) {
+        let counted = self.told.counted;
+        self.told = Told {
+            counted,
+            ..Told::new(self.told.version, 2)
+        };
+    }
+
+    pub(super) fn delivered(&mut self, version: u64, tick: Tick, now: Instant) {
+        if self.told.version <= version && self.told.delivered.is_none() {
+            self.told.delivered = Some((tick, now));
+            if !self.healthy() {
+                self.told.counted = true;
+            }
+        }
+    }
+
+    /// The present health was handed over before that moment.
+    pub(super) fn told_before(&self, begun: Tick) -> bool {
+        self.told.delivered.is_some_and(|(tick, _)| tick < begun)
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.told.settled = true;
+        self.told.counted = true;
+    }
+
+    /// podresources shows this container with the device. True if that is news.
+    pub(super) fn shown_with(&mut self, holder: &Holder, first_look: bool) -> bool {
+        if !first_look && self.holders.contains(holder) {
+            return false;
+        }
+        self.holders.retain(|known| known != holder);
+        if self.holders.len() == HOLDERS_KEPT {
+            self.holders.remove(0);
+        }
+        self.holders.push(holder.clone());
+        true
+    }
+}
+
+impl Told {
+    fn new(version: u64, needed: u32) -> Self {
+        Self {
+            version,
+            delivered: None,
+            settled: false,
+            rounds: 0,
+            needed,
+            counted: false,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Allocate and PreStartContainer: which ids may be given to a container.
+//!
+//! A grant is begun (the hold exists from here), written to the journal by the caller, and then
+//! committed or aborted. The kubelet decides which pod gets a device that is listed as healthy, so an
+//! id that is still held is granted again: the kubelet knew of the former pod's end before we did.
+
+use tokio::time::Instant;
+
+use super::Table;
+use super::entry::Grip;
+use crate::{Device, DevicePhase};
+
+/// A grant that is being written to the journal. Must be committed or aborted.
+#[derive(Debug)]
+#[must_use = "commit or abort it"]
+pub(crate) struct Grant {
+    resource: String,
+    ids: Vec<String>,
+}
+
+impl Grant {
+    /// The ids, in the order asked for.
+    pub(crate) fn ids(&self) -> &[String] {
+        &self.ids
+    }
+}
+
+/// Why ids are not given to a container.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum GrantError {
+    #[error("no device was asked for")]
+    Nothing,
+    #[error("device {id} was asked for twice in one call")]
+    Twice { id: String },
+    #[error("device {id} is not offered under this resource name")]
+    Unknown { id: String },
+    #[error("device {id} is being destroyed or moved")]
+    Fenced { id: String },
+    #[error("device {id} is gone")]
+    Lost { id: String },
+    #[error("device {id} is faulty: {reason}")]
+    Sick { id: String, reason: String },
+    #[error("device {id} is held by a pod that got it as {other}")]
+    Elsewhere { id: String, other: String },
+    #[error("device {id} was granted to nobody")]
+    NotGranted { id: String },
+}
+
+impl Table {
+    /// Allocate, step one: all ids or none are held from here on. Returns the devices in order.
+    pub(crate) fn begin_grant(
+        &mut self,
+        resource: &str,
+        ids: &[String],
+        now: Instant,
+    ) -> Result<(Grant, Vec<Device>), GrantError> {
+        if ids.is_empty() {
+            return Err(GrantError::Nothing);
+        }
+        let mut devices = Vec::with_capacity(ids.len());
+        for (at, id) in ids.iter().enumerate() {
+            if ids[..at].contains(id) {
+                return Err(GrantError::Twice { id: id.clone() });
+            }
+            devices.push(self.grantable(resource, id)?.clone());
+        }
+        for id in ids {
+            let serial = self.next_serial();
+            if let Some(entry) = self.entry_mut(resource, id) {
+                if entry.grip.is_none() {
+                    entry.holders.clear();
+                }
+                let grip = entry
+                    .grip
+                    .get_or_insert_with(|| Grip::new(serial, false, now));
+                grip.serial = serial;
+                grip.pending += 1;
+            }
+        }
+        Ok((
+            Grant {
+                resource: resource.to_owned(),
+                ids: ids.to_vec(),
+            },
+            devices,
+        ))
+    }
+
+    /// The journal has it; the answer goes out now.
+    pub(crate) fn commit_grant(&mut self, grant: &Grant, now: Instant) {
+        self.tick += 1;
+        let tick = self.tick;
+        for id in &grant.ids {
+            if let Some(grip) = self.grip_mut(&grant.resource, id) {
+                grip.pending = grip.pending.saturating_sub(1);
+                grip.committed = true;
+                grip.answered = tick;
+                grip.since = now;
+                grip.shown = false;
+                grip.absences = 0;
+                grip.doubt = None;
+            }
+        }
+    }
+
+    /// The journal failed and the answer is an error. A hold that was there before goes on.
+    pub(crate) fn abort_grant(&mut self, grant: &Grant) {
+        for id in &grant.ids {
+            if let Some(entry) = self.entry_mut(&grant.resource, id)
+                && let Some(grip) = &mut entry.grip
+            {
+                grip.pending = grip.pending.saturating_sub(1);
+                if grip.pending == 0 && !grip.committed {
+                    entry.grip = None;
+                }
+            }
+        }
+    }
+
+    /// PreStartContainer: a container may start only with live devices that a grant holds. A
+    /// restarted container reuses the kubelet's cached grant, so this is the last gate before a
+    /// device that was made anew under the same id.
+    pub(crate) fn check_start(&self, resource: &str, ids: &[String]) -> Result<(), GrantError> {
+        for id in ids {
+            let Some(entry) = self.entry(resource, id) else {
+                return Err(GrantError::Unknown { id: id.clone() });
+            };
+            match entry.phase {
+                DevicePhase::Lost => return Err(GrantError::Lost { id: id.clone() }),
+                DevicePhase::Fenced => return Err(GrantError::Fenced { id: id.clone() }),
+                DevicePhase::Offered | DevicePhase::Withdrawing => {}
+            }
+            if !entry.grip.as_ref().is_some_and(|grip| grip.committed) {
+                return Err(GrantError::NotGranted { id: id.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn grantable(&self, resource: &str, id: &str) -> Result<&Device, GrantError> {
+        let id = || id.to_owned();
+        let Some(entry) = self.entry(resource, &id()) else {
+            return Err(GrantError::Unknown { id: id() });
+        };
+        match entry.phase {
+            DevicePhase::Fenced => return Err(GrantError::Fenced { id: id() }),
+            DevicePhase::Lost => return Err(GrantError::Lost { id: id() }),
+            // The kubelet may have chosen it before it read that it is unhealthy. Refusing would
+            // fail the pod for good; granting only means that the withdrawal is given up.
+            DevicePhase::Offered | DevicePhase::Withdrawing => {}
+        }
+        match (&entry.sick, &entry.elsewhere) {
+            (Some(reason), _) => Err(GrantError::Sick {
+                id: id(),
+                reason: reason.clone(),
+            }),
+            (None, Some(other)) => Err(GrantError::Elsewhere {
+                id: id(),
+                other: other.clone(),
+            }),
+            (None, None) => Ok(&entry.device),
+        }
+    }
+
+    fn grip_mut(&mut self, resource: &str, id: &str) -> Option<&mut Grip> {
+        self.entry_mut(resource, id)?.grip.as_mut()
+    }
+}

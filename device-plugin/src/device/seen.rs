@@ -1,0 +1,255 @@
+//! What looks at the kubelet prove: confirmations of offers and withdrawals, and ends of holds.
+
+use tokio::time::Instant;
+
+use super::entry::{Entry, Grip};
+use super::{Resource, Table, Tick};
+use crate::listing::Allocatable;
+use crate::{DevicePhase, Hold, Holder, Listing};
+
+/// A hold as it was at a look.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// The device and its holders.
+    pub(crate) hold: Hold,
+    /// Names the last grant: if another one followed, nothing said about this hold counts.
+    pub(crate) serial: u64,
+}
+
+/// What a List means.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Holds that no longer show, to be put to the other proofs.
+    pub(crate) quiet: Vec<Held>,
+    /// Devices that a pod has without a grant of ours (we took over from another plugin, or the
+    /// journal was lost): held from now on, to be written down.
+    pub(crate) found: Vec<(String, String)>,
+    /// Containers newly seen with a device, to be written down.
+    pub(crate) named: Vec<(String, String, Holder)>,
+}
+
+impl Table {
+    /// Some device awaits a look at the kubelet's healthy devices.
+    pub(crate) fn unsettled(&self) -> bool {
+        self.entries()
+            .any(|entry| entry.told.delivered.is_some() && !entry.told.settled)
+    }
+
+    /// Some device is listed.
+    pub(crate) fn any_listed(&self) -> bool {
+        self.entries().next().is_some()
+    }
+
+    /// Some device is held, so List has to be looked at now and then.
+    pub(crate) fn any_held(&self) -> bool {
+        self.entries()
+            .any(|entry| entry.grip.is_some() || entry.elsewhere.is_some())
+    }
+
+    /// An answer of `GetAllocatableResources` that was asked for at `begun`.
+    pub(crate) fn saw_allocatable(&mut self, begun: Tick, seen: &Allocatable) {
+        for (name, resource) in &mut self.resources {
+            for entry in resource
+                .entries
+                .iter_mut()
+                .filter(|entry| entry.told_before(begun))
+            {
+                let present = seen.has(name, &entry.device.id);
+                match (entry.healthy(), present) {
+                    (true, true) => entry.settle(),
+                    (true, false) => entry.told.settled = false,
+                    (false, true) => {
+                        entry.told.rounds = 0;
+                        entry.told.settled = false;
+                    }
+                    (false, false) => {
+                        entry.told.rounds += 1;
+                        if entry.told.rounds >= entry.told.needed {
+                            entry.settle();
+                        }
+                    }
+                }
+            }
+        }
+        self.sweep();
+    }
+
+    /// A kubelet without `GetAllocatableResources` answered something that it was asked at `begun`.
+    pub(crate) fn saw_round_trip(&mut self, begun: Tick, now: Instant) {
+        let wait = self.rules.blind_wait;
+        for resource in self.resources.values_mut() {
+            for entry in resource
+                .entries
+                .iter_mut()
+                .filter(|entry| entry.told_before(begun))
+            {
+                entry.told.rounds += 1;
+                let waited = entry
+                    .told
+                    .delivered
+                    .is_some_and(|(_, at)| now.duration_since(at) >= wait);
+                if waited && entry.told.rounds >= 2 {
+                    entry.settle();
+                }
+            }
+        }
+        self.sweep();
+    }
+
+    /// Resources whose list the kubelet reads but of which it shows no healthy device for long.
+    pub(crate) fn starved(&self, now: Instant) -> Vec<String> {
+        let long = |entry: &Entry| {
+            let at = entry.told.delivered.map(|(_, at)| now.duration_since(at));
+            at.is_some_and(|waited| waited >= self.rules.starved_after)
+        };
+        let starving = |resource: &Resource| {
+            let healthy = || resource.entries.iter().filter(|entry| entry.healthy());
+            healthy().any(long) && healthy().all(|entry| !entry.told.settled)
+        };
+        let names = self
+            .resources
+            .iter()
+            .filter(|(_, resource)| starving(resource));
+        names.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// An answer of List that was asked for at `begun`.
+    pub(crate) fn saw_list(&mut self, begun: Tick, listing: &Listing, now: Instant) -> Seen {
+        let mut seen = Seen::default();
+        self.find_unknown(listing, now, &mut seen);
+        self.find_elsewhere(listing);
+        let serial = &mut self.serial;
+        for (name, resource) in &mut self.resources {
+            for entry in &mut resource.entries {
+                let id = entry.device.id.clone();
+                let holders: Vec<_> = listing.holders(name, &id).collect();
+                if !holders.is_empty() && entry.grip.is_none() {
+                    if entry.phase == DevicePhase::Fenced {
+                        // Proven free after the fence, so this answer is older than the proof.
+                        continue;
+                    }
+                    *serial += 1;
+                    entry.grip = Some(Grip::new(*serial, true, now));
+                    seen.found.push((name.clone(), id.clone()));
+                }
+                let Some(grip) = &mut entry.grip else {
+                    continue;
+                };
+                if begun <= grip.answered {
+                    continue;
+                }
+                if holders.is_empty() {
+                    grip.absences = grip.absences.saturating_add(1);
+                    if grip.quiet(&self.rules, now) {
+                        let holders = entry.holders.clone();
+                        let hold = Hold {
+                            resource: name.clone(),
+                            id,
+                            holders,
+                        };
+                        seen.quiet.push(Held {
+                            hold,
+                            serial: grip.serial,
+                        });
+                    }
+                    continue;
+                }
+                let first_look = !grip.shown || grip.absences > 0;
+                grip.shown = true;
+                grip.absences = 0;
+                grip.doubt = None;
+                for holder in holders {
+                    if entry.shown_with(holder, first_look) {
+                        seen.named.push((name.clone(), id.clone(), holder.clone()));
+                    }
+                }
+            }
+        }
+        seen
+    }
+
+    /// The hold is as it was when it was put to the proofs.
+    pub(crate) fn unchanged(&self, held: &Held) -> bool {
+        self.entry(&held.hold.resource, &held.hold.id)
+            .and_then(|entry| entry.grip.as_ref())
+            .is_some_and(|grip| grip.serial == held.serial && grip.pending == 0)
+    }
+
+    /// All proofs were given, and the journal knows. Without effect if a grant came between.
+    pub(crate) fn release(&mut self, held: &Held) {
+        if self.unchanged(held)
+            && let Some(entry) = self.entry_mut(&held.hold.resource, &held.hold.id)
+        {
+            entry.grip = None;
+            self.sweep();
+        }
+    }
+
+    /// A proof was not given.
+    pub(crate) fn doubt(&mut self, held: &Held, why: String) {
+        if self.unchanged(held)
+            && let Some(entry) = self.entry_mut(&held.hold.resource, &held.hold.id)
+            && let Some(grip) = &mut entry.grip
+        {
+            grip.doubt = Some(why);
+        }
+    }
+
+    /// Ids of our resources that we do not list but that a pod has: they were lost before we
+    /// started, and must be listed until the pod is gone.
+    fn find_unknown(&mut self, listing: &Listing, now: Instant, seen: &mut Seen) {
+        for shown in listing.iter() {
+            if !self.resources.contains_key(&shown.resource) {
+                continue;
+            }
+            for id in &shown.ids {
+                if self.entry(&shown.resource, id).is_some() {
+                    continue;
+                }
+                self.serial += 1;
+                let serial = self.serial;
+                if let Some(resource) = self.resources.get_mut(&shown.resource) {
+                    resource.version += 1;
+                    let version = resource.version;
+                    let entry = Entry::adopted(id.clone(), Vec::new(), version, serial, now);
+                    resource.entries.push(entry);
+                    seen.found.push((shown.resource.clone(), id.clone()));
+                }
+            }
+        }
+    }
+
+    /// Ids that a pod has under another name than the one we offer them under (the journal was lost
+    /// after a device had moved, or another plugin named it otherwise): not given out meanwhile.
+    fn find_elsewhere(&mut self, listing: &Listing) {
+        let mut changes = Vec::new();
+        for (name, resource) in &self.resources {
+            for entry in &resource.entries {
+                let id = &entry.device.id;
+                let shown = listing
+                    .iter()
+                    .find(|s| s.resource != *name && s.ids.contains(id));
+                let other = shown.map(|shown| shown.resource.clone()).or_else(|| {
+                    // No longer shown, but not proven free either.
+                    let mut others = self.resources.iter().filter(|(other, _)| *other != name);
+                    let other = others.find(|(_, r)| r.entries.iter().any(|e| e.device.id == *id));
+                    other.map(|(other, _)| other.clone())
+                });
+                if entry.elsewhere != other {
+                    changes.push((name.clone(), id.clone(), other));
+                }
+            }
+        }
+        for (name, id, other) in changes {
+            if let Some(resource) = self.resources.get_mut(&name) {
+                resource.change(&id, |entry| entry.elsewhere = other);
+            }
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.resources
+            .values()
+            .flat_map(|resource| &resource.entries)
+    }
+}

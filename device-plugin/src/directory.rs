@@ -1,0 +1,78 @@
+//! Watches the plugin directory: a kubelet that restarts deletes every socket there and makes its own
+//! anew.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::StreamExt;
+use inotify::{EventStream, Inotify, WatchMask};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::endpoint::SocketId;
+use crate::socket;
+
+/// The directory as last looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Directory {
+    /// The kubelet's socket, if it is there.
+    pub(crate) kubelet: Option<SocketId>,
+    /// Rises with every look.
+    pub(crate) looks: u64,
+}
+
+/// Starts to look; every look is sent.
+pub(crate) fn watch(
+    dir: PathBuf,
+    recheck: Duration,
+    shutdown: CancellationToken,
+) -> (watch::Receiver<Directory>, impl Future<Output = ()>) {
+    let mut events = match events(&dir) {
+        Ok(events) => Some(events),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "Failed to watch the kubelet's plugin directory; a kubelet restart is noticed later"
+            );
+            None
+        }
+    };
+    let first = Directory {
+        kubelet: socket::kubelet(&dir),
+        looks: 0,
+    };
+    let (sender, receiver) = watch::channel(first);
+    let run = async move {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(recheck) => {}
+                () = next(&mut events) => {}
+            }
+            sender.send_modify(|directory| {
+                directory.kubelet = socket::kubelet(&dir);
+                directory.looks += 1;
+            });
+        }
+    };
+    (receiver, run)
+}
+
+fn events(dir: &Path) -> std::io::Result<EventStream<[u8; 1024]>> {
+    let inotify = Inotify::init()?;
+    let mask = WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVED_TO | WatchMask::MOVED_FROM;
+    inotify.watches().add(dir, mask)?;
+    inotify.into_event_stream([0; 1024])
+}
+
+/// Ends at the next event; never without inotify.
+async fn next(events: &mut Option<EventStream<[u8; 1024]>>) {
+    match events {
+        Some(stream) => {
+            if !matches!(stream.next().await, Some(Ok(_))) {
+                *events = None;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,160 @@
+//! The kubelet's two sockets, seen as a client.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cdmo_proto::DEVICE_PLUGIN_VERSION;
+use cdmo_proto::deviceplugin::registration_client::RegistrationClient;
+use cdmo_proto::deviceplugin::{DevicePluginOptions, RegisterRequest};
+use cdmo_proto::podresources::pod_resources_lister_client::PodResourcesListerClient;
+use cdmo_proto::podresources::{AllocatableResourcesRequest, ListPodResourcesRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tower::service_fn;
+
+use crate::Listing;
+use crate::listing::Allocatable;
+
+/// The kubelet's own limit on podresources answers; tonic's is 4 MiB.
+const LARGEST_ANSWER: usize = 16 << 20;
+
+/// A call to the kubelet failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("failed to reach the kubelet at {}: {why}", socket.display())]
+    Unreachable { socket: PathBuf, why: String },
+    #[error("failed to reach the kubelet at {}: no answer within {limit:?}", socket.display())]
+    Timeout { socket: PathBuf, limit: Duration },
+    #[error("the kubelet at {} answered {code:?}: {message}", socket.display())]
+    Refused {
+        socket: PathBuf,
+        code: Code,
+        message: String,
+    },
+}
+
+impl CallError {
+    fn new(socket: &Path, status: &Status) -> Self {
+        let socket = socket.to_owned();
+        // A connection that cannot be made shows as a status that has a cause.
+        match std::error::Error::source(status).map(root_cause) {
+            Some(why) => Self::Unreachable { socket, why },
+            None => Self::Refused {
+                socket,
+                code: status.code(),
+                message: status.message().to_owned(),
+            },
+        }
+    }
+}
+
+fn root_cause(mut error: &(dyn std::error::Error + 'static)) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// A connection made at the first call and again after it broke. The authority is a plain word,
+/// because HTTP/2 has no spelling for a socket's path.
+fn channel(socket: &Path) -> Channel {
+    let socket = socket.to_owned();
+    let connector = service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector)
+}
+
+async fn limited<T>(
+    socket: &Path,
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<Result<T, Status>, CallError> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => Ok(answer.map(tonic::Response::into_inner)),
+        Err(_) => Err(CallError::Timeout {
+            socket: socket.to_owned(),
+            limit,
+        }),
+    }
+}
+
+/// Registers the socket `endpoint` of the plugin directory for `resource`. The kubelet connects to it
+/// before it answers.
+pub(crate) async fn register(
+    socket: &Path,
+    endpoint: String,
+    resource: String,
+    limit: Duration,
+) -> Result<(), CallError> {
+    let mut client = RegistrationClient::new(channel(socket));
+    let request = RegisterRequest {
+        version: DEVICE_PLUGIN_VERSION.to_owned(),
+        endpoint,
+        resource_name: resource,
+        options: Some(options()),
+    };
+    let answer = limited(socket, limit, client.register(request)).await?;
+    answer
+        .map(|_| ())
+        .map_err(|status| CallError::new(socket, &status))
+}
+
+/// What our endpoints want to be called for.
+pub(crate) fn options() -> DevicePluginOptions {
+    DevicePluginOptions {
+        pre_start_required: true,
+        get_preferred_allocation_available: true,
+    }
+}
+
+/// The kubelet's account of who holds what.
+#[derive(Clone, Debug)]
+pub(crate) struct PodResources {
+    socket: PathBuf,
+    limit: Duration,
+    client: PodResourcesListerClient<Channel>,
+}
+
+impl PodResources {
+    /// Connects when first asked. Must be called within a tokio runtime.
+    pub(crate) fn new(socket: PathBuf, limit: Duration) -> Self {
+        let client = PodResourcesListerClient::new(channel(&socket))
+            .max_decoding_message_size(LARGEST_ANSWER);
+        Self {
+            socket,
+            limit,
+            client,
+        }
+    }
+
+    /// Who holds what.
+    pub(crate) async fn list(&self) -> Result<Listing, CallError> {
+        let mut client = self.client.clone();
+        let call = client.list(ListPodResourcesRequest {});
+        let answer = limited(&self.socket, self.limit, call).await?;
+        answer
+            .map(Listing::from)
+            .map_err(|status| CallError::new(&self.socket, &status))
+    }
+
+    /// The devices that the kubelet would give out; `None` from a kubelet that cannot say, which is
+    /// one before 1.21, and before 1.23 one without the feature gate.
+    pub(crate) async fn allocatable(&self) -> Result<Option<Allocatable>, CallError> {
+        let mut client = self.client.clone();
+        let call = client.get_allocatable_resources(AllocatableResourcesRequest {});
+        match limited(&self.socket, self.limit, call).await? {
+            Ok(answer) => Ok(Some(answer.into())),
+            Err(status) if cannot_say(&status) => Ok(None),
+            Err(status) => Err(CallError::new(&self.socket, &status)),
+        }
+    }
+}
+
+fn cannot_say(status: &Status) -> bool {
+    status.code() == Code::Unimplemented
+        || (status.code() == Code::Unknown && status.message().contains("disabled"))
+}

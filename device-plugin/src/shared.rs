@@ -1,0 +1,230 @@
+//! What all tasks share: the table under one lock, and what every change of it sets off.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::device::{List, Rules, Table};
+use crate::kubelet::PodResources;
+use crate::{Config, Evidence, Hold, Ledger, PluginState, Registration};
+
+/// What all tasks of one [`Plugins`](crate::Plugins) share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) evidence: Arc<dyn Evidence>,
+    pub(crate) pod_resources: PodResources,
+    /// Held during every call of the ledger, so that a release never overtakes a newer grant.
+    pub(crate) journal: tokio::sync::Mutex<()>,
+    /// A list was handed over: see whether the kubelet acts on it.
+    pub(crate) allocatable_wanted: Notify,
+    /// Holders may have changed.
+    pub(crate) list_wanted: Notify,
+    /// Cancelled once podresources answered List for the first time. Nothing is registered before: a
+    /// device that a pod has under another name must not be given out under ours.
+    pub(crate) holders_known: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    core: Mutex<Core>,
+    state: watch::Sender<Arc<PluginState>>,
+    /// Sent at every change of the table, whether the state tells it or not.
+    progress: watch::Sender<()>,
+    /// Offers and withdrawals that wait for the kubelet.
+    waiting: AtomicUsize,
+}
+
+struct Core {
+    table: Table,
+    endpoints: BTreeMap<String, Published>,
+    pod_resources_problem: Option<String>,
+}
+
+/// What others see of one endpoint.
+struct Published {
+    list: watch::Sender<List>,
+    registration: Registration,
+    starved: Arc<Notify>,
+}
+
+/// What the task of an endpoint gets.
+pub(crate) struct EndpointInputs {
+    pub(crate) lists: watch::Receiver<List>,
+    pub(crate) starved: Arc<Notify>,
+}
+
+/// Counts an offer or a withdrawal as waiting while it lives.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Config,
+        ledger: Arc<dyn Ledger>,
+        evidence: Arc<dyn Evidence>,
+        adopted: Vec<Hold>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let table = Table::new(Rules::from(&config.timing), adopted, Instant::now());
+        let pod_resources = PodResources::new(
+            config.pod_resources_socket.clone(),
+            config.timing.pod_resources_timeout,
+        );
+        Self {
+            config,
+            ledger,
+            evidence,
+            pod_resources,
+            journal: tokio::sync::Mutex::default(),
+            allocatable_wanted: Notify::new(),
+            list_wanted: Notify::new(),
+            holders_known: CancellationToken::new(),
+            shutdown,
+            tasks: TaskTracker::new(),
+            core: Mutex::new(Core {
+                table,
+                endpoints: BTreeMap::new(),
+                pod_resources_problem: None,
+            }),
+            state: watch::Sender::new(Arc::default()),
+            progress: watch::Sender::new(()),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Asks the table something.
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&Table) -> R) -> R {
+        read(&self.lock().table)
+    }
+
+    /// Changes the table; lists and state follow before anyone else can change it again.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Table) -> R) -> R {
+        let mut core = self.lock();
+        let result = change(&mut core.table);
+        self.publish(&core);
+        result
+    }
+
+    /// Makes room for an endpoint; `None` if it is there already.
+    pub(crate) fn add_endpoint(&self, resource: &str) -> Option<EndpointInputs> {
+        let mut core = self.lock();
+        if core.endpoints.contains_key(resource) {
+            return None;
+        }
+        core.table.ensure(resource);
+        let list = watch::Sender::new(core.table.list(resource));
+        let starved = Arc::new(Notify::new());
+        let inputs = EndpointInputs {
+            lists: list.subscribe(),
+            starved: Arc::clone(&starved),
+        };
+        let registration = Registration::default();
+        core.endpoints.insert(
+            resource.to_owned(),
+            Published {
+                list,
+                registration,
+                starved,
+            },
+        );
+        self.publish(&core);
+        Some(inputs)
+    }
+
+    /// The endpoint's registration went on.
+    pub(crate) fn set_registration(&self, resource: &str, registration: Registration) {
+        let mut core = self.lock();
+        if let Some(endpoint) = core.endpoints.get_mut(resource) {
+            endpoint.registration = registration;
+        }
+        self.publish(&core);
+    }
+
+    /// podresources answers (`None`) or does not.
+    pub(crate) fn set_pod_resources_problem(&self, problem: Option<String>) {
+        let mut core = self.lock();
+        if core.pod_resources_problem != problem {
+            if let Some(problem) = &problem {
+                tracing::warn!(%problem, "Holds cannot be checked");
+            } else {
+                tracing::info!("Holds can be checked again");
+            }
+            core.pod_resources_problem = problem;
+            self.publish(&core);
+        }
+    }
+
+    /// Has the endpoint register again.
+    pub(crate) fn starve(&self, resource: &str) {
+        if let Some(endpoint) = self.lock().endpoints.get(resource) {
+            endpoint.starved.notify_one();
+        }
+    }
+
+    /// Every change of the state.
+    pub(crate) fn state(&self) -> watch::Receiver<Arc<PluginState>> {
+        self.state.subscribe()
+    }
+
+    /// Every change of the table.
+    pub(crate) fn progress(&self) -> watch::Receiver<()> {
+        self.progress.subscribe()
+    }
+
+    /// Why podresources cannot be asked, if so.
+    pub(crate) fn pod_resources_problem(&self) -> Option<String> {
+        self.lock().pod_resources_problem.clone()
+    }
+
+    /// Someone waits for the kubelet from now on.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
+    }
+
+    /// Someone waits for the kubelet.
+    pub(crate) fn anyone_waits(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn publish(&self, core: &Core) {
+        let mut state = PluginState {
+            resources: BTreeMap::new(),
+            pod_resources_problem: core.pod_resources_problem.clone(),
+        };
+        for (name, endpoint) in &core.endpoints {
+            endpoint.list.send_if_modified(|list| {
+                let changed = list.version != core.table.version(name);
+                if changed {
+                    *list = core.table.list(name);
+                }
+                changed
+            });
+            let mut resource = core.table.resource_state(name);
+            resource.registration = endpoint.registration.clone();
+            state.resources.insert(name.clone(), resource);
+        }
+        self.state.send_if_modified(|known| {
+            let changed = **known != state;
+            if changed {
+                *known = Arc::new(state);
+            }
+            changed
+        });
+        self.progress.send_replace(());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Core> {
+        // Nothing under the lock can panic halfway through a change.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
