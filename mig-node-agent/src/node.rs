@@ -148,7 +148,7 @@ pub enum Outcome {
     Fenced(Result<(), Failure>),
     /// Of [`Action::Reinstate`].
     Reinstated,
-    /// Of [`Action::Forget`].
+    /// Of [`Action::Forget`] and [`Action::Lose`].
     Forgotten,
 }
 
@@ -264,6 +264,8 @@ pub enum Action {
     },
     /// The device vanished without our doing.
     Lose {
+        /// Key of the answer.
+        op: OpId,
         /// Resource name.
         resource: String,
         /// Device id.

@@ -174,10 +174,10 @@ impl Worker {
                 }
                 Some((op, Outcome::Forgotten))
             }
-            Action::Lose { resource, id } => {
+            Action::Lose { op, resource, id } => {
                 self.take(resource.clone(), id.clone());
                 self.plugins.lose(&resource, &id);
-                None
+                Some((op, Outcome::Forgotten))
             }
             Action::Health { resource, id, sick } => {
                 match sick {

@@ -187,6 +187,8 @@ pub struct Gpu {
     pub forgetting: usize,
     /// Looks at it that failed in a row.
     pub read_tries: u32,
+    /// A change failed, so it must be looked at before a plan can rest on it.
+    pub unsure: bool,
     /// When to look at it again.
     pub read_at: Duration,
     /// When to try to turn MIG mode on again.

@@ -6,6 +6,7 @@ use mig::ProfileName;
 use nvml_mig::{GpuInstance, MigMode};
 
 use super::gpu::{Gpu, Life, Slot, Unit};
+use super::outcome::{Doing, Pending};
 use super::{Action, Found, Node, View, upkeep};
 use crate::journal::{Change, HalfDone, Record, Recorded};
 
@@ -30,6 +31,7 @@ impl Node {
             late: false,
             attempted: Vec::new(),
             forgetting: 0,
+            unsure: false,
             read_tries: 0,
             read_at: self.now.tick + upkeep::READ_EVERY,
             turn_on_at: Duration::ZERO,
@@ -78,12 +80,15 @@ impl Node {
         }
         let gpu = &mut self.gpus[at];
         gpu.attempted.clear();
+        if std::mem::take(&mut gpu.unsure) {
+            gpu.changed();
+        }
         set_whole(gpu, &Recorded::default());
         if is_on(view.mode)
             && let Some(whole) = self.gpus[at].units.remove(&Slot::Whole)
         {
             self.gpus[at].changed();
-            self.lose_listing(whole);
+            self.lose_listing(at, whole.listed);
         }
     }
 
@@ -115,9 +120,7 @@ impl Node {
             unit.life = Life::Unlisted;
         }
         gpu.changed();
-        if let Some((resource, id)) = listing {
-            self.actions.push(Action::Lose { resource, id });
-        }
+        self.lose_listing(at, listing);
     }
 
     /// An instance is gone that nobody here destroyed.
@@ -125,13 +128,15 @@ impl Node {
         if let Some(unit) = self.gpus[at].units.remove(&slot) {
             self.gpus[at].changed();
             self.settle(&unit);
-            self.lose_listing(unit);
+            self.lose_listing(at, unit.listed);
         }
     }
 
-    fn lose_listing(&mut self, unit: Unit) {
-        if let Some((resource, id)) = unit.listed {
-            self.actions.push(Action::Lose { resource, id });
+    fn lose_listing(&mut self, at: usize, listed: Option<(String, String)>) {
+        if let Some((resource, id)) = listed {
+            self.gpus[at].forgetting += 1;
+            let op = self.op(Pending::gpu(at, Doing::ForgetGone));
+            self.actions.push(Action::Lose { op, resource, id });
         }
     }
 

@@ -151,6 +151,7 @@ impl Node {
         };
         let gpu = &mut self.gpus[at];
         gpu.attempted.push((making.profile, making.placement.start));
+        gpu.unsure = true;
         gpu.read_at = self.now.tick;
         gpu.changed();
         self.fail(at, failure);
@@ -352,6 +353,7 @@ impl Node {
     }
 
     fn gpu_answers(&mut self, at: usize) {
+        self.gpus[at].unsure = true;
         self.gpus[at].fault = None;
         self.gpus[at].changed();
         self.gpus[at].read_at = self.now.tick;

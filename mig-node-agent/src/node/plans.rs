@@ -265,6 +265,10 @@ impl Node {
             let message = format!("Another plan is being worked on on GPU {index}.");
             return Err(Failure::new("busy", message));
         }
+        if gpu.unsure {
+            let message = format!("A change of GPU {index} failed, and it is being looked at.");
+            return Err(Failure::new("busy", message));
+        }
         if let Some(fault) = &gpu.fault {
             return Err(Failure::new("gpu_fault", fault.clone()));
         }

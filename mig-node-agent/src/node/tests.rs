@@ -32,7 +32,7 @@ impl World {
     fn plan(&self, give_up: &[&api::Instance], create: &[(&str, u32)]) -> api::Plan {
         let gpu = &self.node.snapshot().gpus[0];
         api::Plan {
-            id: "p".into(),
+            id: format!("p{}", self.reports.len()),
             gpus: vec![api::GpuPlan {
                 gpu_uuid: gpu.uuid.clone(),
                 state_version: gpu.state_version,
@@ -108,7 +108,7 @@ fn giving_up_waits_for_the_commit_and_makes_afterwards() {
     world.drain();
     assert_eq!(world.last().stage(), Stage::Withdrawn);
     assert_eq!(world.instances()[0].state(), State::Withdrawing);
-    world.commit("p");
+    world.commit();
     world.drain();
     assert_eq!(world.last().stage(), Stage::Done);
     let profiles: Vec<_> = world.instances().iter().map(|i| i.profile.clone()).collect();
@@ -123,7 +123,7 @@ fn an_abort_offers_everything_again_and_makes_nothing() {
     world.input(Input::Plan(plan));
     world.drain();
     world.input(Input::Abort(api::Abort {
-        plan_id: "p".into(),
+        plan_id: world.last().plan_id.clone(),
     }));
     world.drain();
     assert_eq!(world.last().stage(), Stage::Aborted);
@@ -140,7 +140,7 @@ fn a_device_that_a_pod_takes_while_it_is_withdrawn_is_kept() {
     world.grant(&idle[1].device_id);
     world.drain();
     if world.last().stage() == Stage::Withdrawn {
-        world.commit("p");
+        world.commit();
         world.drain();
     }
     assert_eq!((world.last().stage(), &*world.last().category), (Stage::Failed, "held"));
@@ -167,7 +167,7 @@ fn nothing_is_destroyed_once_the_controller_is_gone() {
     let plan = world.plan(&[&idle[0]], &[]);
     world.input(Input::Plan(plan));
     world.drain();
-    world.commit("p");
+    world.commit();
     world.input(Input::SessionClosed);
     world.drain();
     assert_eq!(world.last().category, "session_lost");
@@ -195,7 +195,7 @@ fn an_instance_that_the_driver_will_not_destroy_is_made_whole_and_offered_again(
     world.input(Input::Plan(plan));
     world.drain();
     world.bare_after_destroy = true;
-    world.commit("p");
+    world.commit();
     for _ in 0..8 {
         world.drain();
         world.pass(Duration::from_secs(5));
@@ -217,7 +217,7 @@ fn an_idle_device_moves_to_another_name_without_touching_the_hardware() {
     let changes = world.hardware_changes;
     world.input(Input::Plan(plan));
     world.drain();
-    world.commit("p");
+    world.commit();
     world.drain();
     assert_eq!(world.last().stage(), Stage::Done);
     assert_eq!(world.instances()[0].resource, "cdmo.clear.ml/fraction-0.500");

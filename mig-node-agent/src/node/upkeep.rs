@@ -76,6 +76,8 @@ impl Node {
             && unit.listed.is_none()
             && unit.sick.is_none()
             && gpu.fault.is_none()
+            // Its uuid may be one that is still being dropped.
+            && gpu.forgetting == 0
             && unit.retry_at <= now;
         let (true, Some(resource), Some(id)) = (ready, unit.resource.clone(), unit.device.clone())
         else {

@@ -56,7 +56,7 @@ impl World {
             }
             Event::Commit(n) if !plans.is_empty() && self.session => {
                 let plan = plans[n % plans.len()].clone();
-                self.commit(&plan);
+                self.commit_plan(plan);
             }
             Event::Abort(n) if !plans.is_empty() && self.session => {
                 let plan_id = plans[n % plans.len()].clone();

@@ -71,7 +71,7 @@ pub(super) fn instance(gpu: &str, profile: &str, start: u8, whole: bool) -> GpuI
     let (_, found) = model.find(&profile).unwrap();
     let placement = Placement::new(start, found.size());
     GpuInstance {
-        gi_id: u32::from(start) + 16 / u32::from(placement.size),
+        gi_id: u32::from(start) * 16 + u32::from(placement.size),
         profile_id: found.id,
         profile,
         placement,
@@ -136,9 +136,15 @@ impl World {
         self.input(Input::Pods(1));
     }
 
-    pub(super) fn commit(&mut self, plan: &str) {
+    /// Commits what was withdrawn last.
+    pub(super) fn commit(&mut self) {
+        let plan_id = self.reports.last().unwrap().plan_id.clone();
+        self.commit_plan(plan_id);
+    }
+
+    pub(super) fn commit_plan(&mut self, plan_id: String) {
         self.input(Input::Commit(api::Commit {
-            plan_id: plan.into(),
+            plan_id,
             pods_revision: self.pods,
         }));
     }
@@ -400,9 +406,9 @@ impl World {
                 assert_eq!(listed.phase, DevicePhase::Fenced);
                 (op, Outcome::Forgotten)
             }
-            Action::Lose { resource, id } => {
+            Action::Lose { op, resource, id } => {
                 self.devices.remove(&(resource, id));
-                return;
+                (op, Outcome::Forgotten)
             }
             Action::Ensure(_) | Action::Health { .. } | Action::Note(_) | Action::Progress(_) => {
                 return;
