@@ -12,6 +12,7 @@ mod list;
 mod openapi;
 mod params;
 mod path;
+mod protobuf;
 mod respond;
 mod strict;
 mod table;
@@ -127,6 +128,7 @@ async fn handle(State(server): State<Server>, request: Request) -> Response {
             Route::Version => Ok(respond::json(&discovery::version(&server.config.version))),
             Route::Discovery(wanted) => discovery::answer(&wanted, &parts.headers),
             Route::OpenApi(document) => openapi::answer(document.as_deref()),
+            Route::OpenApiV2 => Ok(openapi::version_2()),
         }
     };
     let response = outcome

@@ -4,6 +4,7 @@ pub mod api;
 pub mod behaviour;
 mod duration;
 mod events;
+pub mod kubelet;
 mod nodematch;
 pub mod resources;
 pub mod scheduler;

@@ -6,11 +6,14 @@
 //! `Arc<serde_json::Value>` and never changed in place; watches read from a bounded history.
 
 mod admission;
+mod binding;
 mod defaults;
 mod history;
+mod identity;
 mod kinds;
 pub mod object;
 mod patch;
+mod patching;
 pub mod quantity;
 mod remove;
 pub mod selector;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::params::Params;
 use super::path::Target;
-use super::{Server, respond};
+use super::{Server, protobuf, respond};
 use crate::store::{Kind, Status};
 
 /// As in the real server.
@@ -71,6 +71,9 @@ impl Sent {
         match self.content_type.as_str() {
             "application/json" | "" | "*/*" => self.json(),
             "application/yaml" => self.yaml(),
+            protobuf::CONTENT_TYPE if let Some(object) = protobuf::decode(&self.bytes) => {
+                Ok(object)
+            }
             _ => Err(Status::unsupported_media_type(
                 "application/json, application/yaml",
             )),

@@ -2,6 +2,7 @@
 //! the server validates fields itself.
 
 use axum::response::Response;
+use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::discovery::{group_version, groups, kinds};
@@ -54,6 +55,18 @@ pub(super) fn answer(document: Option<&str>) -> Result<Response, Status> {
         "paths": paths,
         "components": { "schemas": schemas },
     })))
+}
+
+/// An empty version 2 document, in the protobuf that kubectl insists on there. It asks for it when
+/// it meets a kind that the others do not have, and then says so in words of its own.
+pub(super) fn version_2() -> Response {
+    // swagger: "2.0", info: { title: "sim", version: "1" }, paths: {}
+    const DOCUMENT: &[u8] = b"\x0a\x032.0\x12\x08\x0a\x03sim\x12\x011\x42\x00";
+    respond::bytes(
+        StatusCode::OK,
+        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+        DOCUMENT,
+    )
 }
 
 fn documents() -> Vec<(String, &'static str, &'static str)> {

@@ -12,6 +12,8 @@ pub(super) enum Route {
     Discovery(Discovered),
     /// The index, or the document of one group and version.
     OpenApi(Option<String>),
+    /// What came before it.
+    OpenApiV2,
 }
 
 /// A level of discovery.
@@ -49,6 +51,7 @@ pub(super) fn parse(path: &str) -> Option<Route> {
     Some(match parts.as_slice() {
         ["healthz" | "readyz" | "livez", ..] => Route::Health,
         ["version"] => Route::Version,
+        ["openapi", "v2"] => Route::OpenApiV2,
         ["openapi", "v3"] => Route::OpenApi(None),
         ["openapi", "v3", rest @ ..] => Route::OpenApi(Some(rest.join("/"))),
         ["api"] => Route::Discovery(Discovered::Core),

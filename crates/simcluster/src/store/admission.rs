@@ -16,6 +16,7 @@ pub(super) const CONTAINER_LISTS: [&str; 2] = ["initContainers", "containers"];
 
 /// Admits a new object.
 pub(super) fn create(kind: Kind, object: &mut Value, classes: Classes<'_>) -> Result<(), Status> {
+    typed::check(kind, object)?;
     if kind == Kind::Pod {
         prioritise(object, classes)?;
     }
@@ -33,7 +34,6 @@ pub(super) fn create(kind: Kind, object: &mut Value, classes: Classes<'_>) -> Re
         }
         _ => {}
     }
-    typed::check(kind, object)?;
     report(kind, object, &validation::object(kind, object))
 }
 
@@ -44,6 +44,7 @@ pub(super) fn change(
     new: &mut Value,
     subresource: Subresource,
 ) -> Result<(), Status> {
+    typed::check(key.kind, new)?;
     if subresource == Subresource::None {
         defaults::fill(key.kind, new);
         if key.kind == Kind::Pod {
@@ -55,7 +56,6 @@ pub(super) fn change(
             }
         }
     }
-    typed::check(key.kind, new)?;
     let mut causes = validation::object(key.kind, new);
     causes.extend(validation::change(key.kind, old, new));
     report(key.kind, new, &causes)

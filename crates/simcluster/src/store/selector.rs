@@ -175,11 +175,7 @@ impl Fields {
                     ))
                 })?;
             let pointer = pointer(kind, field).ok_or_else(|| {
-                Status::bad_request(format!(
-                    "Unable to find {:?} that match label selector \"\", field selector {text:?}: \
-                     field label not supported: {field}",
-                    format!("{}, Resource={}", kind.api_version(), kind.info().plural),
-                ))
+                Status::bad_request(format!("field label not supported: {field}"))
             })?;
             requirements.push((pointer, value.to_owned(), equal));
         }

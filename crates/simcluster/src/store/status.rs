@@ -229,16 +229,12 @@ impl Status {
     }
 
     /// 422 for a patch that does not apply.
-    pub fn unprocessable(kind: Kind, name: &str, why: impl AsRef<str>) -> Self {
-        Self::new(
-            422,
-            "Invalid",
-            format!(
-                "the server rejected our request due to an error in our request: {}",
-                why.as_ref()
-            ),
-        )
-        .about(kind, name)
+    pub fn unprocessable(why: impl AsRef<str>) -> Self {
+        let message = format!(
+            "the server rejected our request due to an error in our request: {}",
+            why.as_ref()
+        );
+        Self::new(422, "Invalid", message)
     }
 
     /// 400 for a request that cannot be understood.

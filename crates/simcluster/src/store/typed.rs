@@ -66,8 +66,10 @@ pub(crate) fn unknown_fields(kind: Kind, object: &Value) -> Vec<String> {
     unknown
 }
 
-fn readable<'a, T: Deserialize<'a>>(object: &'a Value) -> Result<(), serde_json::Error> {
-    T::deserialize(object).map(drop)
+fn readable<'a, T: Deserialize<'a>>(
+    object: &'a Value,
+) -> Result<(), serde_path_to_error::Error<serde_json::Error>> {
+    serde_path_to_error::deserialize::<_, T>(object).map(drop)
 }
 
 /// What is left of an object that went through its type; nothing if it has another type.

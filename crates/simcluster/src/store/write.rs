@@ -1,11 +1,15 @@
-//! Create, update, patch and modify: what may change, and what each change does to the metadata.
+//! Create, update and modify: what may change, and what each change does to the metadata.
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::admission::{self, normalise};
-use super::patch::{self, Applied, PatchError};
+use super::identity::{
+    SYSTEM_METADATA, copy_member, keep_all_but_status, keep_system_metadata, prepare_identity,
+    uid_conflict,
+};
+use super::patch::{self, Applied};
 use super::state::{State, owners};
 use super::{Cause, DeleteOptions, Key, Kind, Status, object};
 
@@ -32,7 +36,7 @@ pub enum Subresource {
 }
 
 impl Subresource {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::None => "",
             Self::Status => "status",
@@ -51,15 +55,6 @@ pub struct WriteOptions {
     pub force: bool,
 }
 
-/// `metadata` members that only the server writes.
-const SYSTEM_METADATA: [&str; 5] = [
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "generation",
-];
-
 impl State {
     pub(super) fn create(
         &mut self,
@@ -74,7 +69,7 @@ impl State {
         self.insert(kind, namespace, object, options)
     }
 
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         kind: Kind,
         namespace: &str,
@@ -132,68 +127,6 @@ impl State {
         self.replace(key, &old, object, subresource, options, false)
     }
 
-    pub(super) fn patch(
-        &mut self,
-        key: &Key,
-        patch: &Patch,
-        subresource: Subresource,
-        options: &WriteOptions,
-    ) -> Result<Arc<Value>, Status> {
-        if let Patch::Apply(config) = patch {
-            return self.apply(key, config, subresource, options);
-        }
-        let old = self.existing(key)?;
-        let mut new = Value::clone(&old);
-        let outcome = match patch {
-            Patch::Merge(patch) => patch::merge(&mut new, patch),
-            Patch::Json(patch) => patch::json(&mut new, patch),
-            Patch::Strategic(patch) => patch::strategic(&mut new, patch),
-            Patch::Apply(_) => Ok(()),
-        };
-        outcome.map_err(|error| refused(key, error))?;
-        self.replace(key, &old, new, subresource, options, false)
-    }
-
-    fn apply(
-        &mut self,
-        key: &Key,
-        config: &Value,
-        subresource: Subresource,
-        options: &WriteOptions,
-    ) -> Result<Arc<Value>, Status> {
-        if options.manager.is_empty() {
-            let cause = Cause::required("fieldManager", "is required for apply patch");
-            return Err(Status::invalid_options("PatchOptions.meta.k8s.io", &cause));
-        }
-        let mut config = config.clone();
-        prepare_identity(key.kind, &key.namespace, &mut config)?;
-        object::set_default(&mut config["metadata"], "name", key.name.as_str());
-        if !config["metadata"]["managedFields"].is_null() {
-            return Err(Status::bad_request("metadata.managedFields must be nil"));
-        }
-        let old = self.get(key).cloned();
-        let mut new = match &old {
-            Some(old) => Value::clone(old),
-            None if subresource == Subresource::None => json!({}),
-            None => return Err(Status::not_found(key.kind, &key.name)),
-        };
-        let time = self.clock.seconds();
-        let version = key.kind.api_version();
-        let by = Applied {
-            manager: &options.manager,
-            force: options.force,
-            subresource: subresource.name(),
-            api_version: &version,
-            time: &time,
-        };
-        normalise(key.kind, &mut config)?;
-        patch::apply(&mut new, &config, by).map_err(|error| refused(key, error))?;
-        match old {
-            Some(old) => self.replace(key, &old, new, subresource, options, true),
-            None => self.insert(key.kind, &key.namespace, new, options),
-        }
-    }
-
     pub(super) fn modify(
         &mut self,
         key: &Key,
@@ -204,60 +137,6 @@ impl State {
         change(&mut new);
         keep_system_metadata(&old, &mut new);
         Ok(self.finish(key, &old, new, false))
-    }
-
-    pub(super) fn bind(
-        &mut self,
-        namespace: &str,
-        pod: &str,
-        binding: &Value,
-    ) -> Result<Arc<Value>, Status> {
-        let key = Key::new(Kind::Pod, namespace, pod);
-        let old = self.existing(&key)?;
-        let node = object::text(binding, "/target/name");
-        let wanted = object::uid(binding);
-        if node.is_empty() {
-            let cause = Cause::required("target.name", "");
-            return Err(Status::invalid_options("Binding", &cause));
-        }
-        if !wanted.is_empty() && wanted != object::uid(&old) {
-            return Err(uid_conflict(&key, wanted, &old));
-        }
-        let refusal = if object::is_deleting(&old) {
-            Some(format!(
-                "pod {pod} is being deleted, cannot be assigned to a host"
-            ))
-        } else if !object::text(&old, "/spec/nodeName").is_empty() {
-            let current = object::text(&old, "/spec/nodeName");
-            Some(format!("pod {pod} is already assigned to node {current:?}"))
-        } else if !object::array(&old, "/spec/schedulingGates").is_empty() {
-            Some(format!("pod {pod} has non-empty .spec.schedulingGates"))
-        } else {
-            None
-        };
-        if let Some(why) = refusal {
-            return Err(Status::conflict(Kind::Pod, pod, why));
-        }
-        let mut new = Value::clone(&old);
-        object::child(&mut new, "spec")["nodeName"] = node.into();
-        let annotations = object::child(object::child(&mut new, "metadata"), "annotations");
-        for (name, value) in object::pairs(binding, "/metadata/annotations") {
-            annotations[name] = value.into();
-        }
-        if annotations
-            .as_object()
-            .is_some_and(serde_json::Map::is_empty)
-        {
-            object::remove(&mut new["metadata"], "annotations");
-        }
-        let scheduled = json!({
-            "type": "PodScheduled",
-            "status": "True",
-            "lastProbeTime": null,
-            "lastTransitionTime": self.clock.seconds(),
-        });
-        object::set_condition(&mut new, scheduled);
-        Ok(self.finish(&key, &old, new, false))
     }
 
     pub(super) fn existing(&self, key: &Key) -> Result<Arc<Value>, Status> {
@@ -381,91 +260,5 @@ impl State {
     fn is_orphaned(&self, object: &Value) -> bool {
         let mut owners = owners(object).peekable();
         owners.peek().is_some() && owners.all(|uid| !self.is_live(uid))
-    }
-}
-
-/// Checks apiVersion, kind and namespace against the request, and fills them in.
-fn prepare_identity(kind: Kind, namespace: &str, object: &mut Value) -> Result<(), Status> {
-    if !object.is_object() {
-        return Err(Status::bad_request(format!(
-            "the {kind} in the request is not a JSON object"
-        )));
-    }
-    let version = kind.api_version();
-    let found = object::text(object, "/apiVersion");
-    if !found.is_empty() && found != version {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({found}) does not match the expected API version \
-             ({version})"
-        )));
-    }
-    let found = object::text(object, "/kind");
-    if !found.is_empty() && found != kind.info().kind {
-        return Err(Status::bad_request(format!(
-            "{found} in version {version:?} cannot be handled as a {kind}: no kind {found:?} is \
-             expected here"
-        )));
-    }
-    object["apiVersion"] = version.into();
-    object["kind"] = kind.info().kind.into();
-    let metadata = object::child(object, "metadata");
-    if kind.info().namespaced {
-        let found = object::text(metadata, "/namespace");
-        if !found.is_empty() && found != namespace {
-            return Err(Status::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the \
-                 request",
-            ));
-        }
-        metadata["namespace"] = namespace.into();
-    } else {
-        object::remove(metadata, "namespace");
-    }
-    Ok(())
-}
-
-fn uid_conflict(key: &Key, asked: &str, old: &Value) -> Status {
-    let why = format!(
-        "Precondition failed: UID in precondition: {asked}, UID in object meta: {}",
-        object::uid(old)
-    );
-    Status::conflict(key.kind, &key.name, why)
-}
-
-fn keep_system_metadata(old: &Value, new: &mut Value) {
-    let metadata = object::child(new, "metadata");
-    for member in SYSTEM_METADATA {
-        copy_member(&old["metadata"], metadata, member);
-    }
-    for member in ["name", "namespace"] {
-        copy_member(&old["metadata"], metadata, member);
-    }
-}
-
-fn keep_all_but_status(old: &Value, new: &mut Value) {
-    let status = object::remove(new, "status");
-    let metadata = object::remove(new, "metadata");
-    *new = old.clone();
-    match status {
-        Some(status) => new["status"] = status,
-        None => drop(object::remove(new, "status")),
-    }
-    if let Some(metadata) = metadata {
-        new["metadata"] = metadata;
-    }
-}
-
-fn copy_member(from: &Value, to: &mut Value, member: &str) {
-    match from.get(member) {
-        Some(value) => to[member] = value.clone(),
-        None => drop(object::remove(to, member)),
-    }
-}
-
-fn refused(key: &Key, error: PatchError) -> Status {
-    match error {
-        PatchError::Malformed(why) => Status::bad_request(why),
-        PatchError::DoesNotApply(why) => Status::unprocessable(key.kind, &key.name, why),
-        PatchError::Conflicts(fields) => Status::apply_conflict(&fields),
     }
 }
