@@ -64,7 +64,7 @@ pub(super) fn version_2() -> Response {
     const DOCUMENT: &[u8] = b"\x0a\x032.0\x12\x08\x0a\x03sim\x12\x011\x42\x00";
     respond::bytes(
         StatusCode::OK,
-        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
         DOCUMENT,
     )
 }

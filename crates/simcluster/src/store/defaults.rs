@@ -1,11 +1,12 @@
 //! Defaults as the real server fills them in (pkg/apis/core/v1/defaults.go,
 //! plugin/pkg/admission/defaulttolerationseconds), for what kubectl shows and controllers read.
 
+use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
 use super::Kind;
 use super::admission::CONTAINER_LISTS;
-use super::object::{child, set_default};
+use super::object::{child, remove, set_default};
 
 /// Fills in what is not said; does nothing the second time.
 pub(super) fn fill(kind: Kind, object: &mut Value) {
@@ -14,7 +15,7 @@ pub(super) fn fill(kind: Kind, object: &mut Value) {
         Kind::DaemonSet => daemon_set(child(object, "spec")),
         Kind::Service => service(child(object, "spec")),
         Kind::Node => node(object),
-        Kind::Secret => set_default(object, "type", "Opaque"),
+        Kind::Secret => secret(object),
         Kind::PriorityClass => set_default(object, "preemptionPolicy", "PreemptLowerPriority"),
         Kind::Event => set_default(object, "type", "Normal"),
         _ => {}
@@ -180,6 +181,19 @@ fn daemon_set(spec: &mut Value) {
     );
     if spec["template"]["spec"].is_object() {
         pod_spec(&mut spec["template"]["spec"]);
+    }
+}
+
+/// `stringData` is for writing only; it ends up in `data`.
+fn secret(secret: &mut Value) {
+    set_default(secret, "type", "Opaque");
+    let Some(Value::Object(texts)) = remove(secret, "stringData") else {
+        return;
+    };
+    let data = child(secret, "data");
+    for (name, text) in texts {
+        let bytes = text.as_str().unwrap_or_default().as_bytes().to_vec();
+        data[name] = serde_json::to_value(ByteString(bytes)).unwrap_or_default();
     }
 }
 
