@@ -307,6 +307,7 @@ impl Plugins {
     fn missing(&self, progress: &Progress) -> String {
         match (progress, self.shared.pod_resources_problem()) {
             (Progress::Void | Progress::Held(_), _) => "it was taken back meanwhile".to_owned(),
+            (Progress::Sick(why), _) => why.clone(),
             (_, Some(problem)) => problem,
             (Progress::Unread, None) => "the kubelet does not read our list".to_owned(),
             (_, None) => "its podresources do not show it yet".to_owned(),

@@ -127,6 +127,16 @@ impl Entry {
         self.phase == DevicePhase::Offered && self.sick.is_none() && self.elsewhere.is_none()
     }
 
+    /// Why an offered device is not given out, as half a sentence.
+    pub(super) fn ailment(&self) -> Option<String> {
+        let elsewhere = || {
+            self.elsewhere
+                .as_ref()
+                .map(|other| format!("a pod has it as {other}"))
+        };
+        self.sick.clone().or_else(elsewhere)
+    }
+
     /// The health changed with list `version`.
     pub(super) fn retell(&mut self, version: u64) {
         let needed = if self.told.settled && !self.healthy() {

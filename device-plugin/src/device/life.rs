@@ -39,6 +39,8 @@ pub(crate) enum Progress {
     Settled,
     /// A pod took the device meanwhile.
     Held(Vec<Holder>),
+    /// It is not given out, for this reason.
+    Sick(String),
     /// It is in another phase now.
     Void,
 }
@@ -84,10 +86,12 @@ impl Table {
         Ok(())
     }
 
-    /// How far the offer of this device is. A sick device never settles.
+    /// How far the offer of this device is.
     pub(crate) fn offer_progress(&self, resource: &str, id: &str) -> Progress {
         match self.entry(resource, id) {
-            Some(entry) if entry.phase == DevicePhase::Offered => settled(entry),
+            Some(entry) if entry.phase == DevicePhase::Offered => entry
+                .ailment()
+                .map_or_else(|| settled(entry), Progress::Sick),
             _ => Progress::Void,
         }
     }

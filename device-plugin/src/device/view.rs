@@ -87,12 +87,7 @@ impl Resource {
                 id: entry.device.id.clone(),
                 group: entry.device.group.clone(),
                 phase: entry.phase,
-                sick: entry.sick.clone().or_else(|| {
-                    entry
-                        .elsewhere
-                        .as_ref()
-                        .map(|other| format!("a pod has it as {other}"))
-                }),
+                sick: entry.ailment(),
                 confirmed: entry.told.settled,
                 hold: entry.grip.as_ref().map(|grip| HoldState {
                     holders: entry.holders.clone(),
