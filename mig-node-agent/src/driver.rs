@@ -23,6 +23,8 @@ pub trait Hardware {
     fn version(&self) -> Result<String, Failure>;
     /// The GPUs, enumerated once.
     fn gpus(&self) -> Vec<GpuInfo>;
+    /// A sentence for each GPU that could not be enumerated.
+    fn unreadable(&self) -> Vec<String>;
     /// What a GPU can be cut into; none if it cannot do MIG.
     fn model(&self, gpu: &str) -> Result<Option<GpuModel>, Failure>;
     /// What is on it.

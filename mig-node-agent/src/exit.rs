@@ -23,8 +23,8 @@ pub enum Error {
     #[error(transparent)]
     Usage(#[from] serving::log::Error),
     /// No driver library, or no driver.
-    #[error("{0}; install the NVIDIA driver, or name the library with --nvml-library")]
-    Nvml(#[source] nvml_mig::Error),
+    #[error(transparent)]
+    Nvml(nvml_mig::Error),
     /// The driver opened, but not a GPU of it.
     #[error("failed to read the GPUs: {0}")]
     Gpus(String),

@@ -28,7 +28,7 @@ use mig::{GpuModel, Placement, ProfileName};
 use nvml_mig::{Activation, GpuInfo, GpuInstance, MigMode};
 
 use crate::journal::{Record, Recorded};
-pub use gpu::{Gpu, Life, Slot, Unit};
+pub use gpu::{Attempt, Gpu, Life, Slot, Unit};
 pub use plans::COMMIT_PATIENCE;
 
 /// Correlates an action with its answer; unique for the life of the journal.

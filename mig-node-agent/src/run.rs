@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use device_plugin::{Hold, Holder, Plugins};
+use nvml_mig::EventWatch;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -75,8 +76,8 @@ pub async fn run(
     let registry = serving::http::registry();
     let metrics = Metrics::new(&registry)?;
     let opened = journal::open(&args.state_dir)?;
-    let (driver, driver_ended) = open_driver(&args, metrics.clone()).await?;
-    let found = look(&driver).await?;
+    let (driver, driver_ended, watch) = open_driver(&args, metrics.clone()).await?;
+    let (found, unreadable) = look(&driver).await?;
     tracing::info!(node = args.node_name, gpus = found.len(), "NVML is open");
 
     let mut recorded = opened.recorded;
@@ -87,7 +88,8 @@ pub async fn run(
     let mut services = Services::start(&args, listeners.http, registry, &shutdown);
     let assembled = assemble(
         &args, &recorded, found, driver.clone(), journal.clone(), metrics.clone(), &shutdown,
-        opened.damage,
+        watch,
+        &[("journal", opened.damage), ("unreadable", unreadable)],
     )
     .await?;
     let Assembled {
@@ -120,16 +122,24 @@ pub async fn run(
 async fn open_driver(
     args: &Args,
     metrics: Metrics,
-) -> Result<(Driver, oneshot::Receiver<()>), Error> {
+) -> Result<(Driver, oneshot::Receiver<()>, Option<EventWatch>), Error> {
     let library = args.nvml_library.clone();
-    let open = move || Real::open(library.as_deref()).map_err(Error::Nvml);
-    Driver::start(open, metrics).await
+    let (watching, watch) = oneshot::channel();
+    let open = move || {
+        let real = Real::open(library.as_deref()).map_err(Error::Nvml)?;
+        // Received below, as soon as this has ended.
+        let _ = watching.send(real.watch());
+        Ok::<_, Error>(real)
+    };
+    let (driver, ended) = Driver::start(open, metrics).await?;
+    Ok((driver, ended, watch.await.ok().flatten()))
 }
 
 /// Everything NVML knows, once.
-async fn look(driver: &Driver) -> Result<Vec<Found>, Error> {
+async fn look(driver: &Driver) -> Result<(Vec<Found>, Option<String>), Error> {
     let all = driver.look("enumerate", |hardware: &dyn Hardware| {
-        hardware
+        let unreadable = hardware.unreadable().join(" ");
+        let found = hardware
             .gpus()
             .into_iter()
             .map(|info| {
@@ -137,7 +147,8 @@ async fn look(driver: &Driver) -> Result<Vec<Found>, Error> {
                 let view = hardware.view(&info.uuid)?;
                 Ok(Found { info, model, view })
             })
-            .collect::<Result<Vec<_>, Failure>>()
+            .collect::<Result<Vec<_>, Failure>>()?;
+        Ok((found, Some(unreadable).filter(|text| !text.is_empty())))
     });
     all.await.map_err(|failure| Error::Gpus(failure.message))
 }
@@ -191,7 +202,8 @@ async fn assemble(
     journal: Journal,
     metrics: Metrics,
     shutdown: &CancellationToken,
-    damage: Option<String>,
+    watch: Option<EventWatch>,
+    problems: &[(&'static str, Option<String>)],
 ) -> Result<Assembled, Error> {
     let (pods_out, pods) = watch::channel(None);
     let (whereabouts_out, whereabouts) = watch::channel(Arc::default());
@@ -207,10 +219,13 @@ async fn assemble(
     let versions = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX / 2);
     let minors = found.iter().map(|f| (f.info.uuid.clone(), f.info.minor));
     let minors: HashMap<String, u32> = minors.collect();
-    let doubted = damage.is_some().then(|| devices(&found));
+    let damaged = problems.iter().any(|(key, what)| *key == "journal" && what.is_some());
+    let doubted = damaged.then(|| devices(&found));
     let mut node = Node::adopt(found, recorded, versions, now);
-    if let Some(damage) = damage {
-        node.note_problem("journal", damage);
+    for (key, problem) in problems {
+        if let Some(problem) = problem {
+            node.note_problem(key, problem.clone());
+        }
     }
 
     let holders = Arc::new(Holders::new(journal.clone(), pods.clone(), recorded));
@@ -253,7 +268,7 @@ async fn assemble(
     let inputs = Inputs {
         sessions,
         late,
-        faults: driver::watch_events(args.nvml_library.clone(), shutdown.clone()),
+        faults: driver::watch_events(watch, shutdown.clone()),
         plugins: plugins.state(),
     };
     let outputs = Outputs {

@@ -294,7 +294,8 @@ trait HalfDone {
 
 impl HalfDone for Failure {
     fn half_done(&self) -> bool {
-        false
+        // The word of nvml-mig for a creation that could not be undone.
+        self.category == "remains"
     }
 
     fn category(&self) -> &'static str {

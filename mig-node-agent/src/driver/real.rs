@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mig::{GpuModel, Placement};
-use nvml_mig::{Activation, DestroyError, Error, GpuInfo, GpuInstance, MigMode, Nvml};
+use nvml_mig::{Activation, DestroyError, Error, EventWatch, GpuInfo, GpuInstance, Nvml};
 
 use super::{Hardware, Process};
 use crate::node::{Failure, Remains, View};
@@ -18,6 +18,14 @@ impl Real {
     /// What the crate `nvml-mig` says.
     pub fn open(library: Option<&Path>) -> Result<Self, Error> {
         Nvml::load(library).map(Self)
+    }
+
+    /// Starts to collect faults; none if the driver cannot report any.
+    pub fn watch(&self) -> Option<EventWatch> {
+        let watch = self.0.watch_events();
+        watch
+            .inspect_err(|error| tracing::warn!(%error, "Faults of GPUs go unnoticed"))
+            .ok()
     }
 }
 
@@ -34,6 +42,13 @@ impl Hardware for Real {
         self.0.gpus().to_vec()
     }
 
+    fn unreadable(&self) -> Vec<String> {
+        let unreadable = self.0.unreadable().iter();
+        unreadable
+            .map(|(index, error)| format!("GPU {index} cannot be read and is left out: {error}."))
+            .collect()
+    }
+
     fn model(&self, gpu: &str) -> Result<Option<GpuModel>, Failure> {
         let capable = self.0.gpus().iter().any(|g| g.uuid == gpu && g.mig_capable);
         if !capable {
@@ -44,9 +59,10 @@ impl Hardware for Real {
 
     fn view(&self, gpu: &str) -> Result<View, Failure> {
         let mode = self.0.mig_mode(gpu).map_err(|e| failure(&e))?;
-        let instances = match mode {
-            MigMode::On | MigMode::PendingOff => self.0.instances(gpu).map_err(|e| failure(&e))?,
-            MigMode::Off | MigMode::PendingOn | MigMode::NotCapable => Vec::new(),
+        let instances = if mode.is_on() {
+            self.0.instances(gpu).map_err(|e| failure(&e))?
+        } else {
+            Vec::new()
         };
         Ok(View { mode, instances })
     }
@@ -67,7 +83,11 @@ impl Hardware for Real {
     }
 
     fn destroy(&self, gpu: &str, instance: u32) -> Result<(), (Remains, Failure)> {
-        self.0.destroy(gpu, instance).map_err(|error| {
+        let destroyed = self.0.destroy(gpu, instance);
+        if destroyed.as_ref().is_err_and(DestroyError::is_absent) {
+            return Ok(());
+        }
+        destroyed.map_err(|error| {
             let remains = match &error {
                 DestroyError::NothingDone { .. } => Remains::Whole,
                 _ => Remains::Bare,

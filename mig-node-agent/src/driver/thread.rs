@@ -126,7 +126,7 @@ impl Driver {
 }
 
 /// Label of a result.
-pub fn code<T>(result: &Result<T, Failure>) -> &'static str {
+pub(super) fn code<T>(result: &Result<T, Failure>) -> &'static str {
     match result {
         Ok(_) => "success",
         Err(failure) => failure.category,

@@ -63,7 +63,7 @@ fn decode(line: &[u8]) -> Option<Record> {
 /// [`Newer`], if the first line names a format above [`VERSION`].
 pub fn read(bytes: &[u8]) -> Result<Reading, Newer> {
     let mut reading = Reading::default();
-    let mut damage = |line: usize, reading: &mut Reading| {
+    let damage = |line: usize, reading: &mut Reading| {
         reading.damaged_lines += 1;
         if reading.first_damaged == 0 {
             reading.first_damaged = line;

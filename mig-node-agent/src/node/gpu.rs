@@ -160,6 +160,24 @@ impl Unit {
     }
 }
 
+/// An instance whose making failed.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The journaled change.
+    pub op: OpId,
+    /// Its profile.
+    pub profile: ProfileName,
+    /// Where.
+    pub placement: Placement,
+}
+
+impl Attempt {
+    /// Whether this is what it left behind.
+    pub(super) fn made(&self, found: &GpuInstance) -> bool {
+        self.profile == found.profile && self.placement == found.placement
+    }
+}
+
 /// One GPU.
 #[derive(Clone, Debug)]
 pub struct Gpu {
@@ -181,8 +199,8 @@ pub struct Gpu {
     pub fault: Option<String>,
     /// The call under way is overdue.
     pub late: bool,
-    /// Placements whose making failed: an instance found there without compute instance is ours.
-    pub attempted: Vec<(ProfileName, u8)>,
+    /// What could not be made: an instance found there without compute instance is ours.
+    pub attempted: Vec<Attempt>,
     /// Devices that are gone and being dropped from the kubelet's list.
     pub forgetting: usize,
     /// Looks at it that failed in a row.

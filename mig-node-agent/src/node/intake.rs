@@ -5,7 +5,7 @@ use std::time::Duration;
 use mig::ProfileName;
 use nvml_mig::{GpuInstance, MigMode};
 
-use super::gpu::{Gpu, Life, Slot, Unit};
+use super::gpu::{Attempt, Gpu, Life, Slot, Unit};
 use super::outcome::{Doing, Pending};
 use super::{Action, Found, Node, View, upkeep};
 use crate::journal::{Change, HalfDone, Record, Recorded};
@@ -79,12 +79,16 @@ impl Node {
             self.found(at, found);
         }
         let gpu = &mut self.gpus[at];
-        gpu.attempted.clear();
+        for attempt in std::mem::take(&mut gpu.attempted) {
+            if !view.instances.iter().any(|found| attempt.made(found)) {
+                self.actions.push(Action::Note(Record::End { op: attempt.op }));
+            }
+        }
         if std::mem::take(&mut gpu.unsure) {
             gpu.changed();
         }
         set_whole(gpu, &Recorded::default());
-        if is_on(view.mode)
+        if view.mode.is_on()
             && let Some(whole) = self.gpus[at].units.remove(&Slot::Whole)
         {
             self.gpus[at].changed();
@@ -98,9 +102,13 @@ impl Node {
         let Some(unit) = gpu.units.get_mut(&slot) else {
             let mut unit = Unit::instance(found);
             unit.resource = unit.default_resource();
-            let ours = (found.profile, found.placement.start);
-            if unit.device.is_none() && !unit.foreign && gpu.attempted.contains(&ours) {
+            let ours = |attempt: &&Attempt| attempt.made(found);
+            if unit.device.is_none()
+                && !unit.foreign
+                && let Some(attempt) = gpu.attempted.iter().find(ours)
+            {
                 unit.life = Life::Bare;
+                unit.debts.push(attempt.op);
             }
             gpu.units.insert(slot, unit);
             gpu.changed();
@@ -208,7 +216,7 @@ fn names(change: &Change, unit: &Unit) -> bool {
 
 /// A GPU that is not in MIG mode is a device itself.
 fn set_whole(gpu: &mut Gpu, recorded: &Recorded) {
-    if is_on(gpu.mode) || gpu.units.contains_key(&Slot::Whole) {
+    if gpu.mode.is_on() || gpu.units.contains_key(&Slot::Whole) {
         return;
     }
     let mut whole = Unit::whole(&gpu.info);
@@ -218,9 +226,4 @@ fn set_whole(gpu: &mut Gpu, recorded: &Recorded) {
         whole.resource = whole.default_resource();
     }
     gpu.units.insert(Slot::Whole, whole);
-}
-
-/// Instances can exist, whatever becomes of the mode later.
-fn is_on(mode: MigMode) -> bool {
-    matches!(mode, MigMode::On | MigMode::PendingOff)
 }

@@ -4,7 +4,7 @@ use cdmo_proto::agent as api;
 use mig::{Placement, ProfileName};
 use nvml_mig::{Activation, GpuInstance, MigMode};
 
-use super::gpu::{Life, Slot, Unit};
+use super::gpu::{Attempt, Life, Slot, Unit};
 use super::upkeep::pause;
 use super::{Action, Failure, Node, OpId, Outcome, Remains, View};
 use crate::journal::Record;
@@ -70,7 +70,7 @@ impl Node {
         }
         match (doing, outcome) {
             (Doing::Read, Outcome::Read(result)) => self.read_done(at, result),
-            (Doing::Create(making), Outcome::Made(result)) => self.created(at, &making, result),
+            (Doing::Create(making), Outcome::Made(result)) => self.created(op, at, &making, result),
             (Doing::Complete, Outcome::Made(result)) => self.completed(at, slot, result),
             (Doing::Destroy, Outcome::Destroyed(result)) => self.destroyed(op, at, slot, result),
             (Doing::TurnOn, Outcome::TurnedOn(result)) => self.turned_on(at, result),
@@ -125,7 +125,13 @@ impl Node {
         }
     }
 
-    fn created(&mut self, at: usize, making: &Making, result: Result<GpuInstance, Failure>) {
+    fn created(
+        &mut self,
+        op: OpId,
+        at: usize,
+        making: &Making,
+        result: Result<GpuInstance, Failure>,
+    ) {
         let failure = match result {
             Ok(found) if found.device_uuid().is_some() => {
                 let mut unit = Unit::instance(&found);
@@ -150,7 +156,11 @@ impl Node {
             Err(failure) => failure,
         };
         let gpu = &mut self.gpus[at];
-        gpu.attempted.push((making.profile, making.placement.start));
+        gpu.attempted.push(Attempt {
+            op,
+            profile: making.profile,
+            placement: making.placement,
+        });
         gpu.unsure = true;
         gpu.read_at = self.now.tick;
         gpu.changed();

@@ -10,16 +10,16 @@ use super::outcome::{Doing, Pending};
 use super::{Action, Node, OpId};
 
 /// Whole GPUs wait this long for a controller to say that nobody needs them whole.
-pub const WHOLE_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const WHOLE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a GPU is looked at without a cause, for what others may have done to it.
-pub const READ_EVERY: Duration = Duration::from_secs(300);
+pub(super) const READ_EVERY: Duration = Duration::from_secs(300);
 /// Pause after a first failure; doubles up to [`SLOWEST`].
-pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts.
-pub const SLOWEST: Duration = Duration::from_secs(300);
+pub(super) const SLOWEST: Duration = Duration::from_secs(300);
 
 /// Pause after so many failures in a row.
-pub fn pause(tries: u32) -> Duration {
+pub(super) fn pause(tries: u32) -> Duration {
     FIRST_PAUSE
         .saturating_mul(1 << tries.saturating_sub(1).min(16))
         .min(SLOWEST)
