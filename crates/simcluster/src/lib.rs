@@ -7,6 +7,7 @@ mod events;
 pub mod kubelet;
 mod nodematch;
 pub mod resources;
+pub mod runtime;
 pub mod scheduler;
 pub mod store;
 pub mod timeline;
