@@ -1,1 +1,44 @@
 //! The cluster's controller: watches pods, nodes and agents, plans, and drives the agents.
+//!
+//! [`world::World`] knows everything and decides everything, without I/O and without a clock. Around
+//! it stand thin shells: [`watches`] feed it what the API server says, [`session`] what agents say,
+//! and [`writer`] carries its decisions to the API server. [`run`] wires them together.
+//!
+//! Inside the world, each idea has its module: compact rows of [`pods`], [`nodes`], [`agents`] and
+//! their [`snapshot`]s; what a pod asks for ([`requests`], [`constraints`], [`set_aside`]); the
+//! planner's [`view`] of a node; the life of a plan ([`operation`]); level-triggered
+//! [`node_status`]; and what people read ([`words`], [`notes`]).
+
+#![forbid(unsafe_code)]
+
+pub mod agents;
+pub mod args;
+pub mod constraints;
+pub mod engine;
+pub mod epoch;
+pub mod exit;
+pub mod interner;
+pub mod kube_client;
+pub mod metrics;
+pub mod names;
+pub mod node_status;
+pub mod nodes;
+pub mod notes;
+pub mod objects;
+pub mod operation;
+pub mod pods;
+pub mod quantity;
+pub mod relist;
+pub mod requests;
+pub mod run;
+pub mod session;
+pub mod set_aside;
+pub mod snapshot;
+pub mod view;
+pub mod watches;
+pub mod words;
+pub mod world;
+pub mod writer;
+
+pub use args::Args;
+pub use run::run;

@@ -1,0 +1,47 @@
+//! Labels, annotations and other names that the controller shares with users and agents.
+
+use std::{fmt, sync::Arc};
+
+/// Label with which an administrator hands a node to us; see [`PARTITIONING_MIG`].
+pub const PARTITIONING_LABEL: &str = "cdmo.clear.ml/gpu-partitioning";
+/// The label's value for dynamic MIG.
+pub const PARTITIONING_MIG: &str = "mig";
+/// Node annotation: sentences about what an administrator should mend; absent when all is well.
+pub const PROBLEMS_ANNOTATION: &str = "cdmo.clear.ml/problems";
+/// Pod annotation: which node, GPU and placement were made for the pod.
+pub const PLAN_ANNOTATION: &str = "cdmo.clear.ml/plan";
+/// Lease annotation: the highest fencing epoch that was taken.
+pub const EPOCH_ANNOTATION: &str = "cdmo.clear.ml/epoch";
+/// The scheduling gate that is ours; a pod gated by nothing else is planned for.
+pub const SCHEDULING_GATE: &str = "cdmo.clear.ml/partitioning";
+/// Name of the Lease, and of the component in Events.
+pub const CONTROLLER: &str = "cdmo-controller";
+
+/// A pod's namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodKey(Arc<str>);
+
+impl PodKey {
+    /// A key of its parts.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self(format!("{namespace}/{name}").into())
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        self.0
+            .split_once('/')
+            .map_or("", |(namespace, _)| namespace)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or(&self.0, |(_, name)| name)
+    }
+}
+
+impl fmt::Display for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,256 @@
+//! Level-triggered node status: what the kubelet has confirmed, minus what is being withdrawn.
+//!
+//! The kubelet copies its own counts into the node's status only every ten seconds, and patches from
+//! a cached node, so that it can undo a patch of ours. Therefore nothing here is a one-time write:
+//! on every change of the node, of the agent's report or of an operation the wanted counts are
+//! compared with the shown ones. Each patch carries the node's resource version; a refused one is
+//! tried again when the node's next version is seen.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cdmo_proto::agent::instance::State;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    nodes::NodeRow,
+    operation::Operation,
+    requests::Amounts,
+    snapshot::{Counts, InstanceRow, SnapshotRow},
+};
+
+/// How long to wait for a newer version of a node whose patch was refused.
+const CONFLICT_PATIENCE: Duration = Duration::from_secs(1);
+/// First delay after a failed patch; doubles up to 32 times that.
+const FAILURE_DELAY: Duration = Duration::from_millis(500);
+
+/// The counts that a node's status should show.
+pub fn wanted<'a>(
+    snapshot: &SnapshotRow,
+    operations: &(impl Iterator<Item = &'a Operation> + Clone),
+) -> BTreeMap<String, Counts> {
+    let mut wanted = BTreeMap::new();
+    for (resource, confirmed) in &snapshot.resources {
+        let mut offered = 0;
+        let mut hidden = 0;
+        for gpu in &snapshot.gpus {
+            let touching = operations.clone().flat_map(|op| {
+                op.gpus
+                    .iter()
+                    .filter(|g| g.uuid == gpu.uuid)
+                    .map(move |g| (op, g))
+            });
+            for device in gpu.instances.iter().chain(&gpu.whole) {
+                if device.resource.as_ref() != Some(resource) {
+                    continue;
+                }
+                match device.state {
+                    State::Held => offered += 1,
+                    State::Idle if is_new(device, touching.clone()) => hidden += 1,
+                    State::Idle if !is_leaving(device, touching.clone()) => offered += 1,
+                    _ => {}
+                }
+            }
+        }
+        let allocatable = offered.min(confirmed.allocatable);
+        let capacity = confirmed.capacity.saturating_sub(hidden).max(allocatable);
+        wanted.insert(
+            resource.clone(),
+            Counts {
+                capacity,
+                allocatable,
+            },
+        );
+    }
+    wanted
+}
+
+type Touching<'a> = (&'a Operation, &'a planner::GpuPlan);
+
+/// Made by an operation that is not complete.
+fn is_new<'a>(device: &InstanceRow, mut touching: impl Iterator<Item = Touching<'a>>) -> bool {
+    touching.any(|(operation, gpu)| {
+        operation.hides()
+            && gpu.create.iter().any(|new| {
+                new.placement == device.placement && Some(&new.resource) == device.resource.as_ref()
+            })
+            && !gpu.give_up.iter().any(|gone| gone.gi_id == device.gi_id)
+    })
+}
+
+/// About to be given up.
+fn is_leaving<'a>(device: &InstanceRow, mut touching: impl Iterator<Item = Touching<'a>>) -> bool {
+    touching.any(|(operation, gpu)| {
+        operation.lowers()
+            && gpu
+                .give_up
+                .iter()
+                .any(|gone| gone.gi_id == device.gi_id && gone.placement == device.placement)
+    })
+}
+
+/// Whether the status counts no more than wanted of these resources.
+pub fn is_down<'a>(
+    row: &NodeRow,
+    wanted: &BTreeMap<String, Counts>,
+    mut resources: impl Iterator<Item = &'a str>,
+) -> bool {
+    resources.all(|resource| {
+        let most = wanted.get(resource).map_or(0, |counts| counts.allocatable);
+        shown(&row.allocatable, resource) <= i64::from(most)
+    })
+}
+
+/// Whether the status counts at least as much as wanted of these resources.
+pub fn is_up<'a>(
+    row: &NodeRow,
+    wanted: &BTreeMap<String, Counts>,
+    mut resources: impl Iterator<Item = &'a str>,
+) -> bool {
+    resources.all(|resource| {
+        let least = wanted.get(resource).map_or(0, |counts| counts.allocatable);
+        shown(&row.allocatable, resource) >= i64::from(least)
+    })
+}
+
+fn shown(amounts: &Amounts, resource: &str) -> i64 {
+    amounts.get(resource).copied().unwrap_or(0)
+}
+
+/// What became of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was applied.
+    Written,
+    /// The node had changed.
+    Conflict,
+    /// Anything else.
+    Failed,
+}
+
+impl Answer {
+    /// Bounded word for metrics.
+    pub fn category(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Conflict => "conflict",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Keeps one node's status as it should be; at most one patch is under way.
+#[derive(Debug, Default)]
+pub struct StatusKeeper {
+    under_way: Option<UnderWay>,
+    assert: bool,
+    refused: Option<(String, Instant)>,
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    resource_version: String,
+    asserts: bool,
+}
+
+impl StatusKeeper {
+    /// Write the status at the next opportunity even if it seems right.
+    pub fn assert(&mut self) {
+        self.assert = true;
+    }
+
+    /// Whether a patch is under way, so that what the node shows is about to change.
+    pub fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// When to ask again although nothing happened.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.refused.as_ref().map(|(_, at)| *at)
+    }
+
+    /// The patch to send now, if any. `calm`: no operation is under way on the node, so that also a
+    /// mere difference in capacity is worth a patch.
+    pub fn next(
+        &mut self,
+        row: &NodeRow,
+        wanted: &BTreeMap<String, Counts>,
+        calm: bool,
+        now: Instant,
+    ) -> Option<Value> {
+        if self.under_way.is_some() {
+            return None;
+        }
+        if let Some((version, until)) = &self.refused
+            && *version == row.resource_version
+            && now < *until
+        {
+            return None;
+        }
+        let differs = wanted.iter().any(|(resource, counts)| {
+            shown(&row.allocatable, resource) != i64::from(counts.allocatable)
+                || (calm && shown(&row.capacity, resource) != i64::from(counts.capacity))
+        });
+        if !differs && !self.assert {
+            return None;
+        }
+        self.refused = None;
+        let version = row.resource_version.clone();
+        self.under_way = Some(UnderWay {
+            resource_version: version,
+            asserts: self.assert,
+        });
+        Some(patch(row, wanted))
+    }
+
+    /// A patch was answered; returns whether that fulfils a wish to [`Self::assert`].
+    pub fn answered(&mut self, answer: Answer, now: Instant) -> bool {
+        let Some(UnderWay {
+            resource_version,
+            asserts,
+        }) = self.under_way.take()
+        else {
+            return false;
+        };
+        match answer {
+            Answer::Written => {
+                self.failures = 0;
+                if asserts {
+                    self.assert = false;
+                }
+                asserts
+            }
+            Answer::Conflict => {
+                self.refused = Some((resource_version, now + CONFLICT_PATIENCE));
+                false
+            }
+            Answer::Failed => {
+                let delay = FAILURE_DELAY * 2u32.pow(self.failures.min(5));
+                self.failures += 1;
+                self.refused = Some((resource_version, now + delay));
+                false
+            }
+        }
+    }
+}
+
+/// The merge patch; its resource version makes it fail if the node has changed.
+fn patch(row: &NodeRow, wanted: &BTreeMap<String, Counts>) -> Value {
+    let of = |count: fn(&Counts) -> u32| -> BTreeMap<&str, String> {
+        wanted
+            .iter()
+            .map(|(name, counts)| (name.as_str(), count(counts).to_string()))
+            .collect()
+    };
+    json!({
+        "metadata": {"resourceVersion": row.resource_version},
+        "status": {
+            "capacity": of(|counts| counts.capacity),
+            "allocatable": of(|counts| counts.allocatable),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;

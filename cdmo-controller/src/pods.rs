@@ -1,0 +1,336 @@
+//! The cluster's pods in compact rows.
+//!
+//! Three kinds of pods matter: those that ask for our devices, bound or not, in full; all other
+//! bound pods, of which only the node and the requests are kept, because a plan must not count on
+//! CPU that is taken; and nothing else. Terminal pods that asked for devices stay until the API
+//! forgets them: their containers may outlive their phase, and the agent must know their uids.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use cdmo_proto::agent;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::watcher::Event;
+
+use crate::{
+    constraints::Constraints,
+    interner::Interner,
+    names::{PodKey, SCHEDULING_GATE},
+    objects::{ContainerLite, PodLite, PodSpec},
+    relist::Relist,
+    requests::{self, Amounts},
+};
+
+/// A pod that asks for our devices.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodRow {
+    /// Kubernetes' uid.
+    pub uid: String,
+    /// The node it is bound to.
+    pub node: Option<Arc<str>>,
+    /// Phase Succeeded or Failed.
+    pub terminal: bool,
+    /// Has a deletion timestamp.
+    pub deleting: bool,
+    /// A scheduling gate other than ours holds it back.
+    pub gated: bool,
+    /// Priority; higher goes first.
+    pub priority: i32,
+    /// Orders pods by age: creation time, and within its one-second grain the order of sighting.
+    pub age: i64,
+    /// Devices by resource name.
+    pub wants: BTreeMap<String, u32>,
+    /// The containers that ask for them.
+    pub containers: Arc<Vec<agent::Container>>,
+    /// What else it demands of its node.
+    pub constraints: Arc<Constraints>,
+}
+
+impl PodRow {
+    /// Whether it waits for devices and nothing that we cannot provide holds it back.
+    pub fn is_pending(&self) -> bool {
+        self.node.is_none() && !self.terminal && !self.deleting && !self.gated
+    }
+
+    /// The row as agents are told of it.
+    pub fn to_proto(&self, key: &PodKey) -> agent::Pod {
+        agent::Pod {
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
+            uid: self.uid.clone(),
+            terminal: self.terminal,
+            deleting: self.deleting,
+            containers: self.containers.as_ref().clone(),
+        }
+    }
+}
+
+/// What one pod adds to its node.
+#[derive(Clone, Debug, PartialEq)]
+struct Load {
+    node: Arc<str>,
+    requests: Arc<Amounts>,
+}
+
+/// What the bound pods of one node add up to.
+#[derive(Debug, Default)]
+pub struct NodeLoad {
+    /// Requests of all non-terminal pods, `pods` among them.
+    pub used: Amounts,
+    /// The bound pods that ask for our devices, terminal ones included.
+    pub asking: BTreeSet<PodKey>,
+}
+
+/// What an event changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Nodes whose load or table of pods changed.
+    pub nodes: BTreeSet<Arc<str>>,
+    /// Whether the set of waiting pods or anything about them changed.
+    pub pending: bool,
+}
+
+/// All pods.
+#[derive(Debug, Default)]
+pub struct PodIndex {
+    asking: HashMap<PodKey, PodRow>,
+    pending: BTreeSet<PodKey>,
+    loads: HashMap<PodKey, Load>,
+    nodes: HashMap<Arc<str>, NodeLoad>,
+    amounts: Interner<Amounts>,
+    constraints: Interner<Constraints>,
+    containers: Interner<Vec<agent::Container>>,
+    relist: Relist<PodKey>,
+    sightings: i64,
+}
+
+impl PodIndex {
+    /// Takes in what the watch says.
+    pub fn apply(&mut self, event: Event<PodLite>) -> Changed {
+        let mut changed = Changed::default();
+        match event {
+            Event::Apply(pod) => self.put(pod, &mut changed),
+            Event::InitApply(pod) => {
+                self.relist.saw(key_of(&pod));
+                self.put(pod, &mut changed);
+            }
+            Event::Delete(pod) => self.remove(&key_of(&pod), &mut changed),
+            Event::Init => self.relist.begin(),
+            Event::InitDone => {
+                let known = self.asking.keys().chain(self.loads.keys()).cloned();
+                for key in self.relist.finish(known) {
+                    self.remove(&key, &mut changed);
+                }
+                self.amounts.sweep();
+                self.constraints.sweep();
+                self.containers.sweep();
+                changed.pending = true;
+            }
+        }
+        changed
+    }
+
+    /// A pod that asks for our devices.
+    pub fn get(&self, key: &PodKey) -> Option<&PodRow> {
+        self.asking.get(key)
+    }
+
+    /// Pods that wait for devices.
+    pub fn pending(&self) -> impl Iterator<Item = (&PodKey, &PodRow)> {
+        self.pending
+            .iter()
+            .filter_map(|key| Some((key, self.asking.get(key)?)))
+    }
+
+    /// Whether the pod waits for devices.
+    pub fn is_pending(&self, key: &PodKey) -> bool {
+        self.pending.contains(key)
+    }
+
+    /// What a node's bound pods add up to.
+    pub fn load(&self, node: &str) -> Option<&NodeLoad> {
+        self.nodes.get(node)
+    }
+
+    /// The bound pods of a node that ask for our devices, terminal ones included.
+    pub fn bound(&self, node: &str) -> impl Iterator<Item = (&PodKey, &PodRow)> {
+        let keys = self
+            .nodes
+            .get(node)
+            .into_iter()
+            .flat_map(|load| &load.asking);
+        keys.filter_map(|key| Some((key, self.asking.get(key)?)))
+    }
+
+    /// Whether the first list is complete.
+    pub fn is_synced(&self) -> bool {
+        self.relist.is_synced()
+    }
+
+    /// The row of a pod that asks for our devices; `None` for any other.
+    pub fn row_of(&mut self, pod: &PodLite, total: &Amounts) -> Option<PodRow> {
+        let wants: BTreeMap<String, u32> = total
+            .iter()
+            .filter(|(name, _)| requests::is_ours(name))
+            .map(|(name, count)| (name.clone(), u32::try_from(*count).unwrap_or(u32::MAX)))
+            .collect();
+        let node: Option<Arc<str>> = node_of(pod).map(Arc::from);
+        let terminal = is_terminal(pod);
+        if wants.is_empty() || (terminal && node.is_none()) {
+            return None;
+        }
+        let known = self
+            .asking
+            .get(&key_of(pod))
+            .filter(|row| Some(&row.uid) == pod.metadata.uid.as_ref());
+        let age = known.map(|row| row.age);
+        let created = pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |t| t.0);
+        self.sightings += 1;
+        Some(PodRow {
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            node,
+            terminal,
+            deleting: pod.metadata.deletion_timestamp.is_some(),
+            gated: pod
+                .spec
+                .scheduling_gates
+                .iter()
+                .any(|gate| gate.name != SCHEDULING_GATE),
+            priority: pod.spec.priority.unwrap_or(0),
+            age: age.unwrap_or_else(|| {
+                created.as_second().saturating_mul(1_000_000_000) + self.sightings % 1_000_000_000
+            }),
+            wants,
+            containers: self.containers.intern(asking_containers(&pod.spec)),
+            constraints: self.constraints.intern(Constraints::of(&pod.spec, total)),
+        })
+    }
+
+    fn put(&mut self, pod: PodLite, changed: &mut Changed) {
+        let key = key_of(&pod);
+        let mut total = requests::of_pod(&pod.spec);
+        let row = self.row_of(&pod, &total);
+        let load = node_of(&pod).filter(|_| !is_terminal(&pod)).map(|node| {
+            total.insert("pods".to_owned(), 1);
+            Load {
+                node: node.into(),
+                requests: self.amounts.intern(total),
+            }
+        });
+        drop(pod);
+        self.put_load(&key, load, changed);
+        self.put_row(&key, row, changed);
+    }
+
+    fn remove(&mut self, key: &PodKey, changed: &mut Changed) {
+        self.put_load(key, None, changed);
+        self.put_row(key, None, changed);
+    }
+
+    fn put_load(&mut self, key: &PodKey, load: Option<Load>, changed: &mut Changed) {
+        if self.loads.get(key) == load.as_ref() {
+            return;
+        }
+        if let Some(old) = self.loads.remove(key) {
+            self.charge(&old, -1);
+            changed.nodes.insert(old.node);
+        }
+        if let Some(new) = load {
+            self.charge(&new, 1);
+            changed.nodes.insert(Arc::clone(&new.node));
+            self.loads.insert(key.clone(), new);
+        }
+    }
+
+    fn charge(&mut self, load: &Load, sign: i64) {
+        let node = self.nodes.entry(Arc::clone(&load.node)).or_default();
+        for (name, amount) in load.requests.iter() {
+            let used = node.used.entry(name.clone()).or_default();
+            *used = used.saturating_add(amount.saturating_mul(sign));
+        }
+        node.used.retain(|_, used| *used != 0);
+        if node.used.is_empty() && node.asking.is_empty() {
+            self.nodes.remove(&load.node);
+        }
+    }
+
+    fn put_row(&mut self, key: &PodKey, row: Option<PodRow>, changed: &mut Changed) {
+        if self.asking.get(key) == row.as_ref() {
+            return;
+        }
+        if let Some(old) = self.asking.remove(key)
+            && let Some(node) = old.node
+        {
+            if let Some(load) = self.nodes.get_mut(&node) {
+                load.asking.remove(key);
+            }
+            changed.nodes.insert(node);
+        }
+        changed.pending |= self.pending.remove(key);
+        if let Some(row) = row {
+            if let Some(node) = &row.node {
+                self.nodes
+                    .entry(Arc::clone(node))
+                    .or_default()
+                    .asking
+                    .insert(key.clone());
+                changed.nodes.insert(Arc::clone(node));
+            }
+            if row.is_pending() {
+                self.pending.insert(key.clone());
+                changed.pending = true;
+            }
+            self.asking.insert(key.clone(), row);
+        }
+    }
+}
+
+/// The pod's key.
+pub fn key_of(pod: &PodLite) -> PodKey {
+    PodKey::new(
+        pod.metadata.namespace.as_deref().unwrap_or_default(),
+        pod.metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+fn node_of(pod: &PodLite) -> Option<&str> {
+    pod.spec
+        .node_name
+        .as_deref()
+        .filter(|node| !node.is_empty())
+}
+
+fn is_terminal(pod: &PodLite) -> bool {
+    pod.status.phase == "Succeeded" || pod.status.phase == "Failed"
+}
+
+fn asking_containers(spec: &PodSpec) -> Vec<agent::Container> {
+    let of = |container: &ContainerLite, ordinary_init: bool| agent::Container {
+        name: container.name.clone(),
+        ordinary_init,
+        requests: requests::of_container(container)
+            .into_iter()
+            .filter(|(name, _)| requests::is_ours(name))
+            .map(|(resource, count)| agent::ResourceCount {
+                resource,
+                count: u32::try_from(count).unwrap_or(u32::MAX),
+            })
+            .collect(),
+    };
+    let init = spec
+        .init_containers
+        .iter()
+        .map(|c| of(c, !requests::is_sidecar(c)));
+    let all = init.chain(spec.containers.iter().map(|c| of(c, false)));
+    all.filter(|container| !container.requests.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

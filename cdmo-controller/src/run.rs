@@ -1,0 +1,194 @@
+//! Putting the controller together: certificates, cluster, epoch, watches, loop, health, and the way
+//! out.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, interval, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Args,
+    engine::{Engine, HEARTBEAT},
+    epoch::{self, LeaseEpochs},
+    exit::Error,
+    kube_client,
+    metrics::Metrics,
+    session::TlsDialer,
+    watches::Watches,
+    world::{Config, World},
+    writer::Writer,
+};
+
+/// Inputs that may wait for the loop; beyond that, watches wait.
+const INPUTS: usize = 512;
+/// Reports of agents that may wait for the loop.
+const REPORTS: usize = 256;
+/// How often certificate files are looked at.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(30);
+/// Attempts to reach the API server at the start, a second longer apart each time.
+const START_ATTEMPTS: u32 = 6;
+/// Everything has ended so long after shutdown, or is left behind.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs the controller until `shutdown`.
+pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
+    // Fails only if a provider is set already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Args {
+        kubeconfig,
+        namespace,
+        agent_selector,
+        agent_port_name,
+        name,
+        tls_ca,
+        tls_cert,
+        tls_key,
+        http_listen,
+        settle_ms,
+        no_status_patch,
+        no_pod_annotation,
+        log: _,
+    } = args;
+    let me = name.unwrap_or_else(host_name);
+    let files = mtls::TlsFiles {
+        ca: tls_ca,
+        cert: tls_cert,
+        key: tls_key,
+    };
+    let tls = mtls::Reloading::load(files)?;
+    let connector = tls
+        .connector(mtls::SERVER_NAME)
+        .map_err(|error| std::io::Error::other(error.to_string()))?;
+    let listener = serving::bind(http_listen, "probes and metrics", "--http-listen").await?;
+    let client = kube_client::connect(kubeconfig.as_deref()).await?;
+
+    let registry = serving::http::registry();
+    let metrics = Metrics::new(&registry)?;
+    let (readiness, liveness) = (serving::Readiness::new(), serving::Readiness::new());
+    let health = Health {
+        synced: readiness.condition("watches"),
+        alive: liveness.condition("loop"),
+    };
+    let tasks = TaskTracker::new();
+    let router = serving::http::router_with_liveness(registry, readiness, liveness);
+    tasks.spawn(serving::serve(listener, router, shutdown.clone()));
+    health.alive.met();
+
+    let epochs = Arc::new(LeaseEpochs::new(client.clone(), &namespace, me.clone()));
+    let first = tokio::select! {
+        epoch = first_epoch(&epochs) => epoch?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    {
+        let (tls, shutdown) = (tls.clone(), shutdown.clone());
+        tasks.spawn(async move { tls.watch(CERTIFICATES_EVERY, shutdown).await });
+    }
+    let (input_sender, inputs) = mpsc::channel(INPUTS);
+    let watches = Watches {
+        client: client.clone(),
+        namespace: namespace.clone(),
+        agent_selector,
+    };
+    watches.spawn(&input_sender, &tasks, &shutdown);
+    let (beat, beats) = watch::channel((Instant::now(), false));
+    tasks.spawn(health.watch(beats, shutdown.clone()));
+    let config = Config {
+        namespace,
+        agent_port_name,
+        plan_prefix: first.to_string(),
+        settle: Duration::from_millis(settle_ms),
+        status_patch: !no_status_patch,
+        pod_annotation: !no_pod_annotation,
+    };
+    let engine = Engine {
+        world: World::new(config, metrics.clone(), Instant::now()),
+        writer: Writer::new(client, me.clone(), input_sender, tasks.clone()),
+        dialer: Arc::new(TlsDialer::new(connector)),
+        epochs: epochs.clone(),
+        me,
+        metrics,
+        inputs,
+        reports: mpsc::channel(REPORTS),
+        beat,
+        tasks: tasks.clone(),
+    };
+    let mut superseded = epochs.superseded();
+    tracing::info!(epoch = first, "the controller runs");
+    let result = tokio::select! {
+        () = engine.run(shutdown.clone()) => Ok(()),
+        Ok(by) = superseded.wait_for(Option::is_some) => {
+            Err(Error::Superseded(by.clone().unwrap_or_default()))
+        }
+    };
+    shutdown.cancel();
+    tasks.close();
+    if timeout(GRACE, tasks.wait()).await.is_err() {
+        tracing::warn!("some calls to the API server did not end in {GRACE:?} and are left behind");
+    }
+    result
+}
+
+/// The API server may come up after us; what it forbids it will go on forbidding.
+async fn first_epoch(epochs: &LeaseEpochs) -> Result<u64, epoch::Error> {
+    let mut attempt = 1;
+    loop {
+        match epochs.take_above(0).await {
+            Ok(epoch) => return Ok(epoch),
+            Err(error) if attempt == START_ATTEMPTS || is_final(&error) => return Err(error),
+            Err(error) => tracing::warn!(attempt, "{error}; trying again"),
+        }
+        sleep(Duration::from_secs(1) * attempt).await;
+        attempt += 1;
+    }
+}
+
+fn is_final(error: &epoch::Error) -> bool {
+    let epoch::Error::Api { source, .. } = error else {
+        return false;
+    };
+    matches!(&**source, kube::Error::Api(status) if (400..500).contains(&status.code))
+}
+
+fn host_name() -> String {
+    // A pod's host name is its name.
+    let name = std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let name = name
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| crate::names::CONTROLLER.to_owned())
+}
+
+struct Health {
+    synced: serving::Condition,
+    alive: serving::Condition,
+}
+
+impl Health {
+    async fn watch(self, beats: watch::Receiver<(Instant, bool)>, shutdown: CancellationToken) {
+        let mut ticks = interval(HEARTBEAT / 5);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let (last, synced) = *beats.borrow();
+            if synced {
+                self.synced.met();
+            } else {
+                self.synced
+                    .unmet("pods, nodes and agents are not all listed yet");
+            }
+            if last.elapsed() < 6 * HEARTBEAT {
+                self.alive.met();
+            } else {
+                self.alive
+                    .unmet(format!("the loop has not turned for {:?}", last.elapsed()));
+            }
+        }
+    }
+}

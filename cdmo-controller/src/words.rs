@@ -1,0 +1,159 @@
+//! What people read: Events on pods and problems of nodes.
+//!
+//! Each is one sentence that says what, where and, where somebody must act, what to do.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use planner::{NodePlan, RefusalKind};
+
+use crate::{names::PodKey, operation::Operation};
+
+/// Longest note that the API takes, in bytes (events.k8s.io/v1).
+const LONGEST_NOTE: usize = 1024;
+
+/// An Event on a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The pod.
+    pub pod: PodKey,
+    /// The pod's uid.
+    pub uid: String,
+    /// CamelCase and of a fixed set.
+    pub reason: &'static str,
+    /// The sentence.
+    pub text: String,
+    /// Something is not as it should be.
+    pub warning: bool,
+}
+
+impl Note {
+    /// An Event, cut to what the API takes.
+    pub fn new(pod: PodKey, uid: String, reason: &'static str, text: &str, warning: bool) -> Self {
+        Self {
+            pod,
+            uid,
+            reason,
+            text: cut(text, LONGEST_NOTE),
+            warning,
+        }
+    }
+}
+
+/// Reason of an Event about a refusal.
+pub fn reason(kind: RefusalKind) -> &'static str {
+    match kind {
+        RefusalKind::InvalidProfile => "InvalidProfile",
+        RefusalKind::NoSuchProfile => "NoSuchProfile",
+        RefusalKind::TooMany => "TooMany",
+        RefusalKind::NoRoom => "NoRoom",
+        RefusalKind::NoNode => "NoNode",
+        RefusalKind::TooComplex => "TooComplex",
+    }
+}
+
+/// A plan was made: what is going to happen where.
+pub fn planned(node: &str, plan: &NodePlan, gpu_index: impl Fn(&str) -> Option<u32>) -> String {
+    let gpus: Vec<_> = plan
+        .gpus
+        .iter()
+        .map(|gpu| {
+            let number = gpu_index(&gpu.uuid).map_or_else(String::new, |n| format!("{n} "));
+            let made: Vec<_> = gpu
+                .create
+                .iter()
+                .map(|new| format!("{} at slice {}", new.profile, new.placement.start))
+                .collect();
+            let gone: Vec<_> = gpu
+                .give_up
+                .iter()
+                .map(|old| format!("{} at slice {}", old.profile, old.placement.start))
+                .collect();
+            let mut words = format!("{} on GPU {number}({})", made.join(" and "), gpu.uuid);
+            if made.is_empty() {
+                words = format!("room on GPU {number}({})", gpu.uuid);
+            }
+            if !gone.is_empty() {
+                words = format!("{words} in place of idle {}", gone.join(" and "));
+            }
+            words
+        })
+        .collect();
+    format!("Making {} of node {node}", gpus.join("; "))
+}
+
+/// How long the stages of a served demand took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stages {
+    /// From the sight of the pod to the plan.
+    pub planning: Duration,
+    /// From the plan to the commit, if devices were given up.
+    pub withdrawing: Option<Duration>,
+    /// Until the driver had made, and the kubelet confirmed, everything.
+    pub making: Duration,
+    /// Until the node's status showed it.
+    pub showing: Duration,
+}
+
+/// Everything is there for the pod.
+pub fn ready(operation: &Operation, stages: &Stages) -> String {
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for made in &operation.made {
+        *counts.entry(&made.resource).or_default() += 1;
+    }
+    let made: Vec<_> = counts
+        .iter()
+        .map(|(name, count)| format!("{count}x {name}"))
+        .collect();
+    let gave_up = match (operation.given_up().count(), stages.withdrawing) {
+        (0, _) | (_, None) => String::new(),
+        (1, Some(took)) => format!(", 1 idle device withdrawn in {} ms", took.as_millis()),
+        (n, Some(took)) => format!(", {n} idle devices withdrawn in {} ms", took.as_millis()),
+    };
+    format!(
+        "{} ready on node {}: planned in {} ms{gave_up}, made in {} ms, shown to the scheduler in \
+         {} ms",
+        made.join(" and "),
+        operation.node,
+        stages.planning.as_millis(),
+        stages.making.as_millis(),
+        stages.showing.as_millis(),
+    )
+}
+
+/// A plan failed on the agent's side.
+pub fn failed(node: &str, message: &str) -> String {
+    let message = message.trim().trim_end_matches('.');
+    format!("The plan for node {node} failed: {message}; another attempt follows by itself")
+}
+
+/// The node's agent cannot be talked to.
+pub fn unreachable(sentence: &str) -> String {
+    format!("no session with this node's agent: {sentence}")
+}
+
+/// A labelled node has no agent.
+pub fn no_agent(namespace: &str) -> String {
+    format!(
+        "no agent runs on this node; look at the DaemonSet mig-node-agent and its pods in namespace \
+         {namespace}"
+    )
+}
+
+/// All problems of a node as one annotation value; `None` if there are none.
+pub fn problems(sentences: &[String]) -> Option<String> {
+    (!sentences.is_empty()).then(|| sentences.join("; "))
+}
+
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let mut end = most - "…".len();
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,388 @@
+//! Everything the controller knows, and what follows from it; without I/O and without a clock.
+//!
+//! Shells feed [`Input`]s in and carry [`Action`]s out. Between the two, [`World::decide`] looks at
+//! what changed: each node that something happened to is tended (operations, node status, problems,
+//! pod table), and if anything changed that a plan depends on, one planning pass runs over the
+//! waiting pods a few milliseconds later, so that a burst of events makes one pass.
+
+mod alarms;
+mod demand;
+mod operating;
+mod planning;
+mod telling;
+mod tending;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use cdmo_proto::agent::controller_message::Message as ToAgent;
+use kube::runtime::watcher::Event;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    agents::{self, AgentTable},
+    metrics::Metrics,
+    names::PodKey,
+    node_status::{Answer, StatusKeeper},
+    nodes::{NodeChange, NodeIndex},
+    notes::Budget,
+    objects::{NodeLite, PodLite},
+    operation::Operation,
+    pods::{PodIndex, PodRow, key_of},
+    session::{Report, Said},
+    snapshot::Models,
+    words::Note,
+};
+
+use alarms::{Alarm, Alarms};
+use demand::DemandState;
+use planning::Board;
+use tending::ProblemKeeper;
+
+/// How long a burst of events is gathered before a planning pass.
+const COALESCE: Duration = Duration::from_millis(2);
+/// How long a new controller waits for agents before it plans without some of them.
+const GATHER: Duration = Duration::from_secs(3);
+
+/// What can be chosen.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Namespace of the agents, for words.
+    pub namespace: String,
+    /// Name of the agents' gRPC port.
+    pub agent_port_name: String,
+    /// Starts the ids of all plans; unique per epoch.
+    pub plan_prefix: String,
+    /// How long pods under way may take to show up once node status is down.
+    pub settle: Duration,
+    /// Whether node status is written.
+    pub status_patch: bool,
+    /// Whether waiting pods are annotated.
+    pub pod_annotation: bool,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The watch of pods.
+    Pod(Box<Event<PodLite>>),
+    /// The watch of nodes.
+    Node(Box<Event<NodeLite>>),
+    /// The watch of agent pods.
+    AgentPod(Box<Event<PodLite>>),
+    /// A session with an agent.
+    Report(Report),
+    /// An [`Action::PatchStatus`] was answered.
+    StatusAnswer {
+        /// The node.
+        node: String,
+        /// How.
+        answer: Answer,
+        /// The node as written.
+        written: Option<Box<NodeLite>>,
+    },
+    /// An [`Action::PatchProblems`] was answered.
+    ProblemsAnswer {
+        /// The node.
+        node: String,
+        /// Whether it was applied.
+        written: bool,
+    },
+    /// An [`Action::ListBound`] was answered.
+    Bound {
+        /// The operation.
+        operation: String,
+        /// The pods bound to its node, or why they are not known.
+        pods: Result<Vec<PodLite>, String>,
+    },
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Keep sessions with this agent.
+    Connect {
+        /// Its node.
+        node: String,
+        /// Its number.
+        serial: u64,
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// Stop doing so.
+    Disconnect {
+        /// Its node.
+        node: String,
+        /// Its number.
+        serial: u64,
+    },
+    /// Send an agent a message.
+    Send {
+        /// Its node.
+        node: String,
+        /// Its number.
+        serial: u64,
+        /// The message.
+        message: Box<ToAgent>,
+    },
+    /// Merge-patch a node's status, and answer.
+    PatchStatus {
+        /// The node.
+        node: String,
+        /// The patch.
+        patch: Value,
+    },
+    /// Write the annotation about problems, or remove it, and answer.
+    PatchProblems {
+        /// The node.
+        node: String,
+        /// The value.
+        text: Option<String>,
+    },
+    /// Read the pods bound to a node from the API, and answer.
+    ListBound {
+        /// The operation that asks.
+        operation: String,
+        /// The node.
+        node: String,
+    },
+    /// Write the plan annotation of a pod.
+    AnnotatePod {
+        /// The pod.
+        pod: PodKey,
+        /// Its uid: another pod of that name is not meant.
+        uid: String,
+        /// The annotation's value.
+        plan: Value,
+    },
+    /// Send an Event.
+    Publish(Note),
+}
+
+/// Everything the controller knows.
+#[derive(Debug)]
+pub struct World {
+    config: Config,
+    metrics: Metrics,
+    started: Instant,
+    pods: PodIndex,
+    nodes: NodeIndex,
+    agents: AgentTable,
+    models: Models,
+    operations: BTreeMap<String, Operation>,
+    operation_count: u64,
+    /// Pods of a node as the API listed them just now, by operation.
+    listed: HashMap<String, Vec<(PodKey, PodRow)>>,
+    statuses: HashMap<String, StatusKeeper>,
+    problems: HashMap<String, ProblemKeeper>,
+    demands: HashMap<PodKey, DemandState>,
+    board: Board,
+    budget: Budget,
+    alarms: Alarms,
+    /// Nodes to tend.
+    dirty: BTreeSet<String>,
+    /// Nodes whose agents must get a new pod table.
+    tables: BTreeSet<String>,
+    plan_at: Option<Instant>,
+    actions: Vec<Action>,
+}
+
+impl World {
+    /// A world of which nothing is known.
+    pub fn new(config: Config, metrics: Metrics, now: Instant) -> Self {
+        let mut alarms = Alarms::default();
+        alarms.set(now + GATHER, Alarm::Plan);
+        Self {
+            agents: AgentTable::new(config.agent_port_name.clone()),
+            config,
+            metrics,
+            started: now,
+            pods: PodIndex::default(),
+            nodes: NodeIndex::default(),
+            models: Models::default(),
+            operations: BTreeMap::new(),
+            operation_count: 0,
+            listed: HashMap::new(),
+            statuses: HashMap::new(),
+            problems: HashMap::new(),
+            demands: HashMap::new(),
+            board: Board::default(),
+            budget: Budget::new(now),
+            alarms,
+            dirty: BTreeSet::new(),
+            tables: BTreeSet::new(),
+            plan_at: None,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Whether all watches have listed what there is.
+    pub fn is_synced(&self) -> bool {
+        self.pods.is_synced() && self.nodes.is_synced() && self.agents.is_synced()
+    }
+
+    /// When [`World::decide`] wants to be called though nothing happened.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.plan_at.into_iter().chain(self.alarms.next()).min()
+    }
+
+    /// Takes in what happened.
+    pub fn apply(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Pod(event) => self.hear_pod(*event, now),
+            Input::Node(event) => {
+                let changes = self.nodes.apply(*event);
+                self.hear_nodes(changes, now);
+            }
+            Input::AgentPod(event) => self.hear_agent_pod(*event, now),
+            Input::Report(report) => self.hear_report(report, now),
+            Input::StatusAnswer {
+                node,
+                answer,
+                written,
+            } => {
+                self.hear_status_answer(&node, answer, written, now);
+            }
+            Input::ProblemsAnswer { node, written } => {
+                self.hear_problems_answer(&node, written, now);
+            }
+            Input::Bound { operation, pods } => self.hear_bound(&operation, pods, now),
+        }
+    }
+
+    /// Says what to do now.
+    pub fn decide(&mut self, now: Instant) -> Vec<Action> {
+        while let Some(alarm) = self.alarms.due(now) {
+            match alarm {
+                Alarm::Plan => self.request_plan(now),
+                Alarm::Node(node) => self.touch(&node, now),
+                Alarm::Operation(id) => self.tick(&id, now),
+                Alarm::Tell(pod) => self.tell_refusal(&pod, now),
+            }
+        }
+        loop {
+            while let Some(node) = self.dirty.pop_first() {
+                self.tend(&node, now);
+            }
+            if self.plan_at.is_none_or(|at| now < at) {
+                break;
+            }
+            self.plan_at = None;
+            self.plan(now);
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    fn hear_pod(&mut self, event: Event<PodLite>, now: Instant) {
+        let key = match &event {
+            Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod) => Some(key_of(pod)),
+            Event::Init | Event::InitDone => None,
+        };
+        let changed = self.pods.apply(event);
+        if let Some(key) = key {
+            self.note_demand(&key, now);
+        }
+        for node in changed.nodes {
+            self.tables.insert(node.to_string());
+            self.touch(&node, now);
+        }
+        if changed.pending {
+            self.request_plan(now);
+        }
+    }
+
+    fn hear_nodes(&mut self, changes: Vec<NodeChange>, now: Instant) {
+        for NodeChange { name, matters } in changes {
+            if matters {
+                self.touch(&name, now);
+            } else {
+                self.dirty.insert(name);
+            }
+        }
+    }
+
+    fn hear_agent_pod(&mut self, event: Event<PodLite>, now: Instant) {
+        for change in self.agents.apply(event, now) {
+            match change {
+                agents::Change::Connect {
+                    node,
+                    serial,
+                    address,
+                } => {
+                    self.touch(&node, now);
+                    self.actions.push(Action::Connect {
+                        node,
+                        serial,
+                        address,
+                    });
+                }
+                agents::Change::Disconnect { node, serial } => {
+                    self.lose_session(&node, now);
+                    self.actions.push(Action::Disconnect { node, serial });
+                }
+            }
+        }
+        self.request_plan(now);
+    }
+
+    fn hear_report(&mut self, report: Report, now: Instant) {
+        let Report { node, serial, said } = report;
+        let Some(agent) = self.agents.get_mut(&node, serial) else {
+            return;
+        };
+        match said {
+            Said::Up => {
+                agent.revision = 0;
+                agent.problem = None;
+            }
+            Said::Snapshot(snapshot) => {
+                if !agent.up {
+                    agent.up = true;
+                    agent.since = now;
+                    self.tables.insert(node.clone());
+                    tracing::info!(node, "session with the agent stands");
+                }
+                agent.snapshot = Some(self.models.read(snapshot));
+                self.forget_outdated(&node);
+            }
+            Said::Progress(progress) => {
+                self.hear_progress(&node, progress, now);
+            }
+            Said::Down(problem) => {
+                self.metrics.session_failure(problem.category);
+                if agent.up || agent.problem.as_ref() != Some(&problem) {
+                    tracing::warn!(node, category = problem.category, "{}", problem.sentence);
+                }
+                let was_up = std::mem::replace(&mut agent.up, false);
+                agent.problem = Some(problem);
+                if was_up {
+                    agent.since = now;
+                    self.alarms
+                        .set(now + agents::GRACE, Alarm::Node(node.clone()));
+                    self.lose_session(&node, now);
+                }
+            }
+        }
+        self.metrics
+            .sessions(self.agents.iter().filter(|(_, agent)| agent.up).count());
+        self.touch(&node, now);
+    }
+
+    /// Something happened to a node that a plan may depend on.
+    fn touch(&mut self, node: &str, now: Instant) {
+        self.dirty.insert(node.to_owned());
+        self.board.mark_stale(node);
+        self.request_plan(now);
+    }
+
+    fn request_plan(&mut self, now: Instant) {
+        self.plan_at.get_or_insert(now + COALESCE);
+    }
+}
+
+#[cfg(test)]
+mod tests;

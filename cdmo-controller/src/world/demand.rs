@@ -1,0 +1,68 @@
+//! What is remembered of a waiting pod from pass to pass.
+
+use planner::RefusalKind;
+use tokio::time::Instant;
+
+use crate::{notes::Told, set_aside::SetAside};
+
+/// How things stand with a waiting pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Standing {
+    /// No pass has looked at it yet.
+    New,
+    /// Devices on the node are ready for it; the scheduler's turn.
+    Covered,
+    /// An operation is under way for it.
+    Planned,
+    /// It will be served by something under way, or must wait for that to end.
+    Waiting,
+    /// It cannot be served now.
+    Refused {
+        /// The bounded kind.
+        kind: RefusalKind,
+        /// The sentence.
+        text: String,
+        /// Since when it is refused for a reason of this kind.
+        since: Instant,
+    },
+}
+
+impl Standing {
+    /// Bounded word for metrics.
+    pub(super) fn category(&self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Covered => "covered",
+            Self::Planned => "planned",
+            Self::Waiting => "waiting",
+            Self::Refused { kind, .. } => kind.category(),
+        }
+    }
+}
+
+/// A waiting pod.
+#[derive(Debug)]
+pub(super) struct DemandState {
+    pub(super) uid: String,
+    /// When it was first seen.
+    pub(super) seen: Instant,
+    pub(super) standing: Standing,
+    pub(super) aside: SetAside,
+    pub(super) told: Option<Told>,
+    /// Its annotation was written, which moves it out of the scheduler's back-off.
+    pub(super) annotated: bool,
+}
+
+impl DemandState {
+    /// A pod seen for the first time.
+    pub(super) fn new(uid: String, now: Instant) -> Self {
+        Self {
+            uid,
+            seen: now,
+            standing: Standing::New,
+            aside: SetAside::default(),
+            told: None,
+            annotated: false,
+        }
+    }
+}

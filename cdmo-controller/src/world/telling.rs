@@ -1,0 +1,143 @@
+//! What waiting pods are told: that devices are there for them, or why there are none.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use planner::{Refusal, RefusalKind};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    Action, World,
+    alarms::Alarm,
+    demand::{DemandState, Standing},
+};
+use crate::{
+    names::PodKey,
+    notes::{self, Told},
+    words::{self, Note},
+};
+
+/// How long a refusal must stand before the pod is told: a device may be on its way back.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl World {
+    /// Something was heard of a pod.
+    pub(super) fn note_demand(&mut self, key: &PodKey, now: Instant) {
+        let row = self.pods.get(key);
+        if let Some(row) = row.filter(|row| row.is_pending()) {
+            if self
+                .demands
+                .get(key)
+                .is_none_or(|known| known.uid != row.uid)
+            {
+                self.demands
+                    .insert(key.clone(), DemandState::new(row.uid.clone(), now));
+            }
+            return;
+        }
+        let bound = row.is_some_and(|row| row.node.is_some());
+        if let (Some(demand), true) = (self.demands.remove(key), bound) {
+            self.metrics.stage("total", now - demand.seen);
+        }
+    }
+
+    /// Pods that no longer wait; a list may have dropped them without an event each.
+    pub(super) fn forget_demands(&mut self) {
+        self.demands.retain(|key, _| self.pods.is_pending(key));
+    }
+
+    pub(super) fn count_demands(&self) {
+        let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+        for demand in self.demands.values() {
+            *counts.entry(demand.standing.category()).or_default() += 1;
+        }
+        self.metrics.pending(counts.into_iter());
+    }
+
+    /// Free devices on the node are promised to the pod. If it waited so far, the scheduler may
+    /// have put it into back-off; a change of the pod brings it back.
+    pub(super) fn cover(&mut self, key: &PodKey, node: &str, served: bool) {
+        let Some(demand) = self.demands.get_mut(key) else {
+            return;
+        };
+        let waited = !matches!(demand.standing, Standing::New | Standing::Covered);
+        demand.standing = Standing::Covered;
+        // Where an operation is under way for the pod, its end writes the annotation.
+        if !waited || served || demand.annotated || !self.config.pod_annotation {
+            return;
+        }
+        demand.annotated = true;
+        let wants = self
+            .pods
+            .get(key)
+            .map(|row| row.wants.clone())
+            .unwrap_or_default();
+        let plan = json!({"node": node, "reuses": wants});
+        let uid = demand.uid.clone();
+        self.actions.push(Action::AnnotatePod {
+            pod: key.clone(),
+            uid,
+            plan,
+        });
+    }
+
+    pub(super) fn refuse(&mut self, key: &PodKey, refusal: Refusal, now: Instant) {
+        let Some(demand) = self.demands.get_mut(key) else {
+            return;
+        };
+        let Refusal { kind, text } = refusal;
+        let since = match &demand.standing {
+            Standing::Refused {
+                kind: known,
+                since,
+                text: said,
+            } if *known == kind => {
+                if *said == text {
+                    return;
+                }
+                *since
+            }
+            _ => now,
+        };
+        // What is wrong in the pod itself no patience mends.
+        let patience = if kind == RefusalKind::InvalidProfile {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        };
+        demand.standing = Standing::Refused { kind, text, since };
+        self.alarms
+            .set((since + patience).max(now), Alarm::Tell(key.clone()));
+        if patience.is_zero() {
+            self.tell_refusal(key, now);
+        }
+    }
+
+    /// Tells a pod why it is refused, if it still is and it is time.
+    pub(super) fn tell_refusal(&mut self, key: &PodKey, now: Instant) {
+        let Some(demand) = self.demands.get_mut(key) else {
+            return;
+        };
+        let Standing::Refused { kind, text, .. } = &demand.standing else {
+            return;
+        };
+        let reason = words::reason(*kind);
+        let due = notes::due(demand.told.as_ref(), reason, text, now);
+        let again = if due > now {
+            Err(due)
+        } else {
+            self.budget.take(now)
+        };
+        if let Err(at) = again {
+            self.alarms.set(at, Alarm::Tell(key.clone()));
+            return;
+        }
+        tracing::info!(pod = %key, reason, "{text}");
+        let note = Note::new(key.clone(), demand.uid.clone(), reason, text, true);
+        demand.told = Some(Told::now(reason, text.clone(), now));
+        self.actions.push(Action::Publish(note));
+        self.metrics.event(reason);
+        self.alarms
+            .set(now + notes::REPEAT, Alarm::Tell(key.clone()));
+    }
+}

@@ -1,0 +1,280 @@
+//! Tending one node: its operations, its status, its annotation, its agent's pod table.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use cdmo_proto::agent::{PodTable, controller_message::Message as ToAgent};
+use tokio::time::Instant;
+
+use super::{Action, World, alarms::Alarm};
+use crate::{
+    names::PodKey,
+    node_status::{self, Answer},
+    objects::NodeLite,
+    operation::{self, Operation, Stage},
+    pods::PodRow,
+    snapshot::Counts,
+    words,
+};
+
+/// How long a session may be down before the node's annotation says so.
+const UNREACHABLE: Duration = Duration::from_secs(10);
+/// How long a labelled node may be without an agent before its annotation says so: images must be
+/// pulled first.
+const NO_AGENT: Duration = Duration::from_mins(1);
+/// Delay after a failed write of the annotation.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Keeps one node's annotation about problems; at most one write is under way.
+#[derive(Debug, Default)]
+pub(super) struct ProblemKeeper {
+    under_way: bool,
+    retry_at: Option<Instant>,
+    agentless_since: Option<Instant>,
+}
+
+impl World {
+    pub(super) fn tend(&mut self, node: &str, now: Instant) {
+        if self.nodes.get(node).is_none() {
+            self.statuses.remove(node);
+            self.problems.remove(node);
+            self.tables.remove(node);
+            return;
+        }
+        self.send_table_if_due(node);
+        self.advance_operations(node, now);
+        self.keep_status(node, now);
+        self.keep_problems(node, now);
+    }
+
+    /// Operations that wait for the node's status to show something.
+    fn advance_operations(&mut self, node: &str, now: Instant) {
+        let wanted = self.wanted_counts(node);
+        let (Some(row), false) = (self.nodes.get(node), self.operations.is_empty()) else {
+            return;
+        };
+        let busy = self
+            .statuses
+            .get(node)
+            .is_some_and(node_status::StatusKeeper::is_busy);
+        let writes = self.config.status_patch;
+        let reached = |operation: &Operation| match operation.stage() {
+            // While a patch is under way its effect is not known.
+            Stage::Lowering => {
+                let resources = operation
+                    .given_up()
+                    .filter_map(|gone| gone.resource.as_deref());
+                let down = !busy && node_status::is_down(row, &wanted, resources);
+                (down || !writes).then_some(operation::Input::Lowered)
+            }
+            Stage::Asserting if !writes => Some(operation::Input::Asserted),
+            Stage::Showing => {
+                let made = operation.made.iter().map(|made| made.resource.as_str());
+                let up = self.shows_made(operation) && node_status::is_up(row, &wanted, made);
+                up.then_some(operation::Input::Shown)
+            }
+            _ => None,
+        };
+        let steps: Vec<_> = self
+            .operations
+            .values()
+            .filter(|operation| operation.node == node)
+            .filter_map(|operation| Some((operation.id.clone(), reached(operation)?)))
+            .collect();
+        for (id, input) in steps {
+            self.step_operation(&id, input, now);
+        }
+    }
+
+    /// Whether the agent's report contains what it says it made; until then the wanted counts lack it.
+    fn shows_made(&self, operation: &Operation) -> bool {
+        let snapshot = self
+            .agents
+            .get(&operation.node)
+            .and_then(|agent| agent.snapshot.as_ref());
+        snapshot.is_some_and(|snapshot| {
+            operation.made.iter().all(|made| {
+                snapshot
+                    .devices()
+                    .any(|device| device.device_id == made.device_id)
+            })
+        })
+    }
+
+    fn wanted_counts(&self, node: &str) -> BTreeMap<String, Counts> {
+        let snapshot = self
+            .agents
+            .get(node)
+            .filter(|a| a.up)
+            .and_then(|a| a.snapshot.as_ref());
+        let on_node = self
+            .operations
+            .values()
+            .filter(|operation| operation.node == node);
+        snapshot
+            .map(|s| node_status::wanted(s, &on_node))
+            .unwrap_or_default()
+    }
+
+    fn keep_status(&mut self, node: &str, now: Instant) {
+        // Without a live session nothing is known, so nothing is written.
+        let live = self.agents.get(node).is_some_and(|agent| agent.up);
+        if !live || !self.config.status_patch {
+            return;
+        }
+        let wanted = self.wanted_counts(node);
+        let calm = !self
+            .operations
+            .values()
+            .any(|operation| operation.node == node);
+        let Some(row) = self.nodes.get(node) else {
+            return;
+        };
+        let keeper = self.statuses.entry(node.to_owned()).or_default();
+        if let Some(patch) = keeper.next(row, &wanted, calm, now) {
+            self.actions.push(Action::PatchStatus {
+                node: node.to_owned(),
+                patch,
+            });
+        } else if let Some(at) = keeper.wake_at().filter(|at| *at > now) {
+            self.alarms.set(at, Alarm::Node(node.to_owned()));
+        }
+    }
+
+    pub(super) fn hear_status_answer(
+        &mut self,
+        node: &str,
+        answer: Answer,
+        written: Option<Box<NodeLite>>,
+        now: Instant,
+    ) {
+        self.metrics.status_patch(answer.category());
+        let asserted = self
+            .statuses
+            .get_mut(node)
+            .is_some_and(|keeper| keeper.answered(answer, now));
+        if let Some(written) = written {
+            let changes = self.nodes.put_written(*written);
+            self.hear_nodes(changes, now);
+        }
+        if asserted {
+            let waiting: Vec<_> = self
+                .operations
+                .values()
+                .filter(|op| op.node == node && op.stage() == Stage::Asserting)
+                .map(|op| op.id.clone())
+                .collect();
+            for id in waiting {
+                self.step_operation(&id, operation::Input::Asserted, now);
+            }
+        }
+        self.dirty.insert(node.to_owned());
+    }
+
+    fn keep_problems(&mut self, node: &str, now: Instant) {
+        let Some(row) = self.nodes.get(node) else {
+            return;
+        };
+        let agent = self.agents.get(node);
+        let keeper = self.problems.entry(node.to_owned()).or_default();
+        let agentless = row.managed && agent.is_none() && self.agents.is_synced();
+        keeper.agentless_since = agentless.then(|| keeper.agentless_since.unwrap_or(now));
+        let mut sentences = Vec::new();
+        let mut later = None;
+        if let Some(since) = keeper.agentless_since {
+            if now >= since + NO_AGENT {
+                sentences.push(words::no_agent(&self.config.namespace));
+            } else {
+                later = Some(since + NO_AGENT);
+            }
+        }
+        if let Some(agent) = agent {
+            match &agent.problem {
+                Some(problem) if problem.lasting || now >= agent.since + UNREACHABLE => {
+                    sentences.push(words::unreachable(&problem.sentence));
+                }
+                Some(_) => later = Some(agent.since + UNREACHABLE),
+                None => {}
+            }
+            if let (Some(snapshot), true) = (&agent.snapshot, agent.up) {
+                sentences.extend(snapshot.problems.iter().cloned());
+            }
+        }
+        if let Some(at) = later {
+            self.alarms.set(at, Alarm::Node(node.to_owned()));
+        }
+        // While nothing is known of an agent that exists, the old sentences stand.
+        let unknown = agent.is_some_and(|agent| !agent.up && agent.problem.is_none());
+        let text = words::problems(&sentences);
+        if unknown || text == row.problems || keeper.under_way {
+            return;
+        }
+        if let Some(at) = keeper.retry_at.filter(|at| now < *at) {
+            self.alarms.set(at, Alarm::Node(node.to_owned()));
+            return;
+        }
+        keeper.under_way = true;
+        if let Some(text) = &text {
+            tracing::warn!(node, "{text}");
+        }
+        self.actions.push(Action::PatchProblems {
+            node: node.to_owned(),
+            text,
+        });
+    }
+
+    pub(super) fn hear_problems_answer(&mut self, node: &str, written: bool, now: Instant) {
+        if let Some(keeper) = self.problems.get_mut(node) {
+            keeper.under_way = false;
+            // A written annotation shows up with the node's next event; do not write it again until
+            // then, but neither wait for ever.
+            keeper.retry_at = Some(
+                now + if written {
+                    Duration::from_secs(1)
+                } else {
+                    RETRY
+                },
+            );
+        }
+        self.dirty.insert(node.to_owned());
+    }
+
+    fn send_table_if_due(&mut self, node: &str) {
+        if self.agents.get(node).is_some_and(|agent| agent.up) && self.tables.remove(node) {
+            self.send_table(node, &[]);
+        }
+    }
+
+    /// Sends the node's pods, `more` included; returns the table's revision.
+    pub(super) fn send_table(&mut self, node: &str, more: &[(PodKey, PodRow)]) -> u64 {
+        let mut rows: BTreeMap<&PodKey, &PodRow> = self.pods.bound(node).collect();
+        for (key, row) in more {
+            rows.entry(key).or_insert(row);
+        }
+        let pods = rows
+            .into_iter()
+            .map(|(key, row)| row.to_proto(key))
+            .collect();
+        let Some(serial) = self.agents.get(node).map(|agent| agent.serial) else {
+            return 0;
+        };
+        let Some(agent) = self.agents.get_mut(node, serial) else {
+            return 0;
+        };
+        agent.revision += 1;
+        let revision = agent.revision;
+        self.send(node, ToAgent::Pods(PodTable { revision, pods }));
+        revision
+    }
+
+    /// Sends a node's agent a message.
+    pub(super) fn send(&mut self, node: &str, message: ToAgent) {
+        if let Some(agent) = self.agents.get(node).filter(|agent| agent.up) {
+            let (node, serial) = (node.to_owned(), agent.serial);
+            self.actions.push(Action::Send {
+                node,
+                serial,
+                message: Box::new(message),
+            });
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Carries decisions to the API server.
+//!
+//! Every write is one call with a time limit, in a task of its own, so that a slow one holds nothing
+//! up; how many there can be is bounded by what the world decides (one status patch per node, one
+//! annotation per pod) and by a number of permits. The world hears how writes to nodes ended.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    names::{CONTROLLER, PLAN_ANNOTATION, PROBLEMS_ANNOTATION, PodKey},
+    node_status::Answer,
+    objects::{NodeLite, PodLite},
+    words::Note,
+    world::Input,
+};
+
+/// Time for one call.
+const CALL: Duration = Duration::from_secs(10);
+/// Calls at once, those for Events aside.
+const CALLS: usize = 32;
+/// Calls for Events at once: they must not keep the others waiting.
+const EVENTS: usize = 4;
+/// Attempts for what nothing else repeats.
+const ATTEMPTS: u32 = 3;
+
+/// Writes to the API server.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    me: String,
+    calls: Arc<Semaphore>,
+    events: Arc<Semaphore>,
+    inputs: mpsc::Sender<Input>,
+    tasks: TaskTracker,
+}
+
+impl Writer {
+    /// A writer that reports to `inputs`.
+    pub fn new(
+        client: Client,
+        me: String,
+        inputs: mpsc::Sender<Input>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            client,
+            me,
+            calls: Arc::new(Semaphore::new(CALLS)),
+            events: Arc::new(Semaphore::new(EVENTS)),
+            inputs,
+            tasks,
+        }
+    }
+
+    /// Patches a node's status; the answer comes as [`Input::StatusAnswer`].
+    pub fn patch_status(&self, node: String, patch: Value) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let api = Api::<NodeLite>::all(this.client.clone());
+            let params = PatchParams::default();
+            let patch = Patch::Merge(patch);
+            let (answer, written) = match this.call(api.patch_status(&node, &params, &patch)).await
+            {
+                Ok(node) => (Answer::Written, Some(Box::new(node))),
+                Err(Failure {
+                    code: Some(409), ..
+                }) => (Answer::Conflict, None),
+                Err(failure) => {
+                    tracing::warn!(node, "failed to write node status: {}", failure.text);
+                    (Answer::Failed, None)
+                }
+            };
+            this.tell(Input::StatusAnswer {
+                node,
+                answer,
+                written,
+            })
+            .await;
+        });
+    }
+
+    /// Writes or removes a node's annotation about problems; the answer comes as
+    /// [`Input::ProblemsAnswer`].
+    pub fn patch_problems(&self, node: String, text: Option<String>) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let api = Api::<NodeLite>::all(this.client.clone());
+            let patch = json!({"metadata": {"annotations": {PROBLEMS_ANNOTATION: text}}});
+            let params = PatchParams::default();
+            let written = match this
+                .call(api.patch(&node, &params, &Patch::Merge(patch)))
+                .await
+            {
+                Ok(_) => true,
+                Err(failure) => {
+                    tracing::warn!(node, "failed to annotate the node: {}", failure.text);
+                    false
+                }
+            };
+            this.tell(Input::ProblemsAnswer { node, written }).await;
+        });
+    }
+
+    /// Reads the pods bound to a node; the answer comes as [`Input::Bound`].
+    pub fn list_bound(&self, operation: String, node: String) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let api = Api::<PodLite>::all(this.client.clone());
+            // Without a resource version the list is read from etcd, not from a cache.
+            let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
+            let pods = match this.call(api.list(&params)).await {
+                Ok(list) => Ok(list.items),
+                Err(failure) => Err(format!(
+                    "the pods of node {node} cannot be read: {}",
+                    failure.text
+                )),
+            };
+            this.tell(Input::Bound { operation, pods }).await;
+        });
+    }
+
+    /// Writes the plan annotation of a pod.
+    pub fn annotate_pod(&self, pod: PodKey, uid: &str, plan: &Value) {
+        let this = self.clone();
+        // The uid makes the patch fail on another pod of that name.
+        let patch = json!({"metadata": {
+            "uid": uid, "annotations": {PLAN_ANNOTATION: plan.to_string()},
+        }});
+        self.tasks.spawn(async move {
+            let api = Api::<PodLite>::namespaced(this.client.clone(), pod.namespace());
+            let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+            for attempt in 1..=ATTEMPTS {
+                match this.call(api.patch(pod.name(), &params, &patch)).await {
+                    // Gone, or another pod: nobody misses the annotation.
+                    Ok(_) | Err(Failure { code: Some(404 | 409 | 422), .. }) => return,
+                    Err(failure) => {
+                        tracing::warn!(%pod, attempt, "failed to annotate the pod: {}", failure.text);
+                        sleep(Duration::from_millis(200) * attempt).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Sends an Event.
+    pub fn publish(&self, note: Note) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let Ok(_permit) = this.events.acquire().await else {
+                return;
+            };
+            let api = Api::<Event>::namespaced(this.client.clone(), note.pod.namespace());
+            let event = event(&note, &this.me);
+            if let Ok(Err(error)) = timeout(CALL, api.create(&PostParams::default(), &event)).await
+            {
+                tracing::warn!(pod = %note.pod, %error, "failed to send an Event");
+            }
+        });
+    }
+
+    async fn tell(&self, input: Input) {
+        // Nobody listens only while the whole controller ends.
+        let _ = self.inputs.send(input).await;
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+        let _permit = self.calls.acquire().await;
+        match timeout(CALL, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(kube::Error::Api(status))) => Err(Failure {
+                code: Some(status.code),
+                text: status.message,
+            }),
+            Ok(Err(error)) => Err(Failure {
+                code: None,
+                text: error.to_string(),
+            }),
+            Err(_) => Err(Failure {
+                code: None,
+                text: format!("no answer in {CALL:?}"),
+            }),
+        }
+    }
+}
+
+struct Failure {
+    code: Option<u16>,
+    text: String,
+}
+
+/// The Event as the API takes it (events.k8s.io/v1).
+fn event(note: &Note, me: &str) -> Event {
+    let now = Timestamp::now();
+    let namespace = Some(note.pod.namespace().to_owned());
+    Event {
+        action: Some("Partition".to_owned()),
+        event_time: Some(MicroTime(now)),
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:x}", note.pod.name(), now.as_nanosecond())),
+            namespace: namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        note: Some(note.text.clone()),
+        reason: Some(note.reason.to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(note.pod.name().to_owned()),
+            namespace,
+            uid: Some(note.uid.clone()),
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: Some(me.to_owned()),
+        type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
+    }
+}
