@@ -34,7 +34,7 @@ pub use kinds::{Info, Kind};
 pub use object::set_condition;
 pub use remove::{DeleteOptions, Propagation};
 pub use status::{Cause, Status};
-pub(crate) use typed::unknown_fields;
+pub(crate) use typed::prune;
 pub use write::{Patch, Subresource, WriteOptions};
 
 use state::State;

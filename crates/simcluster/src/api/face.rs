@@ -71,7 +71,8 @@ impl Face {
         match patch {
             Patch::Merge(patch) => Patch::Merge(self.take(patch)),
             Patch::Strategic(patch) => Patch::Strategic(self.take(patch)),
-            Patch::Apply(config) => Patch::Apply(self.take(config)),
+            // Was translated when its fields were checked.
+            Patch::Apply(config) => Patch::Apply(config),
             Patch::Json(operations) => Patch::Json(rename_paths(operations)),
         }
     }

@@ -4,28 +4,29 @@ use serde_json::Value;
 
 use super::params::FieldValidation;
 use super::path::Target;
-use crate::store::{Status, unknown_fields};
+use crate::store::{Status, prune};
 
-/// Returns the warnings to send along.
+/// Leaves unknown members out of an object, and returns the warnings to send along.
 pub(super) fn check(
     target: &Target,
-    body: &Value,
+    object: &mut Value,
     wanted: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    if wanted == FieldValidation::Ignore {
-        return Ok(Vec::new());
-    }
-    let unknown = unknown_fields(target.kind, &target.face.take(body.clone()));
+    let unknown = prune(target.kind, object);
     let lines: Vec<String> = unknown
         .iter()
         .map(|field| format!("unknown field {field:?}"))
         .collect();
-    if wanted == FieldValidation::Strict && !lines.is_empty() {
-        let (kind, version) = (target.kind, target.face.api_version(target.kind));
-        return Err(Status::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {}",
-            lines.join(", ")
-        )));
+    match wanted {
+        FieldValidation::Strict if !lines.is_empty() => {
+            let (kind, version) = (target.kind, target.face.api_version(target.kind));
+            Err(Status::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding \
+                 error: {}",
+                lines.join(", ")
+            )))
+        }
+        FieldValidation::Ignore => Ok(Vec::new()),
+        _ => Ok(lines),
     }
-    Ok(lines)
 }

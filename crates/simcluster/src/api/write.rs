@@ -19,10 +19,9 @@ pub(super) fn create(
     form: Form,
     sent: &Sent,
 ) -> Result<Response, Status> {
-    let body = checked(target, sent.object()?)?;
-    let warnings = strict::check(target, &body, params.write.validation)?;
+    let mut object = target.face.take(checked(target, sent.object()?)?);
+    let warnings = strict::check(target, &mut object, params.write.validation)?;
     let options = params.write_options(&sent.user_agent);
-    let object = target.face.take(body);
     let created = server
         .store
         .create_with(target.kind, target.namespace(), object, &options)?;
@@ -38,11 +37,10 @@ pub(super) fn replace(
     form: Form,
     sent: &Sent,
 ) -> Result<Response, Status> {
-    let body = checked(target, sent.object()?)?;
-    let warnings = strict::check(target, &body, params.write.validation)?;
+    let mut object = target.face.take(checked(target, sent.object()?)?);
+    let warnings = strict::check(target, &mut object, params.write.validation)?;
     let key = Key::new(target.kind, target.namespace(), name);
     let options = params.write_options(&sent.user_agent);
-    let object = target.face.take(body);
     let updated = server
         .store
         .update_with(&key, object, subresource(target), &options)?;
@@ -64,8 +62,8 @@ pub(super) fn patch(
         "application/json-patch+json" => Patch::Json(sent.json()?),
         "application/strategic-merge-patch+json" => Patch::Strategic(sent.json()?),
         "application/apply-patch+yaml" | "application/apply-patch+json" => {
-            let config = checked(target, sent.yaml()?)?;
-            warnings = strict::check(target, &config, params.write.validation)?;
+            let mut config = target.face.take(checked(target, sent.yaml()?)?);
+            warnings = strict::check(target, &mut config, params.write.validation)?;
             Patch::Apply(config)
         }
         _ => {

@@ -38,14 +38,13 @@ pub(super) fn check(kind: Kind, object: &Value) -> Result<(), Status> {
     })
 }
 
-/// Where `object` has members that its kind does not know, such as `spec.containres`.
-pub(crate) fn unknown_fields(kind: Kind, object: &Value) -> Vec<String> {
-    let mut object = object.clone();
-    // Quantities may be sent as numbers; the types know them as strings only.
-    if super::admission::normalise(kind, &mut object).is_err() {
+/// Removes the members that its kind does not know, such as `spec.containres`, and names them.
+pub(crate) fn prune(kind: Kind, object: &mut Value) -> Vec<String> {
+    // Quantities may be sent as numbers; the types know them as strings only. What is no quantity
+    // is refused later on.
+    if super::admission::normalise(kind, object).is_err() {
         return Vec::new();
     }
-    let object = &object;
     let known = match kind {
         Kind::Pod => known::<Pod>(object),
         Kind::Node => known::<Node>(object),
@@ -77,24 +76,31 @@ fn known<T: DeserializeOwned + Serialize>(object: &Value) -> Option<Value> {
     serde_json::to_value(T::deserialize(object).ok()?).ok()
 }
 
-fn compare(sent: &Value, known: &Value, at: &mut String, unknown: &mut Vec<String>) {
+fn compare(sent: &mut Value, known: &Value, at: &mut String, unknown: &mut Vec<String>) {
     let depth = at.len();
     match (sent, known) {
-        (Value::Object(sent), Value::Object(known)) => {
-            for (name, value) in sent.iter().filter(|(_, value)| !value.is_null()) {
-                if !at.is_empty() {
-                    at.push('.');
-                }
-                at.push_str(name);
-                match known.get(name) {
-                    Some(known) => compare(value, known, at, unknown),
-                    None => unknown.push(at.clone()),
-                }
-                at.truncate(depth);
+        (Value::Object(sent), Value::Object(known)) => sent.retain(|name, value| {
+            if !at.is_empty() {
+                at.push('.');
             }
-        }
+            at.push_str(name);
+            let keep = match known.get(name) {
+                Some(known) => {
+                    compare(value, known, at, unknown);
+                    true
+                }
+                // A known member that is null is left out of `known`, too.
+                None if value.is_null() => true,
+                None => {
+                    unknown.push(at.clone());
+                    false
+                }
+            };
+            at.truncate(depth);
+            keep
+        }),
         (Value::Array(sent), Value::Array(known)) => {
-            for (index, (sent, known)) in sent.iter().zip(known).enumerate() {
+            for (index, (sent, known)) in sent.iter_mut().zip(known).enumerate() {
                 let _ = write!(at, "[{index}]");
                 compare(sent, known, at, unknown);
                 at.truncate(depth);

@@ -1,7 +1,7 @@
 //! GET, lists, pages, selectors, metadata only, discovery, errors.
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, PostParams, VersionMatch};
 use kube::{Api, ResourceExt};
 use simcluster::api::Fault;
 use simcluster::store::Status;
@@ -102,18 +102,14 @@ async fn an_exact_version_is_served_from_history_and_a_future_one_is_not() {
     pods.create(&PostParams::default(), &pod("later"))
         .await
         .unwrap();
-    let then = pods.list(
-        &ListParams::default()
-            .at(&version.to_string())
-            .matching(kube::api::VersionMatch::Exact),
-    );
-    assert_eq!(then.await.unwrap().items.len(), 1);
-    let future = pods.list(
-        &ListParams::default()
-            .at("999999")
-            .matching(kube::api::VersionMatch::NotOlderThan),
-    );
-    assert_eq!(code(future.await), 504);
+    let exact = ListParams::default()
+        .at(&version.to_string())
+        .matching(VersionMatch::Exact);
+    assert_eq!(pods.list(&exact).await.unwrap().items.len(), 1);
+    let future = ListParams::default()
+        .at("999999")
+        .matching(VersionMatch::NotOlderThan);
+    assert_eq!(code(pods.list(&future).await), 504);
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{
     DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams, ValidationDirective,
 };
-use kube::core::subresource::Request;
 use kube::runtime::events::{Event as NewEvent, EventType, Recorder, Reporter};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -175,14 +174,12 @@ async fn a_pod_is_bound_and_evicted_through_its_subresources() {
         "apiVersion": "v1", "kind": "Binding",
         "metadata": { "name": "a" }, "target": { "apiVersion": "v1", "kind": "Node", "name": "n" },
     });
-    let bind = || {
-        let request = Request::new(Pod::url_path(&(), Some("default")));
-        let body = serde_json::to_vec(&binding).unwrap();
-        let mut request = request
-            .create_subresource("binding", "a", &PostParams::default(), body)
+    let bind = || async {
+        let request = http::Request::post("/api/v1/namespaces/default/pods/a/binding")
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(&binding).unwrap())
             .unwrap();
-        request.extensions_mut().insert("binding");
-        server.client.request::<Value>(request)
+        server.client.request::<Value>(request).await
     };
     assert_eq!(bind().await.unwrap()["status"], "Success");
     assert_eq!(
