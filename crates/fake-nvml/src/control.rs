@@ -248,6 +248,14 @@ impl Host {
         self.store.update(|state| state.triggers.clear())
     }
 
+    /// How many calls of a function the armed faults have counted, refused ones included. To count
+    /// without disturbing, arm one with [`Effect::Delay`] and no delay.
+    pub fn calls_seen(&self, call: &str) -> Result<u64, Error> {
+        let state = self.store.load()?;
+        let of_it = state.triggers.iter().filter(|trigger| trigger.call == call);
+        Ok(of_it.map(|trigger| trigger.seen).max().unwrap_or_default())
+    }
+
     /// Changes the latency of one call, or of all others by the name `default`.
     pub fn set_latency(&self, call: &str, latency: Duration) -> Result<(), Error> {
         if call != "default" {

@@ -59,7 +59,7 @@ impl Store {
                 return Err(store.error("read", source));
             }
             Err(garbled @ Error::Garbled { .. }) => return Err(garbled),
-            _ => store.write(first)?,
+            _ => store.write(first.clone())?,
         }
         Ok(store)
     }
@@ -157,19 +157,23 @@ impl Store {
         let mut after = State::clone(&before);
         let done = change(&mut after);
         if done.is_ok() && *before != after {
-            self.write(&after)?;
+            self.write(after)?;
         }
         Ok(done)
     }
 
-    fn write(&self, state: &State) -> Result<(), Error> {
+    fn write(&self, state: State) -> Result<(), Error> {
         let fresh = self.beside("new");
-        let text = serde_json::to_vec(state)
+        let text = serde_json::to_vec(&state)
             .map_err(|error| self.error("write", std::io::Error::other(error)))?;
         File::create(&fresh)
             .and_then(|mut file| file.write_all(&text))
             .and_then(|()| std::fs::rename(&fresh, &self.path))
-            .map_err(|source| self.error("write", source))
+            .map_err(|source| self.error("write", source))?;
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.bytes = text;
+        cache.state = Some(Arc::new(state));
+        Ok(())
     }
 
     /// The folder in which the state is replaced whenever it changes.

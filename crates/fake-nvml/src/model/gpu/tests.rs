@@ -264,7 +264,7 @@ fn take(gpu: &mut Gpu, chip: &Chip, step: &Step, serial: u64) -> Result<(), Code
 
 /// Whether two instances share a memory slice, computed from what NVML shows.
 fn overlapping(gpu: &Gpu, chip: &Chip) -> bool {
-    let mut taken = vec![false; 16];
+    let mut taken = [false; 16];
     gpu.instances.iter().any(|instance| {
         let Placement { start, size } = chip.grid.placement(instance.id);
         (start..start + size).any(|slice| std::mem::replace(&mut taken[slice as usize], true))
