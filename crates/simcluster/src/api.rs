@@ -74,6 +74,9 @@ pub enum ServeError {
     Listener(#[source] std::io::Error),
 }
 
+/// How long requests under way may hold up the end of the server.
+const GRACE: Duration = Duration::from_secs(2);
+
 #[derive(Clone)]
 struct Server {
     store: Store,
@@ -98,10 +101,18 @@ pub async fn serve(
             debug!(%error, "failed to set TCP_NODELAY");
         }
     });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
-        .map_err(ServeError::Listener)
+    let deadline = {
+        let shutdown = shutdown.clone();
+        async move {
+            shutdown.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        }
+    };
+    let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+    tokio::select! {
+        served = serving => served.map_err(ServeError::Listener),
+        () = deadline => Ok(()),
+    }
 }
 
 /// The API as a service, for clients in the same process.

@@ -102,7 +102,7 @@ fn object(kind: Kind, face: Face, namespace: Option<&str>, rest: &[&str]) -> Opt
         [name, subresource] => (Some(*name), Some(*subresource)),
         _ => return None,
     };
-    if subresource == Some("status") && !kind.info().status {
+    if subresource.is_some_and(|subresource| !has_subresource(kind, subresource)) {
         return None;
     }
     Some(Target {
@@ -112,6 +112,29 @@ fn object(kind: Kind, face: Face, namespace: Option<&str>, rest: &[&str]) -> Opt
         name: name.map(str::to_owned),
         subresource: subresource.map(str::to_owned),
     })
+}
+
+/// Those of the real server, whether they are served here or not.
+fn has_subresource(kind: Kind, name: &str) -> bool {
+    match (kind, name) {
+        (kind, "status") => kind.info().status,
+        (
+            Kind::Pod,
+            "binding"
+            | "eviction"
+            | "log"
+            | "exec"
+            | "attach"
+            | "portforward"
+            | "proxy"
+            | "ephemeralcontainers"
+            | "resize",
+        )
+        | (Kind::Node | Kind::Service, "proxy")
+        | (Kind::Namespace, "finalize")
+        | (Kind::ServiceAccount, "token") => true,
+        _ => false,
+    }
 }
 
 fn find(group: &str, version: &str, plural: &str) -> Option<(Kind, Face)> {
@@ -176,6 +199,7 @@ mod tests {
             "/apis/x/v1/y",
             "/api/v1/namespaces/ns/pods/p/a/b",
             "/api/v1/namespaces/ns/configmaps/c/status",
+            "/api/v1/namespaces/ns/resourcequotas",
         ] {
             assert_eq!(found(path), None, "{path}");
         }

@@ -1,5 +1,6 @@
 //! What holds for the store whatever the kind: versions, history, deletion, owners.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -20,7 +21,7 @@ fn with_pod() -> Store {
 fn label(store: &Store, value: &str) -> Arc<Value> {
     store
         .modify(Kind::Pod, "default", "a", |pod| {
-            pod["metadata"]["labels"] = json!({ "x": value })
+            pod["metadata"]["labels"] = json!({ "x": value });
         })
         .unwrap()
 }
@@ -420,4 +421,95 @@ async fn the_stores_clock_follows_tokios() {
     let before = store.now();
     tokio::time::advance(std::time::Duration::from_mins(1)).await;
     assert_eq!(store.now().as_second() - before.as_second(), 60);
+}
+
+/// JSON out of the words that the server looks for, at the places where it does not expect them.
+fn garbled() -> impl Strategy<Value = Value> {
+    let word = || {
+        prop::sample::select(vec![
+            "metadata",
+            "spec",
+            "status",
+            "labels",
+            "annotations",
+            "containers",
+            "resources",
+            "limits",
+            "requests",
+            "cpu",
+            "nvidia.com/gpu",
+            "tolerations",
+            "ownerReferences",
+            "finalizers",
+            "managedFields",
+            "fieldsV1",
+            "manager",
+            "name",
+            "key",
+            "env",
+            "ports",
+            "conditions",
+            "volumes",
+            "schedulingGates",
+            "$patch",
+            "$retainKeys",
+            "$setElementOrder/containers",
+            "capacity",
+            "taints",
+            "replace",
+            "delete",
+            "f:spec",
+        ])
+    };
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        word().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 40, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(word(), inner, 0..5).prop_map(|members| {
+                Value::Object(
+                    members
+                        .into_iter()
+                        .map(|(k, v)| (k.to_owned(), v))
+                        .collect(),
+                )
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_body_however_garbled_brings_the_server_down(
+        spec in garbled(), metadata in garbled(), status in garbled(),
+    ) {
+        let store = with_pod();
+        let options = WriteOptions { manager: "m".into(), ..WriteOptions::default() };
+        let body = json!({ "metadata": metadata, "spec": spec, "status": status });
+        let mut named = body.clone();
+        if named["metadata"].is_object() {
+            named["metadata"]["name"] = "x".into();
+        }
+        for kind in Kind::ALL {
+            let namespace = if kind.info().namespaced { "default" } else { "" };
+            let _ = store.create(kind, namespace, named.clone());
+        }
+        let key = Key::new(Kind::Pod, "default", "a");
+        for patch in [
+            Patch::Merge(body.clone()),
+            Patch::Strategic(body.clone()),
+            Patch::Apply(body.clone()),
+            Patch::Json(body.clone()),
+        ] {
+            for subresource in [Subresource::None, Subresource::Status] {
+                let _ = store.patch(&key, &patch, subresource, &options);
+            }
+        }
+        let _ = store.bind_with("default", "a", &body);
+        prop_assert!(store.get(Kind::Pod, "default", "a").is_some());
+    }
 }
