@@ -53,7 +53,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
-            history: 16_384,
+            history: 4096,
             seed: None,
         }
     }
