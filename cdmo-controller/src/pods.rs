@@ -255,8 +255,13 @@ impl PodIndex {
             *used = used.saturating_add(amount.saturating_mul(sign));
         }
         node.used.retain(|_, used| *used != 0);
-        if node.used.is_empty() && node.asking.is_empty() {
-            self.nodes.remove(&load.node);
+        self.drop_if_empty(&load.node);
+    }
+
+    fn drop_if_empty(&mut self, node: &str) {
+        let empty = |load: &NodeLoad| load.used.is_empty() && load.asking.is_empty();
+        if self.nodes.get(node).is_some_and(empty) {
+            self.nodes.remove(node);
         }
     }
 
@@ -270,6 +275,7 @@ impl PodIndex {
             if let Some(load) = self.nodes.get_mut(&node) {
                 load.asking.remove(key);
             }
+            self.drop_if_empty(&node);
             changed.nodes.insert(node);
         }
         changed.pending |= self.pending.remove(key);

@@ -1,1 +1,9 @@
+//! The world against a small cluster that is played here: an API server that applies patches, and
+//! agents that do as they are told.
 
+mod bench;
+mod faults;
+mod refusals;
+mod serving;
+mod status;
+mod withdrawing;

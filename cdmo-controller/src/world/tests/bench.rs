@@ -1,0 +1,604 @@
+//! The played cluster.
+
+use std::collections::BTreeMap;
+
+use cdmo_proto::agent::{
+    self, Instance, Made, MigMode, PlanProgress, ResourceState, Snapshot, instance::State,
+    plan_progress::Stage,
+};
+use mig::GpuModel;
+use prometheus::Registry;
+use serde_json::{Value, json};
+
+use super::super::*;
+use crate::session::Problem;
+
+pub(super) const ONE: &str = "nvidia.com/mig-1g.5gb";
+pub(super) const THREE: &str = "nvidia.com/mig-3g.20gb";
+pub(super) const SEVEN: &str = "nvidia.com/mig-7g.40gb";
+
+/// How an agent of the played cluster behaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Manner {
+    /// Carries plans out at once.
+    Obedient,
+    /// Takes messages and does nothing.
+    Mute,
+    /// Refuses every plan with this category.
+    Refusing(&'static str),
+}
+
+pub(super) struct Host {
+    pub(super) gpus: Vec<agent::Gpu>,
+    pub(super) manner: Manner,
+    pub(super) problems: Vec<String>,
+    serial: u64,
+    withdrawn: BTreeMap<String, agent::Plan>,
+}
+
+pub(super) struct Bench {
+    pub(super) world: World,
+    pub(super) now: Instant,
+    pub(super) hosts: BTreeMap<String, Host>,
+    pub(super) nodes: BTreeMap<String, Value>,
+    pub(super) pods: BTreeMap<String, Value>,
+    /// Everything the world did, in order, in short words.
+    pub(super) log: Vec<String>,
+    pub(super) notes: Vec<Note>,
+    pub(super) annotations: Vec<(String, Value)>,
+    /// Answers to status patches: conflicts to play first.
+    pub(super) conflicts: u32,
+    /// Do not answer status patches at all.
+    pub(super) deaf_api: bool,
+    /// What a list shows beyond what the watch has.
+    pub(super) unseen: Vec<Value>,
+    version: u64,
+    next_gi: u32,
+}
+
+impl Bench {
+    /// A cluster of managed nodes with A100 40 GB GPUs, all sessions standing.
+    pub(super) fn new(nodes: &[(&str, usize)]) -> Self {
+        let now = Instant::now();
+        let config = Config {
+            namespace: "cdmo-operator".into(),
+            agent_port_name: "grpc".into(),
+            plan_prefix: "1".into(),
+            settle: Duration::from_millis(100),
+            status_patch: true,
+            pod_annotation: true,
+        };
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let mut bench = Self {
+            world: World::new(config, metrics, now),
+            now,
+            hosts: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            log: Vec::new(),
+            notes: Vec::new(),
+            annotations: Vec::new(),
+            conflicts: 0,
+            deaf_api: false,
+            unseen: Vec::new(),
+            version: 100,
+            next_gi: 1,
+        };
+        for (name, gpus) in nodes {
+            bench.add_node(name, *gpus);
+        }
+        bench.apply(Input::Node(Box::new(Event::Init)));
+        for node in bench.nodes.values().cloned().collect::<Vec<_>>() {
+            bench.apply(Input::Node(Box::new(Event::InitApply(from(node)))));
+        }
+        bench.apply(Input::Node(Box::new(Event::InitDone)));
+        bench.apply(Input::Pod(Box::new(Event::Init)));
+        bench.apply(Input::Pod(Box::new(Event::InitDone)));
+        bench.apply(Input::AgentPod(Box::new(Event::Init)));
+        for (name, _) in nodes {
+            let pod = agent_pod(name);
+            bench.apply(Input::AgentPod(Box::new(Event::InitApply(pod))));
+        }
+        bench.apply(Input::AgentPod(Box::new(Event::InitDone)));
+        bench.run();
+        bench.log.clear();
+        bench
+    }
+
+    fn add_node(&mut self, name: &str, gpus: usize) {
+        let gpu = |n: usize| agent::Gpu {
+            uuid: format!("GPU-{name}{n}"),
+            index: u32::try_from(n).unwrap(),
+            mig_mode: MigMode::On.into(),
+            state_version: 1,
+            name: "NVIDIA A100-SXM4-40GB".into(),
+            ..agent::Gpu::default()
+        };
+        let host = Host {
+            gpus: (0..gpus).map(gpu).collect(),
+            manner: Manner::Obedient,
+            problems: Vec::new(),
+            serial: 0,
+            withdrawn: BTreeMap::new(),
+        };
+        self.hosts.insert(name.into(), host);
+        self.nodes.insert(
+            name.into(),
+            json!({
+                "metadata": {"name": name, "resourceVersion": "1",
+                    "labels": {"cdmo.clear.ml/gpu-partitioning": "mig"}},
+                "status": {"capacity": {"cpu": "64"}, "allocatable": {"cpu": "64", "pods": "110"}},
+            }),
+        );
+    }
+
+    pub(super) fn apply(&mut self, input: Input) {
+        self.world.apply(input, self.now);
+    }
+
+    /// Lets everything happen that happens without time passing, but for planning's few
+    /// milliseconds.
+    pub(super) fn run(&mut self) {
+        for _ in 0..500 {
+            let actions = self.world.decide(self.now);
+            let planned = self.world.plan_at;
+            if actions.is_empty() {
+                match planned {
+                    Some(at) => self.now = self.now.max(at),
+                    None => return,
+                }
+            }
+            for action in actions {
+                self.carry_out(action);
+            }
+        }
+        panic!("the world does not come to rest: {:#?}", self.log);
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.world.wake_at().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.run();
+        }
+        self.now = self.now.max(end);
+        self.run();
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Connect { node, serial, .. } => {
+                let Some(host) = self.hosts.get_mut(&node) else {
+                    return;
+                };
+                host.serial = serial;
+                self.log.push(format!("connect {node}"));
+                self.report(&node, Said::Up);
+                self.snapshot(&node);
+            }
+            Action::Disconnect { node, .. } => self.log.push(format!("disconnect {node}")),
+            Action::Send { node, message, .. } => self.hear(&node, *message),
+            Action::PatchStatus { node, patch } => self.patch_status(&node, &patch),
+            Action::PatchProblems { node, text } => {
+                self.log.push(format!(
+                    "problems {node}: {}",
+                    text.as_deref().unwrap_or("none")
+                ));
+                let annotations = match text {
+                    Some(text) => json!({"cdmo.clear.ml/problems": text}),
+                    None => json!({}),
+                };
+                self.nodes.get_mut(&node).unwrap()["metadata"]["annotations"] = annotations;
+                self.apply(Input::ProblemsAnswer {
+                    node: node.clone(),
+                    written: true,
+                });
+                self.node_event(&node);
+            }
+            Action::ListBound { operation, node } => {
+                self.log.push(format!("list {node}"));
+                let all = self.pods.values().chain(&self.unseen);
+                let bound = all.filter(|pod| pod["spec"]["nodeName"] == node.as_str());
+                let pods = Ok(bound.cloned().map(from).collect());
+                self.apply(Input::Bound { operation, pods });
+            }
+            Action::AnnotatePod { pod, plan, .. } => {
+                self.log.push(format!("annotate {}", pod.name()));
+                self.annotations.push((pod.name().to_owned(), plan));
+            }
+            Action::Publish(note) => {
+                self.log
+                    .push(format!("{} {}", note.reason, note.pod.name()));
+                self.notes.push(note);
+            }
+        }
+    }
+
+    fn patch_status(&mut self, name: &str, patch: &Value) {
+        if self.deaf_api {
+            self.log.push(format!("status {name} unanswered"));
+            return;
+        }
+        let node = self.nodes.get_mut(name).unwrap();
+        let current = node["metadata"]["resourceVersion"] == patch["metadata"]["resourceVersion"];
+        if self.conflicts > 0 || !current {
+            self.conflicts = self.conflicts.saturating_sub(1);
+            self.log.push(format!("status {name} conflict"));
+            let answer = Answer::Conflict;
+            self.apply(Input::StatusAnswer {
+                node: name.into(),
+                answer,
+                written: None,
+            });
+            return;
+        }
+        let counts = patch["status"]["allocatable"].as_object().unwrap();
+        let words: Vec<_> = counts
+            .iter()
+            .map(|(name, count)| {
+                format!(
+                    "{}={}",
+                    name.trim_start_matches("nvidia.com/mig-"),
+                    count.as_str().unwrap()
+                )
+            })
+            .collect();
+        self.log.push(format!("status {name} {}", words.join(" ")));
+        for list in ["capacity", "allocatable"] {
+            for (key, value) in patch["status"][list].as_object().unwrap() {
+                node["status"][list][key] = value.clone();
+            }
+        }
+        self.version += 1;
+        node["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let written = Some(Box::new(from(node.clone())));
+        let answer = Answer::Written;
+        self.apply(Input::StatusAnswer {
+            node: name.into(),
+            answer,
+            written,
+        });
+    }
+
+    /// The kubelet writes counts of its own.
+    pub(super) fn kubelet_writes(&mut self, name: &str, resource: &str, count: u32) {
+        self.version += 1;
+        let node = self.nodes.get_mut(name).unwrap();
+        node["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        node["status"]["capacity"][resource] = json!(count.to_string());
+        node["status"]["allocatable"][resource] = json!(count.to_string());
+        self.node_event(name);
+    }
+
+    pub(super) fn node_event(&mut self, name: &str) {
+        let node = self.nodes[name].clone();
+        self.apply(Input::Node(Box::new(Event::Apply(from(node)))));
+    }
+
+    /// What the scheduler sees.
+    pub(super) fn shown(&self, node: &str, resource: &str) -> u32 {
+        let count = &self.nodes[node]["status"]["allocatable"][resource];
+        count.as_str().map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// A pod appears that asks for these.
+    pub(super) fn create(&mut self, name: &str, limits: &[(&str, u32)]) {
+        let limits: BTreeMap<_, _> = limits.iter().map(|(r, n)| (*r, n.to_string())).collect();
+        let pod = json!({
+            "metadata": {"namespace": "ns", "name": name, "uid": format!("uid-{name}")},
+            "spec": {"containers": [{"name": "main", "resources": {"limits": limits}}]},
+            "status": {"phase": "Pending"},
+        });
+        self.put(name, pod);
+    }
+
+    pub(super) fn put(&mut self, name: &str, pod: Value) {
+        self.pods.insert(name.into(), pod.clone());
+        self.apply(Input::Pod(Box::new(Event::Apply(from(pod)))));
+    }
+
+    /// The scheduler binds a pod; the kubelet grants it devices.
+    pub(super) fn bind(&mut self, name: &str, node: &str) {
+        self.bind_only(name, node);
+        let pod = &self.pods[name];
+        let limits = pod["spec"]["containers"][0]["resources"]["limits"].clone();
+        for (resource, count) in limits.as_object().unwrap() {
+            for _ in 0..count.as_str().unwrap().parse::<u32>().unwrap() {
+                let device = self
+                    .device(node, resource, State::Idle)
+                    .expect("a free device");
+                device.set_state(State::Held);
+                device.holders = vec![agent::Holder {
+                    namespace: "ns".into(),
+                    pod: name.into(),
+                    ..agent::Holder::default()
+                }];
+            }
+        }
+        self.snapshot(node);
+    }
+
+    /// The scheduler binds a pod; the kubelet has not come to it yet.
+    pub(super) fn bind_only(&mut self, name: &str, node: &str) {
+        let mut pod = self.pods[name].clone();
+        pod["spec"]["nodeName"] = json!(node);
+        self.put(name, pod);
+    }
+
+    /// A pod ends and its devices are free again.
+    pub(super) fn finish(&mut self, name: &str) {
+        let pod = self.pods.remove(name).unwrap();
+        let node = pod["spec"]["nodeName"].as_str().unwrap().to_owned();
+        for gpu in &mut self.hosts.get_mut(&node).unwrap().gpus {
+            for instance in &mut gpu.instances {
+                if instance.holders.iter().any(|holder| holder.pod == name) {
+                    instance.holders.clear();
+                    instance.set_state(State::Idle);
+                    gpu.state_version += 1;
+                }
+            }
+        }
+        self.apply(Input::Pod(Box::new(Event::Delete(from(pod)))));
+        self.snapshot(&node);
+    }
+
+    pub(super) fn device(
+        &mut self,
+        node: &str,
+        resource: &str,
+        state: State,
+    ) -> Option<&mut Instance> {
+        let gpus = &mut self.hosts.get_mut(node).unwrap().gpus;
+        let mut all = gpus.iter_mut().flat_map(|gpu| &mut gpu.instances);
+        all.find(|instance| instance.resource == resource && instance.state() == state)
+    }
+
+    pub(super) fn report(&mut self, node: &str, said: Said) {
+        let serial = self.hosts[node].serial;
+        self.apply(Input::Report(Report {
+            node: node.into(),
+            serial,
+            said,
+        }));
+    }
+
+    /// The session breaks.
+    pub(super) fn break_session(&mut self, node: &str) {
+        self.report(
+            node,
+            Said::Down(Problem::passing("closed", "the agent ended the session")),
+        );
+    }
+
+    pub(super) fn snapshot(&mut self, node: &str) {
+        let host = &self.hosts[node];
+        let mut resources: BTreeMap<&str, ResourceState> = BTreeMap::new();
+        for instance in host.gpus.iter().flat_map(|gpu| &gpu.instances) {
+            let entry = resources.entry(&instance.resource).or_default();
+            entry.resource.clone_from(&instance.resource);
+            let healthy = matches!(instance.state(), State::Idle | State::Held);
+            entry.capacity += 1;
+            entry.allocatable += u32::from(healthy);
+        }
+        let snapshot = Snapshot {
+            models: vec![wire_model()],
+            gpus: host.gpus.clone(),
+            resources: resources.into_values().collect(),
+            problems: host.problems.clone(),
+            plans: Vec::new(),
+        };
+        self.report(node, Said::Snapshot(snapshot));
+    }
+
+    fn hear(&mut self, node: &str, message: ToAgent) {
+        match message {
+            ToAgent::Plan(plan) => {
+                let words = plan_words(&plan);
+                self.log.push(format!("plan {node} {words}"));
+                match self.hosts[node].manner {
+                    Manner::Mute => {}
+                    Manner::Refusing(category) => {
+                        self.progress(node, &plan.id, Stage::Refused, category)
+                    }
+                    Manner::Obedient => self.obey(node, plan),
+                }
+            }
+            ToAgent::Commit(commit) => {
+                self.log.push(format!("commit {node}"));
+                if let Some(plan) = self
+                    .hosts
+                    .get_mut(node)
+                    .unwrap()
+                    .withdrawn
+                    .remove(&commit.plan_id)
+                {
+                    self.make(node, &plan);
+                }
+            }
+            ToAgent::Abort(abort) => {
+                self.log.push(format!("abort {node}"));
+                let host = self.hosts.get_mut(node).unwrap();
+                host.withdrawn.remove(&abort.plan_id);
+                for instance in host.gpus.iter_mut().flat_map(|gpu| &mut gpu.instances) {
+                    if instance.state() == State::Withdrawing {
+                        instance.set_state(State::Idle);
+                    }
+                }
+                self.snapshot(node);
+                self.progress(node, &abort.plan_id, Stage::Aborted, "");
+            }
+            ToAgent::Pods(table) => {
+                let names: Vec<_> = table.pods.iter().map(|pod| pod.name.as_str()).collect();
+                self.log.push(format!(
+                    "pods {node} {} [{}]",
+                    table.revision,
+                    names.join(" ")
+                ));
+            }
+            ToAgent::Hello(_) => unreachable!("the session says that"),
+        }
+    }
+
+    fn obey(&mut self, node: &str, plan: agent::Plan) {
+        if plan.gpus.iter().all(|gpu| gpu.give_up.is_empty()) {
+            self.make(node, &plan);
+            return;
+        }
+        let host = self.hosts.get_mut(node).unwrap();
+        for (gpu, gone) in plan
+            .gpus
+            .iter()
+            .flat_map(|g| g.give_up.iter().map(move |i| (g, i)))
+        {
+            let gpu = host
+                .gpus
+                .iter_mut()
+                .find(|known| known.uuid == gpu.gpu_uuid)
+                .unwrap();
+            assert_eq!(
+                gpu.state_version, plan.gpus[0].state_version,
+                "a stale plan"
+            );
+            let mut all = gpu.instances.iter_mut();
+            let instance = all
+                .find(|i| i.gpu_instance_id == gone.gpu_instance_id)
+                .unwrap();
+            assert_eq!(
+                instance.state(),
+                State::Idle,
+                "only idle devices may be given up"
+            );
+            instance.set_state(State::Withdrawing);
+        }
+        let id = plan.id.clone();
+        host.withdrawn.insert(id.clone(), plan);
+        self.snapshot(node);
+        self.progress(node, &id, Stage::Withdrawn, "");
+    }
+
+    fn make(&mut self, node: &str, plan: &agent::Plan) {
+        let model = GpuModel::known("NVIDIA A100-SXM4-40GB").unwrap();
+        let host = self.hosts.get_mut(node).unwrap();
+        let mut made = Vec::new();
+        for wanted in &plan.gpus {
+            let gpu = host
+                .gpus
+                .iter_mut()
+                .find(|known| known.uuid == wanted.gpu_uuid)
+                .unwrap();
+            let leaves = |i: &Instance| {
+                wanted
+                    .give_up
+                    .iter()
+                    .any(|gone| gone.gpu_instance_id == i.gpu_instance_id)
+            };
+            gpu.instances.retain(|instance| !leaves(instance));
+            for new in &wanted.create {
+                let (_, profile) = model.find(&new.profile.parse().unwrap()).unwrap();
+                let device_id = format!("MIG-{}-{}", gpu.uuid, new.start);
+                gpu.instances.push(Instance {
+                    gpu_instance_id: self.next_gi,
+                    profile: new.profile.clone(),
+                    start: new.start,
+                    size: profile.size().into(),
+                    device_id: device_id.clone(),
+                    resource: new.resource.clone(),
+                    state: State::Idle.into(),
+                    ..Instance::default()
+                });
+                self.next_gi += 1;
+                made.push(Made {
+                    gpu_uuid: gpu.uuid.clone(),
+                    profile: new.profile.clone(),
+                    start: new.start,
+                    device_id,
+                    resource: new.resource.clone(),
+                });
+            }
+            gpu.state_version += 1;
+        }
+        self.snapshot(node);
+        let progress = PlanProgress {
+            plan_id: plan.id.clone(),
+            stage: Stage::Done.into(),
+            made,
+            ..PlanProgress::default()
+        };
+        self.report(node, Said::Progress(progress));
+    }
+
+    pub(super) fn progress(&mut self, node: &str, plan: &str, stage: Stage, category: &str) {
+        let progress = PlanProgress {
+            plan_id: plan.into(),
+            stage: stage.into(),
+            category: category.into(),
+            message: "the driver says no".into(),
+            made: Vec::new(),
+        };
+        self.report(node, Said::Progress(progress));
+    }
+
+    #[track_caller]
+    pub(super) fn note(&self, pod: &str, reason: &str) -> &Note {
+        let found = self
+            .notes
+            .iter()
+            .find(|n| n.pod.name() == pod && n.reason == reason);
+        found.unwrap_or_else(|| panic!("no {reason} for {pod}: {:#?}", self.log))
+    }
+
+    /// The log so far, which then starts anew.
+    pub(super) fn take_log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
+    }
+}
+
+fn plan_words(plan: &agent::Plan) -> String {
+    let gpus = plan.gpus.iter().map(|gpu| {
+        let gone = gpu
+            .give_up
+            .iter()
+            .map(|i| format!("-{}@{}", i.profile, i.start));
+        let made = gpu
+            .create
+            .iter()
+            .map(|i| format!("+{}@{}", i.profile, i.start));
+        format!(
+            "{}: {}",
+            gpu.gpu_uuid,
+            gone.chain(made).collect::<Vec<_>>().join(" ")
+        )
+    });
+    gpus.collect::<Vec<_>>().join("; ")
+}
+
+pub(super) fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+pub(super) fn agent_pod(node: &str) -> PodLite {
+    from(json!({
+        "metadata": {"namespace": "cdmo-operator", "name": format!("agent-{node}"),
+            "uid": format!("agent-{node}")},
+        "spec": {"nodeName": node},
+        "status": {"phase": "Running", "podIP": "127.0.0.1"},
+    }))
+}
+
+fn wire_model() -> agent::Model {
+    let model = GpuModel::known("NVIDIA A100-SXM4-40GB").unwrap();
+    let profile = |p: &mig::Profile| agent::Profile {
+        name: p.name.to_string(),
+        id: p.id,
+        starts: p.placements.iter().map(|p| p.start.into()).collect(),
+        size: p.size().into(),
+        max_instances: p.max_instances.into(),
+        multiprocessors: p.multiprocessors,
+        memory_mib: p.memory_mib,
+    };
+    agent::Model {
+        name: model.name.clone(),
+        slices: model.slices.into(),
+        profiles: model.profiles.iter().map(profile).collect(),
+    }
+}

@@ -1,0 +1,156 @@
+//! The main job.
+
+use super::super::*;
+use super::bench::*;
+
+#[test]
+fn a_pod_that_asks_for_a_slice_gets_one() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("pod", &[(THREE, 1)]);
+    bench.run();
+    let log = bench.take_log();
+    assert_eq!(
+        log,
+        [
+            "SlicePlanned pod",
+            "plan a GPU-a0: +3g.20gb@4",
+            "status a 3g.20gb=1",
+            "annotate pod",
+            "SliceReady pod",
+        ]
+    );
+    let (_, plan) = &bench.annotations[0];
+    assert_eq!(plan["node"], "a");
+    assert_eq!(plan["devices"][0]["gpu"], "GPU-a0");
+    assert_eq!(plan["devices"][0]["profile"], "3g.20gb");
+    assert_eq!(plan["devices"][0]["device"], "MIG-GPU-a0-4");
+    bench.bind("pod", "a");
+    bench.run();
+    assert_eq!(bench.take_log(), ["pods a 2 [pod]"]);
+}
+
+#[test]
+fn an_idle_device_is_left_to_the_scheduler() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("first", &[(THREE, 1)]);
+    bench.run();
+    bench.bind("first", "a");
+    bench.run();
+    bench.finish("first");
+    bench.run();
+    bench.take_log();
+    bench.create("second", &[(THREE, 1)]);
+    bench.run();
+    assert_eq!(bench.take_log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_pod_of_several_profiles_is_shown_to_the_scheduler_at_once_and_whole() {
+    let mut bench = Bench::new(&[("a", 2)]);
+    bench.create("pod", &[(THREE, 3), (ONE, 2)]);
+    bench.run();
+    let patches: Vec<_> = bench
+        .log
+        .iter()
+        .filter(|line| line.starts_with("status"))
+        .cloned()
+        .collect();
+    assert_eq!(patches, ["status a 1g.5gb=2 3g.20gb=3"]);
+}
+
+#[test]
+fn a_pod_that_waited_for_a_device_in_use_is_poked_when_it_is_free() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("first", &[(SEVEN, 1)]);
+    bench.run();
+    bench.bind("first", "a");
+    bench.create("second", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_secs(2));
+    bench.note("second", "NoRoom");
+    bench.take_log();
+    bench.finish("first");
+    bench.run();
+    assert_eq!(bench.take_log(), ["pods a 3 []", "annotate second"]);
+}
+
+#[test]
+fn pods_that_come_together_get_a_device_each() {
+    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
+    for pod in 0..4 {
+        bench.create(&format!("pod-{pod}"), &[(THREE, 1)]);
+    }
+    bench.run();
+    let log = &bench.log;
+    assert_eq!(
+        bench.shown("a", THREE) + bench.shown("b", THREE),
+        4,
+        "{log:#?}"
+    );
+    let told: std::collections::BTreeSet<_> = bench
+        .annotations
+        .iter()
+        .map(|(pod, _)| pod.clone())
+        .collect();
+    assert_eq!(told.len(), 4);
+}
+
+#[test]
+fn a_pod_held_back_by_somebody_elses_gate_is_not_planned_for() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("pod", &[(THREE, 1)]);
+    let mut pod = bench.pods["pod"].clone();
+    pod["spec"]["schedulingGates"] = serde_json::json!([{"name": "kueue.x-k8s.io/admission"}]);
+    bench.put("pod", pod);
+    bench.run();
+    assert_eq!(bench.take_log(), Vec::<String>::new());
+}
+
+#[test]
+fn nothing_is_planned_before_everything_is_listed() {
+    let now = Instant::now();
+    let mut bench = Bench::new(&[("a", 1)]);
+    let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+    bench.world = World::new(bench.world.config.clone(), metrics, now);
+    bench.create("pod", &[(THREE, 1)]);
+    bench.pass(Duration::from_secs(30));
+    assert_eq!(bench.take_log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_node_where_a_pod_is_not_bound_in_time_is_set_aside_for_it() {
+    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
+    bench.create("pod", &[(THREE, 1)]);
+    bench.run();
+    assert_eq!((bench.shown("a", THREE), bench.shown("b", THREE)), (1, 0));
+    // Something that the controller cannot see keeps the pod from node a.
+    bench.pass(Duration::from_secs(29));
+    assert_eq!(bench.shown("b", THREE), 0);
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.shown("b", THREE), 1);
+}
+
+#[test]
+fn cpu_that_others_use_up_makes_a_node_useless() {
+    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
+    bench.put(
+        "web",
+        serde_json::json!({
+            "metadata": {"namespace": "ns", "name": "web", "uid": "web"},
+            "spec": {"nodeName": "a", "containers": [
+                {"name": "c", "resources": {"requests": {"cpu": "60"}}},
+            ]},
+            "status": {"phase": "Running"},
+        }),
+    );
+    let limits = serde_json::json!({"limits": {THREE: "1", "cpu": "8"}});
+    bench.put(
+        "pod",
+        serde_json::json!({
+            "metadata": {"namespace": "ns", "name": "pod", "uid": "pod"},
+            "spec": {"containers": [{"name": "c", "resources": limits}]},
+            "status": {"phase": "Pending"},
+        }),
+    );
+    bench.run();
+    assert_eq!((bench.shown("a", THREE), bench.shown("b", THREE)), (0, 1));
+}

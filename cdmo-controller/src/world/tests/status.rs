@@ -1,0 +1,96 @@
+//! Node status and the node's annotation.
+
+use super::super::*;
+use super::bench::*;
+use crate::session::Problem;
+
+#[test]
+fn counts_that_the_kubelet_undoes_are_asserted_again() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("pod", &[(THREE, 1)]);
+    bench.run();
+    bench.take_log();
+    bench.kubelet_writes("a", THREE, 0);
+    bench.run();
+    assert_eq!(bench.take_log(), ["status a 3g.20gb=1"]);
+    assert_eq!(bench.shown("a", THREE), 1);
+}
+
+#[test]
+fn without_a_session_nothing_is_written() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("pod", &[(THREE, 1)]);
+    bench.run();
+    bench.break_session("a");
+    bench.kubelet_writes("a", THREE, 0);
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.shown("a", THREE), 0);
+}
+
+#[test]
+fn devices_of_somebody_elses_plugin_are_never_touched_and_count_as_room() {
+    let mut bench = Bench::new(&[("a", 0)]);
+    let mut node = bench.nodes["a"].clone();
+    node["metadata"]["name"] = "static".into();
+    node["metadata"]["labels"] = serde_json::json!({});
+    node["status"]["allocatable"][THREE] = "1".into();
+    bench.nodes.insert("static".into(), node);
+    bench.node_event("static");
+    bench.create("pod", &[(THREE, 1)]);
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(bench.take_log(), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_agent_has_to_say_becomes_the_nodes_annotation() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    let host = bench.hosts.get_mut("a").unwrap();
+    host.problems = vec!["GPU 0 needs a reset".into(), "GPU 1 too".into()];
+    bench.snapshot("a");
+    bench.run();
+    assert_eq!(
+        bench.take_log(),
+        ["problems a: GPU 0 needs a reset; GPU 1 too"]
+    );
+    bench.hosts.get_mut("a").unwrap().problems.clear();
+    bench.snapshot("a");
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.take_log(), ["problems a: none"]);
+}
+
+#[test]
+fn bad_certificates_are_named_at_once_and_a_restart_is_not() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.break_session("a");
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.take_log(), Vec::<String>::new());
+    let expired = Problem {
+        category: "peer_expired",
+        sentence: "the agent's certificate expired on Monday; renew it".into(),
+        lasting: true,
+    };
+    bench.report("a", Said::Down(expired));
+    bench.run();
+    let log = bench.take_log();
+    assert!(
+        log[0].starts_with("problems a: no session") && log[0].contains("renew it"),
+        "{log:?}"
+    );
+}
+
+#[test]
+fn a_labelled_node_without_an_agent_says_so_after_a_while() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    let mut node = bench.nodes["a"].clone();
+    node["metadata"]["name"] = "bare".into();
+    bench.nodes.insert("bare".into(), node);
+    bench.node_event("bare");
+    bench.pass(Duration::from_secs(50));
+    assert_eq!(bench.take_log(), Vec::<String>::new());
+    bench.pass(Duration::from_secs(15));
+    let log = bench.take_log();
+    assert!(
+        log[0].starts_with("problems bare: no agent runs on this node"),
+        "{log:?}"
+    );
+}
