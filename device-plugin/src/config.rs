@@ -85,6 +85,8 @@ pub struct Timing {
     pub blind_wait: Duration,
     /// [`Plugins::offer`](crate::Plugins::offer) waits this long for the kubelet.
     pub offer_timeout: Duration,
+    /// An Allocate for a device that the kubelet has not been seen to know waits this long.
+    pub grant_timeout: Duration,
     /// [`Plugins::withdraw`](crate::Plugins::withdraw) waits this long for the kubelet.
     pub withdraw_timeout: Duration,
     /// First pause between two looks at who holds what; doubles up to `safety_interval`.
@@ -115,6 +117,7 @@ impl Default for Timing {
             allocatable_pause_max: Duration::from_millis(250),
             blind_wait: Duration::from_millis(50),
             offer_timeout: Duration::from_secs(10),
+            grant_timeout: Duration::from_secs(2),
             withdraw_timeout: Duration::from_secs(10),
             list_pause: Duration::from_millis(20),
             safety_interval: Duration::from_secs(10),

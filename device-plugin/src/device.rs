@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::entry::Entry;
-pub(crate) use self::grant::GrantError;
+pub(crate) use self::grant::{Grant, GrantError};
 pub(crate) use self::life::{FenceRefusal, OfferRefusal, Progress, WithdrawRefusal};
 pub(crate) use self::seen::{Held, Seen};
 pub(crate) use self::view::{Candidate, List};
@@ -70,6 +70,8 @@ struct Resource {
     version: u64,
     /// The `ListAndWatch` stream that the kubelet reads, if any.
     reader: Option<u64>,
+    /// A device left the list while an older list about it may have been on its way to the reader.
+    murky: bool,
     entries: Vec<Entry>,
 }
 
@@ -113,7 +115,7 @@ impl Table {
         let serial = self.next_serial();
         let resource = self.resources.entry(resource.to_owned()).or_default();
         resource.reader = Some(serial);
-        resource.entries.iter_mut().for_each(Entry::untell);
+        resource.untell();
         serial
     }
 
@@ -123,7 +125,7 @@ impl Table {
             && resource.reader == Some(reader)
         {
             resource.reader = None;
-            resource.entries.iter_mut().for_each(Entry::untell);
+            resource.untell();
         }
     }
 
@@ -169,6 +171,23 @@ impl Table {
 }
 
 impl Resource {
+    /// The kubelet no longer reads our list, or begins to read it anew.
+    fn untell(&mut self) {
+        self.murky = false;
+        self.entries.iter_mut().for_each(Entry::untell);
+    }
+
+    /// Drops the entries that need not stay.
+    fn keep(&mut self, stays: impl Fn(&Entry) -> bool) {
+        let before = self.entries.len();
+        self.murky |= self
+            .entries
+            .iter()
+            .any(|entry| !stays(entry) && !entry.told.clear);
+        self.entries.retain(stays);
+        self.version += u64::from(self.entries.len() != before);
+    }
+
     /// Changes one entry; what the kubelet knows of it is void if its health changed with that.
     fn change<R>(&mut self, id: &str, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let entry = self

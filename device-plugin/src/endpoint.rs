@@ -32,7 +32,7 @@ pub(crate) struct Look {
 }
 
 /// What happened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Event {
     Looked(Look),
     /// Our socket is served, or why not.
@@ -155,6 +155,8 @@ impl Endpoint {
     }
 
     fn looked(&mut self, look: Look) -> Vec<Action> {
+        let lost = self.listening && !look.own;
+        self.listening &= look.own;
         let Some(kubelet) = look.kubelet else {
             if self.phase == Phase::Absent {
                 return Vec::new();
@@ -163,14 +165,12 @@ impl Endpoint {
             self.kubelet = None;
             return vec![Action::CloseStreams, Action::Timer(None)];
         };
-        let lost = self.listening && !look.own;
         if self.kubelet == Some(kubelet) && !lost {
             return Vec::new();
         }
         self.kubelet = Some(kubelet);
         self.attempt = 0;
         self.backoff.restart();
-        self.listening &= look.own;
         self.begin()
     }
 
@@ -219,7 +219,7 @@ impl Endpoint {
         match &self.phase {
             Phase::Retrying(_) if self.attempt.is_multiple_of(FRESH_SOCKET_EVERY) => self.open(),
             Phase::Retrying(_) => self.begin(),
-            Phase::Settling => self.register(),
+            Phase::Settling => self.begin(),
             Phase::Draining => {
                 // The old streams do not end: leave them behind with their socket.
                 self.open()

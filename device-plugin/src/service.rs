@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::answer::answer;
-use crate::device::{GrantError, List};
+use crate::device::{Grant, GrantError, List};
 use crate::kubelet;
 use crate::prefer::prefer;
 use crate::shared::Shared;
@@ -118,8 +118,9 @@ async fn grant(
         .flat_map(|container| &container.devices_ids)
         .cloned()
         .collect();
-    let begun = shared.change(|table| table.begin_grant(resource, &ids, Instant::now()));
-    let (grant, devices) = begun.map_err(|error| refuse(resource, &error))?;
+    let (grant, devices) = begin(shared, resource, &ids)
+        .await
+        .map_err(|error| refuse(resource, &error))?;
 
     let written = {
         let _alone = shared.journal.lock().await;
@@ -152,6 +153,31 @@ async fn grant(
     })
 }
 
+/// Begins the grant as soon as the kubelet is seen to know the devices. It has chosen them, so that is
+/// a matter of the next look; it waits for the answer without a limit of its own.
+async fn begin(
+    shared: &Shared,
+    resource: &str,
+    ids: &[String],
+) -> Result<(Grant, Vec<crate::Device>), GrantError> {
+    let _waiting = shared.wait();
+    let mut changes = shared.progress();
+    let over = tokio::time::sleep(shared.config.timing.grant_timeout);
+    tokio::pin!(over);
+    loop {
+        changes.mark_unchanged();
+        if !shared.read(|table| table.grant_may_pass_later(resource, ids)) {
+            break;
+        }
+        shared.allocatable_wanted.notify_one();
+        tokio::select! {
+            () = &mut over => break,
+            _ = changes.changed() => {}
+        }
+    }
+    shared.change(|table| table.begin_grant(resource, ids, Instant::now()))
+}
+
 fn refuse(resource: &str, error: &GrantError) -> Status {
     tracing::warn!(%error, resource, "Refused a container");
     let message = format!("failed to give out {resource}: {error}");
@@ -162,6 +188,7 @@ fn refuse(resource: &str, error: &GrantError) -> Status {
         | GrantError::Lost { .. }
         | GrantError::Sick { .. }
         | GrantError::Elsewhere { .. }
+        | GrantError::Unconfirmed { .. }
         | GrantError::NotGranted { .. } => Status::failed_precondition(message),
     }
 }

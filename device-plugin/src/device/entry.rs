@@ -16,6 +16,8 @@ pub(super) struct Entry {
     /// A pod has, or had, this id under this other resource name; it is not given out meanwhile.
     pub(super) elsewhere: Option<String>,
     pub(super) told: Told,
+    /// The kubelet was seen to give it out, some time since it was offered.
+    pub(super) known: bool,
     pub(super) grip: Option<Grip>,
     /// As in [`crate::Hold::holders`]; kept beyond the hold's end, until the next grant.
     pub(super) holders: Vec<Holder>,
@@ -34,9 +36,9 @@ pub(super) struct Told {
     pub(super) settled: bool,
     /// Looks in a row that fit an unhealthy device.
     pub(super) rounds: u32,
-    /// How many are needed. One is a proof only if the kubelet had the device as healthy before;
-    /// otherwise it may not even have read that it is healthy.
-    pub(super) needed: u32,
+    /// Everything that the kubelet was told of the device before is known to have been taken over. If
+    /// not, it may yet read an older list that says what this one says.
+    pub(super) clear: bool,
     /// The kubelet counts the device in its capacity.
     pub(super) counted: bool,
 }
@@ -85,13 +87,14 @@ impl Grip {
 }
 
 impl Entry {
-    pub(super) fn offered(device: Device, version: u64) -> Self {
+    pub(super) fn offered(device: Device, version: u64, clear: bool) -> Self {
         Self {
             device,
             phase: DevicePhase::Offered,
             sick: None,
             elsewhere: None,
-            told: Told::new(version, 1),
+            told: Told::new(version, clear),
+            known: false,
             grip: None,
             holders: Vec::new(),
             ticket: 0,
@@ -115,7 +118,8 @@ impl Entry {
             phase: DevicePhase::Lost,
             sick: None,
             elsewhere: None,
-            told: Told::new(version, 2),
+            told: Told::new(version, true),
+            known: false,
             grip: Some(Grip::new(serial, true, now)),
             holders,
             ticket: 0,
@@ -139,24 +143,22 @@ impl Entry {
 
     /// The health changed with list `version`.
     pub(super) fn retell(&mut self, version: u64) {
-        let needed = if self.told.settled && !self.healthy() {
-            1
-        } else {
-            2
-        };
-        let counted = self.told.counted;
+        // A list that was not handed over is skipped, not read late.
+        let clear = self.told.clear && (self.told.settled || self.told.delivered.is_none());
         self.told = Told {
-            counted,
-            ..Told::new(version, needed)
+            counted: self.told.counted,
+            ..Told::new(version, clear)
         };
     }
 
     /// The kubelet no longer reads our list: what it knew is void, but it goes on counting.
     pub(super) fn untell(&mut self) {
-        let counted = self.told.counted;
+        let Told {
+            version, counted, ..
+        } = self.told;
         self.told = Told {
             counted,
-            ..Told::new(self.told.version, 2)
+            ..Told::new(version, true)
         };
     }
 
@@ -174,7 +176,19 @@ impl Entry {
         self.told.delivered.is_some_and(|(tick, _)| tick < begun)
     }
 
+    /// How many looks that show a device as given up are needed: where an older list may be on its
+    /// way no number is a proof, and two are what can be had.
+    pub(super) fn rounds_needed(&self) -> u32 {
+        if self.told.clear { 1 } else { 2 }
+    }
+
+    /// Nothing that the kubelet was told of the device may surprise it later.
+    pub(super) fn clear(&self) -> bool {
+        self.told.clear && self.told.settled
+    }
+
     pub(super) fn settle(&mut self) {
+        self.known |= self.healthy();
         self.told.settled = true;
         self.told.counted = true;
     }
@@ -194,13 +208,13 @@ impl Entry {
 }
 
 impl Told {
-    fn new(version: u64, needed: u32) -> Self {
+    fn new(version: u64, clear: bool) -> Self {
         Self {
             version,
             delivered: None,
             settled: false,
             rounds: 0,
-            needed,
+            clear,
             counted: false,
         }
     }

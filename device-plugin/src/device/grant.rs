@@ -19,6 +19,16 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
+    /// A grant as the model check needs it.
+    #[cfg(test)]
+    pub(super) fn test(resource: &str, ids: &[&str]) -> Self {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        Self {
+            resource: resource.to_owned(),
+            ids,
+        }
+    }
+
     /// The ids, in the order asked for.
     pub(crate) fn ids(&self) -> &[String] {
         &self.ids
@@ -42,6 +52,8 @@ pub(crate) enum GrantError {
     Sick { id: String, reason: String },
     #[error("device {id} is held by a pod that got it as {other}")]
     Elsewhere { id: String, other: String },
+    #[error("device {id} is not known to the kubelet yet")]
+    Unconfirmed { id: String },
     #[error("device {id} was granted to nobody")]
     NotGranted { id: String },
 }
@@ -84,6 +96,15 @@ impl Table {
             },
             devices,
         ))
+    }
+
+    /// The only thing against the grant is that the kubelet was not seen to know the devices yet.
+    pub(crate) fn grant_may_pass_later(&self, resource: &str, ids: &[String]) -> bool {
+        let mut refusals = ids
+            .iter()
+            .filter_map(|id| self.grantable(resource, id).err())
+            .peekable();
+        refusals.peek().is_some() && refusals.all(|e| matches!(e, GrantError::Unconfirmed { .. }))
     }
 
     /// The journal has it; the answer goes out now.
@@ -158,6 +179,9 @@ impl Table {
                 id: id(),
                 other: other.clone(),
             }),
+            // The call may be about the device that had this id before and is gone: a kubelet that
+            // has not read that there is a new one would look it up in vain, and panic.
+            (None, None) if !entry.known => Err(GrantError::Unconfirmed { id: id() }),
             (None, None) => Ok(&entry.device),
         }
     }

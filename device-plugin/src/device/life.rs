@@ -67,7 +67,7 @@ impl Table {
                 resource.version += 1;
                 resource
                     .entries
-                    .push(Entry::offered(device, resource.version));
+                    .push(Entry::offered(device, resource.version, !resource.murky));
             }
             Some(DevicePhase::Withdrawing | DevicePhase::Fenced) => {
                 return Err(OfferRefusal::Withdrawing);
@@ -157,13 +157,7 @@ impl Table {
     /// Drops a fenced device from the list.
     pub(crate) fn forget(&mut self, resource: &str, id: &str, ticket: u64) {
         if let Some(resource) = self.resources.get_mut(resource) {
-            let before = resource.entries.len();
-            resource
-                .entries
-                .retain(|entry| entry.device.id != id || !entry.is(DevicePhase::Fenced, ticket));
-            if resource.entries.len() != before {
-                resource.version += 1;
-            }
+            resource.keep(|entry| entry.device.id != id || !entry.is(DevicePhase::Fenced, ticket));
         }
     }
 
@@ -198,13 +192,9 @@ impl Table {
     /// Drops lost devices that nobody holds and that the kubelet is known not to give out.
     pub(super) fn sweep(&mut self) {
         for resource in self.resources.values_mut() {
-            let before = resource.entries.len();
-            resource.entries.retain(|entry| {
+            resource.keep(|entry| {
                 entry.phase != DevicePhase::Lost || entry.grip.is_some() || !entry.told.settled
             });
-            if resource.entries.len() != before {
-                resource.version += 1;
-            }
         }
     }
 }

@@ -1,1 +1,554 @@
-//! Placeholder
+//! Every order of events in a small world: one device, one kubelet, one pod at a time.
+//!
+//! The world's kubelet does what real ones do: it acts on lists late, chooses a device before it asks
+//! for it, shows a pod some time after its grant, and frees a device while the container still runs.
+//! Worlds that differ only in how often something happened are one world.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use cdmo_proto::podresources::{AllocatableResourcesResponse, ContainerDevices};
+
+use super::grant::Grant;
+use super::*;
+use crate::listing::Allocatable;
+use crate::{Device, DevicePhase, Holder, Listing, Shown};
+
+const MIG: &str = "nvidia.com/mig-3g.20gb";
+const ID: &str = "MIG-a";
+
+/// Where one Allocate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Call {
+    None,
+    /// The kubelet has chosen the device.
+    Chosen,
+    /// The grant is being written to the journal.
+    Writing,
+}
+
+/// Where the agent's withdrawal stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Withdrawal {
+    None,
+    Begun,
+    Settled,
+    /// Fenced; the proofs are outstanding.
+    Fencing,
+    Fenced,
+}
+
+/// A question to podresources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Question {
+    Allocatable,
+    List,
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    table: Table,
+    // The hardware.
+    exists: bool,
+    // The kubelet.
+    reader: Option<u64>,
+    sent: u64,
+    /// Lists on their way: not listed, unhealthy, healthy.
+    pipe: VecDeque<Option<bool>>,
+    knows: Option<bool>,
+    call: Call,
+    /// A pod has the device, as the kubelet sees it.
+    pod: bool,
+    /// List shows that pod.
+    shown: bool,
+    /// A container runs with the device.
+    process: bool,
+    // The agent.
+    look: Option<(Question, Tick, Option<bool>)>,
+    quiet: Option<Held>,
+    withdrawal: Withdrawal,
+    ticket: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Create,
+    Offer,
+    OpenStream,
+    CloseStream,
+    Deliver,
+    Take,
+    Choose,
+    BeginGrant,
+    JournalWrites,
+    JournalFails,
+    Show,
+    StartContainer,
+    ForgetPod,
+    EndProcess,
+    Ask(Question),
+    Answer,
+    Look,
+    Release,
+    Withdraw,
+    Settle,
+    GiveUp,
+    Fence,
+    Prove,
+    Destroy,
+    Forget,
+    Vanish,
+}
+
+const STEPS: [Step; 27] = [
+    Step::Create,
+    Step::Offer,
+    Step::OpenStream,
+    Step::CloseStream,
+    Step::Deliver,
+    Step::Take,
+    Step::Choose,
+    Step::BeginGrant,
+    Step::JournalWrites,
+    Step::JournalFails,
+    Step::Show,
+    Step::StartContainer,
+    Step::ForgetPod,
+    Step::EndProcess,
+    Step::Ask(Question::Allocatable),
+    Step::Ask(Question::List),
+    Step::Answer,
+    Step::Look,
+    Step::Release,
+    Step::Withdraw,
+    Step::Settle,
+    Step::GiveUp,
+    Step::Fence,
+    Step::Prove,
+    Step::Destroy,
+    Step::Forget,
+    Step::Vanish,
+];
+
+fn start() -> World {
+    let rules = Rules {
+        blind_wait: Duration::ZERO,
+        unseen_for: Duration::ZERO,
+        unseen_rounds: 2,
+        starved_after: Duration::MAX,
+    };
+    let mut table = Table::new(rules, Vec::new(), Instant::now());
+    table.ensure(MIG);
+    World {
+        table,
+        exists: false,
+        reader: None,
+        sent: 0,
+        pipe: VecDeque::new(),
+        knows: None,
+        call: Call::None,
+        pod: false,
+        shown: false,
+        process: false,
+        look: None,
+        quiet: None,
+        withdrawal: Withdrawal::None,
+        ticket: 0,
+    }
+}
+
+fn device() -> Device {
+    Device {
+        id: ID.to_owned(),
+        group: String::new(),
+        specs: Vec::new(),
+    }
+}
+
+fn listing(shown: bool) -> Listing {
+    let holder = Holder {
+        namespace: String::new(),
+        pod: "pod".to_owned(),
+        container: String::new(),
+    };
+    let shown = shown.then(|| Shown {
+        holder,
+        resource: MIG.to_owned(),
+        ids: vec![ID.to_owned()],
+    });
+    Listing::new(shown.into_iter().collect())
+}
+
+fn allocatable(present: bool) -> Allocatable {
+    let device_ids = present.then(|| ID.to_owned()).into_iter().collect();
+    let devices = ContainerDevices {
+        resource_name: MIG.to_owned(),
+        device_ids,
+    };
+    AllocatableResourcesResponse {
+        devices: vec![devices],
+    }
+    .into()
+}
+
+fn grant() -> Grant {
+    Grant::test(MIG, &[ID])
+}
+
+impl World {
+    fn entry(&self) -> Option<&Entry> {
+        self.table.entry(MIG, ID)
+    }
+
+    fn murky(&self) -> bool {
+        self.table.resources.values().any(|resource| resource.murky)
+    }
+
+    /// What the agent can find out about the device being in use, given what List showed: a pod that
+    /// it does not account for, or a process.
+    fn in_use(&self, shown: bool) -> bool {
+        (self.pod && !shown) || self.process
+    }
+
+    fn grantable(&self) -> bool {
+        self.table
+            .clone()
+            .begin_grant(MIG, &[ID.to_owned()], Instant::now())
+            .is_ok()
+    }
+
+    /// Takes the step if it is possible.
+    #[allow(clippy::too_many_lines)] // One line a step; splitting would hide the list.
+    fn take(&self, step: Step) -> Option<Self> {
+        let mut next = self.clone();
+        let now = Instant::now();
+        let possible = match step {
+            Step::Create => {
+                !self.exists && self.entry().is_none() && {
+                    next.exists = true;
+                    true
+                }
+            }
+            Step::Offer => {
+                self.exists
+                    && self.withdrawal == Withdrawal::None
+                    && self
+                        .entry()
+                        .is_none_or(|entry| entry.phase != DevicePhase::Offered)
+                    && next.table.offer(MIG, device()).is_ok()
+            }
+            Step::OpenStream => {
+                self.reader.is_none() && {
+                    next.reader = Some(next.table.reader_opened(MIG));
+                    next.sent = 0;
+                    next.knows = self.knows.map(|_| false);
+                    true
+                }
+            }
+            Step::CloseStream => self.reader.is_some_and(|reader| {
+                next.table.reader_closed(MIG, reader);
+                next.reader = None;
+                next.pipe.clear();
+                next.knows = self.knows.map(|_| false);
+                true
+            }),
+            Step::Deliver => self.reader.is_some_and(|reader| {
+                let list = self.table.list(MIG);
+                let news = list.version > self.sent && self.pipe.len() < 2;
+                next.sent = list.version;
+                next.pipe
+                    .push_back(list.devices.first().map(|device| device.healthy));
+                next.table.delivered(MIG, reader, list.version, now);
+                news
+            }),
+            Step::Take => next.pipe.pop_front().is_some_and(|list| {
+                next.knows = list;
+                true
+            }),
+            Step::Choose => {
+                next.call = Call::Chosen;
+                self.call == Call::None && self.knows == Some(true) && !self.pod
+            }
+            Step::BeginGrant => {
+                self.call == Call::Chosen && {
+                    let begun = next.table.begin_grant(MIG, &[ID.to_owned()], now);
+                    next.call = if begun.is_ok() {
+                        Call::Writing
+                    } else {
+                        Call::None
+                    };
+                    true
+                }
+            }
+            Step::JournalWrites => {
+                self.call == Call::Writing && {
+                    next.table.commit_grant(&grant(), now);
+                    next.call = Call::None;
+                    (next.pod, next.shown) = (true, false);
+                    assert!(
+                        self.exists || self.lost(),
+                        "granted what is destroyed: {self:#?}"
+                    );
+                    assert!(self.knows.is_some(), "the kubelet panics: {self:#?}");
+                    true
+                }
+            }
+            Step::JournalFails => {
+                self.call == Call::Writing && {
+                    next.table.abort_grant(&grant());
+                    next.call = Call::None;
+                    true
+                }
+            }
+            Step::Show => {
+                next.shown = true;
+                self.pod && !self.shown
+            }
+            Step::StartContainer => {
+                let may = self.table.check_start(MIG, &[ID.to_owned()]).is_ok();
+                next.process = true;
+                if self.pod && may {
+                    assert!(self.exists, "started with what is destroyed: {self:#?}");
+                }
+                self.pod && may && !self.process
+            }
+            Step::ForgetPod => {
+                (next.pod, next.shown) = (false, false);
+                self.pod
+            }
+            Step::EndProcess => {
+                next.process = false;
+                self.process
+            }
+            Step::Ask(question) => {
+                next.look = Some((question, next.table.begin_observation(), None));
+                self.look.is_none()
+            }
+            Step::Answer => match self.look {
+                Some((question, begun, None)) => {
+                    let answer = match question {
+                        Question::Allocatable => self.knows == Some(true),
+                        Question::List => self.pod && self.shown,
+                    };
+                    next.look = Some((question, begun, Some(answer)));
+                    true
+                }
+                _ => false,
+            },
+            Step::Look => match self.look {
+                Some((Question::Allocatable, begun, Some(present))) => {
+                    next.look = None;
+                    next.table.saw_allocatable(begun, &allocatable(present));
+                    true
+                }
+                Some((Question::List, begun, Some(shown))) if self.quiet.is_none() => {
+                    next.look = None;
+                    let seen = next.table.saw_list(begun, &listing(shown), now);
+                    let mut quiet = seen.quiet.into_iter().filter(|_| !self.in_use(shown));
+                    next.quiet = quiet.next();
+                    true
+                }
+                _ => false,
+            },
+            Step::Release => next.quiet.take().is_some_and(|held| {
+                if next.table.unchanged(&held) {
+                    assert!(
+                        !self.pod && !self.process,
+                        "released what is in use: {self:#?}"
+                    );
+                }
+                next.table.release(&held);
+                true
+            }),
+            Step::Withdraw => {
+                self.withdrawal == Withdrawal::None
+                    && next.table.withdraw(MIG, ID).is_ok_and(|ticket| {
+                        next.withdrawal = Withdrawal::Begun;
+                        next.ticket = ticket;
+                        true
+                    })
+            }
+            Step::Settle => {
+                self.withdrawal == Withdrawal::Begun && {
+                    match self.table.withdraw_progress(MIG, ID, self.ticket) {
+                        Progress::Settled => {
+                            next.withdrawal = Withdrawal::Settled;
+                            true
+                        }
+                        Progress::Held(_) | Progress::Void => {
+                            next.reinstate();
+                            true
+                        }
+                        _ => false,
+                    }
+                }
+            }
+            Step::GiveUp => {
+                self.withdrawal != Withdrawal::None && (self.exists || self.lost()) && {
+                    next.reinstate();
+                    true
+                }
+            }
+            Step::Fence => {
+                self.withdrawal == Withdrawal::Settled && {
+                    match next.table.fence(MIG, ID, self.ticket) {
+                        Ok(_) => next.withdrawal = Withdrawal::Fencing,
+                        Err(_) => next.reinstate(),
+                    }
+                    true
+                }
+            }
+            Step::Prove => {
+                self.withdrawal == Withdrawal::Fencing && {
+                    if (self.pod && self.shown) || self.in_use(self.shown) {
+                        next.reinstate();
+                    } else {
+                        next.withdrawal = Withdrawal::Fenced;
+                    }
+                    true
+                }
+            }
+            Step::Destroy => {
+                next.exists = false;
+                let destroyed = self.withdrawal == Withdrawal::Fenced && self.exists;
+                if destroyed {
+                    assert!(
+                        !self.pod && !self.process,
+                        "destroyed what is in use: {self:#?}"
+                    );
+                    assert!(
+                        self.call != Call::Writing,
+                        "destroyed what is granted: {self:#?}"
+                    );
+                }
+                destroyed
+            }
+            Step::Forget => {
+                next.table.forget(MIG, ID, self.ticket);
+                next.withdrawal = Withdrawal::None;
+                self.withdrawal == Withdrawal::Fenced && !self.exists
+            }
+            Step::Vanish => {
+                self.exists && self.entry().is_some() && {
+                    next.exists = false;
+                    next.process = false;
+                    next.table.lose(MIG, ID);
+                    true
+                }
+            }
+        };
+        possible.then(|| {
+            next.check(self, step);
+            next
+        })
+    }
+
+    fn lost(&self) -> bool {
+        self.entry()
+            .is_none_or(|entry| entry.phase == DevicePhase::Lost)
+    }
+
+    fn reinstate(&mut self) {
+        self.table.reinstate(MIG, ID, self.ticket);
+        self.withdrawal = Withdrawal::None;
+    }
+
+    /// What must be true in every world.
+    fn check(&self, before: &Self, step: Step) {
+        let told = || format!("{step:?} led from {before:#?} to {self:#?}");
+        if self.pod {
+            assert!(
+                self.entry().is_some(),
+                "an id that a pod has is not listed: {}",
+                told()
+            );
+            let held = self.entry().is_some_and(|entry| entry.grip.is_some());
+            assert!(held, "a pod has it without a hold: {}", told());
+        }
+        if matches!(self.withdrawal, Withdrawal::Fencing | Withdrawal::Fenced) {
+            assert!(!self.grantable(), "fenced and grantable: {}", told());
+        }
+        if !self.exists {
+            assert!(!self.grantable(), "destroyed and grantable: {}", told());
+        }
+        if before.entry().is_some() && self.entry().is_none() {
+            // A kubelet that has not even read that a device is healthy may read so after it is gone.
+            // Then it asks for what is not listed and is refused. What was confirmed is never so.
+            let confirmed = before.entry().is_some_and(|entry| entry.clear());
+            assert!(
+                !confirmed || before.knows != Some(true),
+                "dropped while healthy: {}",
+                told()
+            );
+            assert!(
+                before.call != Call::Writing,
+                "dropped while granted: {}",
+                told()
+            );
+        }
+    }
+
+    /// What tells worlds apart.
+    fn key(&self) -> impl Eq + std::hash::Hash + use<> {
+        let begun = self
+            .look
+            .map(|(question, begun, answer)| (question, answer, begun));
+        let entry = self.entry().map(|entry| {
+            let grip = entry.grip.as_ref().map(|grip| {
+                let stale = self.look.map(|(_, begun, _)| begun <= grip.answered);
+                let bound = self.table.rules.unseen_rounds;
+                (
+                    grip.pending,
+                    grip.committed,
+                    grip.shown,
+                    grip.absences.min(bound),
+                    stale,
+                )
+            });
+            let told = (
+                entry.told.delivered.is_some(),
+                self.look.map(|(_, begun, _)| entry.told_before(begun)),
+                entry.told.settled,
+                entry.told.rounds.min(2),
+                entry.told.clear,
+                entry.known,
+            );
+            (entry.phase, told, grip, entry.ticket == self.ticket)
+        });
+        (
+            entry,
+            (
+                begun.map(|(question, answer, _)| (question, answer)),
+                self.withdrawal,
+                self.exists,
+            ),
+            (
+                (self.reader.is_some(), self.murky()),
+                self.sent < self.table.version(MIG),
+                self.pipe.clone(),
+            ),
+            (self.knows, self.call, self.pod, self.shown, self.process),
+            self.quiet.as_ref().map(|held| self.table.unchanged(held)),
+        )
+    }
+}
+
+#[test]
+fn no_order_of_events_grants_what_is_fenced_or_drops_what_is_held() {
+    let mut known = HashSet::from([start().key()]);
+    let mut next = VecDeque::from([start()]);
+    let mut taken = HashSet::new();
+    while let Some(world) = next.pop_front() {
+        for step in STEPS {
+            if let Some(after) = world.take(step) {
+                taken.insert(step);
+                if known.insert(after.key()) {
+                    next.push_back(after);
+                }
+            }
+        }
+    }
+    let never: Vec<_> = STEPS.iter().filter(|step| !taken.contains(step)).collect();
+    assert!(never.is_empty(), "the model never came to {never:?}");
+    println!("{} worlds", known.len());
+}

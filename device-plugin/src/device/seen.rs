@@ -8,7 +8,7 @@ use crate::listing::Allocatable;
 use crate::{DevicePhase, Hold, Holder, Listing};
 
 /// A hold as it was at a look.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     /// The device and its holders.
     pub(crate) hold: Hold,
@@ -64,7 +64,7 @@ impl Table {
                     }
                     (false, false) => {
                         entry.told.rounds += 1;
-                        if entry.told.rounds >= entry.told.needed {
+                        if entry.told.rounds >= entry.rounds_needed() {
                             entry.settle();
                         }
                     }
