@@ -6,6 +6,7 @@
 mod raw;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -129,7 +130,7 @@ impl Config {
         let (hardware, modes) = hardware(&raw, &seed).map_err(wrong)?;
         let mut first = State::first_boot(&hardware);
         for (gpu, on) in first.gpus.iter_mut().zip(modes) {
-            gpu.mode = model::mode::Mode {
+            Arc::make_mut(gpu).mode = model::mode::Mode {
                 current: on,
                 pending: on,
             };
@@ -138,8 +139,8 @@ impl Config {
             create(&hardware, &mut first, instance).map_err(wrong)?;
         }
         for process in &raw.process {
-            let gpu = first.gpus.get_mut(process.gpu);
-            let gpu = gpu.ok_or_else(|| wrong(no_gpu("process", process.gpu)))?;
+            let gpu = first.gpu_mut(process.gpu);
+            let gpu = gpu.map_err(|_| wrong(no_gpu("process", process.gpu)))?;
             gpu.start_process(process.process()).map_err(|_| {
                 wrong(format!(
                     "[[process]] on gpu {} names an instance that does not exist, or the whole \

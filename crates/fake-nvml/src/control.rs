@@ -269,7 +269,7 @@ impl Host {
 
     fn wrong(&self, message: String) -> Error {
         Error::Value {
-            path: self.store.folder().to_owned(),
+            path: self.store.path().to_owned(),
             message,
         }
     }

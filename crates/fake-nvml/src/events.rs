@@ -74,7 +74,7 @@ impl EventSet {
         let watch = if timeout.is_zero() {
             None
         } else {
-            watch(session.store.folder()).ok()
+            watch(session.store.path()).ok()
         };
         loop {
             if let Some(event) = self.take(&*session.state()?) {
@@ -92,10 +92,10 @@ impl EventSet {
     }
 }
 
-/// Watches for a new state put in place of the old one.
-fn watch(folder: &Path) -> rustix::io::Result<OwnedFd> {
+/// Watches for changes of the state.
+fn watch(state: &Path) -> rustix::io::Result<OwnedFd> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    inotify::add_watch(&watch, folder, inotify::WatchFlags::MOVED_TO)?;
+    inotify::add_watch(&watch, state, inotify::WatchFlags::MODIFY)?;
     Ok(watch)
 }
 

@@ -1,6 +1,7 @@
 //! One simulated host: its hardware, which never changes, and the driver's state, which does.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -63,8 +64,9 @@ pub(crate) struct State {
     pub(crate) next_serial: u64,
     /// For the next event.
     pub(crate) next_event: u64,
-    /// GPUs by NVML index.
-    pub(crate) gpus: Vec<Gpu>,
+    /// GPUs by NVML index. They are written apart from the rest.
+    #[serde(skip)]
+    pub(crate) gpus: Vec<Arc<Gpu>>,
     /// The latest events.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) events: Vec<Event>,
@@ -130,7 +132,7 @@ impl State {
             boot: Uuid::new_v4(),
             next_serial: 1,
             next_event: 1,
-            gpus: vec![Gpu::default(); hardware.gpus.len()],
+            gpus: vec![Arc::default(); hardware.gpus.len()],
             events: Vec::new(),
             triggers: Vec::new(),
             latency_ms: BTreeMap::new(),
@@ -139,12 +141,18 @@ impl State {
 
     /// The GPU of that index.
     pub(crate) fn gpu(&self, gpu: usize) -> Result<&Gpu, Code> {
-        self.gpus.get(gpu).ok_or(Code::INVALID_ARGUMENT)
+        self.gpus
+            .get(gpu)
+            .map(Arc::as_ref)
+            .ok_or(Code::INVALID_ARGUMENT)
     }
 
     /// The GPU of that index.
     pub(crate) fn gpu_mut(&mut self, gpu: usize) -> Result<&mut Gpu, Code> {
-        self.gpus.get_mut(gpu).ok_or(Code::INVALID_ARGUMENT)
+        self.gpus
+            .get_mut(gpu)
+            .map(Arc::make_mut)
+            .ok_or(Code::INVALID_ARGUMENT)
     }
 
     /// A serial number for a new instance.
@@ -222,7 +230,7 @@ impl State {
         self.boot = Uuid::new_v4();
         self.events.clear();
         for (gpu, board) in self.gpus.iter_mut().zip(&hardware.gpus) {
-            gpu.reboot(&board.chip);
+            Arc::make_mut(gpu).reboot(&board.chip);
         }
     }
 

@@ -1,8 +1,9 @@
 //! The state file.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::Store;
+use super::{SLOT, SLOTS_AT, Store};
 use crate::config::{Config, Error};
 use crate::host::State;
 
@@ -68,11 +69,49 @@ fn a_half_written_new_state_is_ignored() {
         .unwrap()
         .update(State::serial)
         .unwrap();
-    std::fs::write(folder.path().join("state.new"), "{\"fingerpr").unwrap();
+    // The next change goes to the slot that does not count: here another process died half-way.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(folder.path().join("state"))
+        .unwrap();
+    file.write_all_at(b"\xff\xff\xff\xff{\"fingerpr", SLOTS_AT + SLOT)
+        .unwrap();
     let store = open(folder.path(), "").unwrap();
     assert_eq!(serial(&store), 2);
     store.update(State::serial).unwrap();
     assert_eq!(serial(&store), 3);
+}
+
+#[test]
+fn a_creator_that_died_before_it_was_done_is_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(folder.path().join("state")).unwrap();
+    file.write_all_at(b"\x10\0\0\0\0\0\0\0{\"fin", SLOTS_AT + SLOT)
+        .unwrap();
+    assert_eq!(serial(&open(folder.path(), "").unwrap()), 1);
+}
+
+#[test]
+fn what_one_reader_knows_of_a_gpu_is_not_taken_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[[gpu]]\ncount = 3";
+    let (one, other) = (
+        open(folder.path(), text).unwrap(),
+        open(folder.path(), text).unwrap(),
+    );
+    for gpu in [2, 0, 1, 2] {
+        one.update(|state| {
+            let mode = &mut state.gpu_mut(gpu).unwrap().mode;
+            mode.pending = !mode.pending;
+        })
+        .unwrap();
+        assert_eq!(one.load().unwrap(), other.load().unwrap());
+    }
+    let fresh = open(folder.path(), text).unwrap();
+    assert_eq!(fresh.load().unwrap(), other.load().unwrap());
+    let state = fresh.load().unwrap();
+    let pending: Vec<_> = state.gpus.iter().map(|gpu| gpu.mode.pending).collect();
+    assert_eq!(pending, [true, true, false]);
 }
 
 #[test]

@@ -95,20 +95,21 @@ fn start_worker(machine: &Machine) -> Child {
         .unwrap()
 }
 
-fn serial(machine: &Machine) -> u64 {
-    let text = std::fs::read(machine.folder.path().join("fake-nvml.state")).unwrap();
-    let state: serde_json::Value = serde_json::from_slice(&text).unwrap();
-    state["next_serial"].as_u64().unwrap()
-}
-
 #[test]
 fn kill_at_any_moment_leaves_a_state_that_the_next_process_goes_on_with() {
     let machine = Machine::new("[[gpu]]\nmig = true");
-    machine.host();
+    let host = machine.host();
+    let counter = Fault {
+        effect: Effect::Delay,
+        repeat: 0,
+        ..Fault::new("nvmlDeviceCreateGpuInstance", 0)
+    };
+    host.inject(&counter).unwrap();
+    let created = || host.calls_seen("nvmlDeviceCreateGpuInstance").unwrap();
     for round in 0..20u32 {
-        let before = serial(&machine);
+        let before = created();
         let mut workers = [start_worker(&machine), start_worker(&machine)];
-        wait_until("the workers work", || serial(&machine) >= before + 20);
+        wait_until("the workers work", || created() >= before + 20);
         for _ in 0..round * 100 {
             std::hint::spin_loop();
         }
