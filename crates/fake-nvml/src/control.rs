@@ -57,6 +57,9 @@ pub struct GpuState {
 pub struct InstanceState {
     /// GPU instance id.
     pub gi: u32,
+    /// A number that no other instance of this host has or had: unlike id and uuid, it tells one
+    /// that was destroyed and made again at the same place from the one before.
+    pub serial: u64,
     /// Profile name without `MIG `, for example `1g.5gb+me`.
     pub profile: &'static str,
     /// First memory slice.
@@ -122,6 +125,7 @@ impl Host {
             });
             InstanceState {
                 gi: instance.id,
+                serial: instance.serial,
                 profile: board
                     .by_id(instance.profile)
                     .map_or("?", |profile| profile.name),

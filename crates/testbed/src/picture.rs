@@ -178,6 +178,7 @@ mod tests {
                 };
                 InstanceState {
                     gi,
+                    serial: gi.into(),
                     profile,
                     start,
                     size,

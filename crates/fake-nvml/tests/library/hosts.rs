@@ -156,3 +156,18 @@ fn a_session_may_see_changes_of_others_late_but_its_own_at_once() {
     assert_eq!(client.mig(gpu, 0), Ok(device), "still listed");
     assert_eq!(client.uuid(device), Err(INVALID_ARGUMENT), "but gone");
 }
+
+#[test]
+fn an_instance_that_is_made_again_has_the_same_uuid_but_another_serial() {
+    let machine = Machine::new("[[gpu]]\nmig = true");
+    let host = machine.host();
+    let make = || {
+        let gi = host.create_instance(0, "3g.20gb", Some(0)).unwrap();
+        let made = host.state().unwrap().gpus[0].instances[0].clone();
+        host.destroy_instance(0, gi).unwrap();
+        made
+    };
+    let (first, second) = (make(), make());
+    assert_eq!(first.compute, second.compute);
+    assert_ne!(first.serial, second.serial);
+}
