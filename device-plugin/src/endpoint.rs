@@ -218,8 +218,7 @@ impl Endpoint {
     fn due(&mut self) -> Vec<Action> {
         match &self.phase {
             Phase::Retrying(_) if self.attempt.is_multiple_of(FRESH_SOCKET_EVERY) => self.open(),
-            Phase::Retrying(_) => self.begin(),
-            Phase::Settling => self.begin(),
+            Phase::Retrying(_) | Phase::Settling => self.begin(),
             Phase::Draining => {
                 // The old streams do not end: leave them behind with their socket.
                 self.open()

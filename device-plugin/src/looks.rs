@@ -200,3 +200,51 @@ pub(crate) async fn doubt(
         Err(_) => Some(format!("no proof that it is free within {limit:?}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(10);
+
+    fn timer(due: Option<Duration>) -> Timer {
+        Timer {
+            pace: Pace::new(FIRST),
+            due: due.map(|due| Instant::now() + due),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wish_brings_the_next_look_near() {
+        let mut timer = timer(Some(Duration::from_hours(1)));
+        let wanted = Notify::new();
+        wanted.notify_one();
+        let start = Instant::now();
+        timer.wait(&wanted).await;
+        assert_eq!(start.elapsed(), FIRST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wishes_do_not_put_a_look_off() {
+        let mut timer = timer(Some(FIRST / 2));
+        let wanted = Notify::new();
+        wanted.notify_one();
+        let start = Instant::now();
+        timer.wait(&wanted).await;
+        assert_eq!(start.elapsed(), FIRST / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_time_or_a_wish_there_is_no_look() {
+        let mut timer = timer(None);
+        let wanted = Notify::new();
+        let day = Duration::from_hours(24);
+        assert!(
+            tokio::time::timeout(day, timer.wait(&wanted))
+                .await
+                .is_err()
+        );
+    }
+}

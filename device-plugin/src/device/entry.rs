@@ -182,11 +182,6 @@ impl Entry {
         if self.told.clear { 1 } else { 2 }
     }
 
-    /// Nothing that the kubelet was told of the device may surprise it later.
-    pub(super) fn clear(&self) -> bool {
-        self.told.clear && self.told.settled
-    }
-
     pub(super) fn settle(&mut self) {
         self.known |= self.healthy();
         self.told.settled = true;

@@ -46,6 +46,7 @@ enum Question {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is one fact, independent of the others.
 struct World {
     table: Table,
     // The hardware.
@@ -474,7 +475,9 @@ impl World {
         if before.entry().is_some() && self.entry().is_none() {
             // A kubelet that has not even read that a device is healthy may read so after it is gone.
             // Then it asks for what is not listed and is refused. What was confirmed is never so.
-            let confirmed = before.entry().is_some_and(|entry| entry.clear());
+            let confirmed = before
+                .entry()
+                .is_some_and(|entry| entry.told.clear && entry.told.settled);
             assert!(
                 !confirmed || before.knows != Some(true),
                 "dropped while healthy: {}",

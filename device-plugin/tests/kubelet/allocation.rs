@@ -1,9 +1,12 @@
-//! Allocate, PreStartContainer and GetPreferredAllocation.
+//! The calls that give devices to containers: Allocate, PreStartContainer, preferred allocation.
+
+use std::time::Duration;
 
 use device_plugin::DeviceListStrategy;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
-use crate::rig::{MIG, OTHER, Rig, within};
+use crate::rig::{MIG, OTHER, Rig, device, within};
 
 #[tokio::test]
 async fn a_grant_is_in_the_journal_before_it_is_answered() {
@@ -207,4 +210,99 @@ async fn preferred_devices_come_from_one_gpu_and_never_from_those_on_their_way_o
         within(rig.kubelet.prefer(MIG, &all, &[], 2)).await,
         ["a1", "b2"]
     );
+}
+
+#[tokio::test]
+async fn a_grant_waits_until_the_kubelet_is_seen_to_know_the_device() {
+    let rig = Rig::new().await;
+    rig.plugins.ensure(MIG).unwrap();
+    rig.registered(MIG).await;
+    rig.kubelet.turn(|knobs| knobs.frozen = true);
+    let offer = rig.plugins.offer(MIG, device("a1"));
+    let allocate = rig.kubelet.allocate(MIG, &[&["a1"]]);
+    let lists = rig.kubelet.node().lists;
+    let melt = async {
+        rig.node("the list", |node| node.lists > lists).await;
+        let calls = rig.kubelet.node().allocatable_calls;
+        rig.node("looks", |node| node.allocatable_calls >= calls + 2)
+            .await;
+        assert!(!rig.held(MIG, "a1"));
+        rig.kubelet.turn(|knobs| knobs.frozen = false);
+    };
+    let (offered, allocated, ()) = within(async { tokio::join!(offer, allocate, melt) }).await;
+    offered.unwrap();
+    allocated.unwrap();
+}
+
+#[tokio::test]
+async fn a_grant_for_a_device_that_the_kubelet_never_shows_is_refused() {
+    let rig = Rig::with(
+        |config, kubelet| {
+            config.timing.grant_timeout = Duration::from_millis(50);
+            config.timing.offer_timeout = Duration::from_millis(50);
+            kubelet.start();
+        },
+        Vec::new(),
+    )
+    .await;
+    rig.plugins.ensure(MIG).unwrap();
+    rig.registered(MIG).await;
+    rig.kubelet.turn(|knobs| knobs.frozen = true);
+    within(rig.plugins.offer(MIG, device("a1")))
+        .await
+        .unwrap_err();
+    let error = within(rig.kubelet.allocate(MIG, &[&["a1"]]))
+        .await
+        .unwrap_err();
+    assert!(
+        error.message().contains("not known to the kubelet yet"),
+        "{error:?}"
+    );
+    assert!(!rig.held(MIG, "a1"));
+}
+
+#[tokio::test]
+async fn noise_on_our_socket_ends_that_connection_and_nothing_else() {
+    let rig = Rig::new().await;
+    rig.offer(MIG, &["a1"]).await;
+    let socket = rig
+        .kubelet
+        .plugin_dir()
+        .join(rig.kubelet.known(MIG).endpoint);
+    for noise in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0xff; 4096],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxxxxxxxxxxx",
+    ] {
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        let _ = stream.write_all(noise).await;
+        let _ = stream.shutdown().await;
+        let mut rest = Vec::new();
+        let _ = within(stream.read_to_end(&mut rest)).await;
+    }
+    // A message of another kind where Allocate expects its own.
+    let channel = rig.kubelet.channel(MIG);
+    let error = within(garbled(channel)).await.unwrap_err();
+    assert_eq!(error.code(), Code::Internal, "{error:?}");
+    within(rig.kubelet.allocate(MIG, &[&["a1"]])).await.unwrap();
+}
+
+/// Calls Allocate with the `ListPodResources` answer of another API, whose first field is no container
+/// request.
+async fn garbled(channel: tonic::transport::Channel) -> Result<(), tonic::Status> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready()
+        .await
+        .map_err(|error| tonic::Status::unknown(error.to_string()))?;
+    let path = http::uri::PathAndQuery::from_static("/v1beta1.DevicePlugin/Allocate");
+    let message = cdmo_proto::deviceplugin::Device {
+        id: "\u{1}\u{2}".to_owned(),
+        health: String::new(),
+        topology: None,
+    };
+    let codec: tonic_prost::ProstCodec<_, cdmo_proto::deviceplugin::AllocateResponse> =
+        tonic_prost::ProstCodec::default();
+    grpc.unary(tonic::Request::new(message), path, codec)
+        .await
+        .map(|_| ())
 }

@@ -271,9 +271,12 @@ impl Kubelet {
 
     /// A client of the endpoint that is registered for the resource.
     pub(crate) fn plugin(&self, resource: &str) -> DevicePluginClient<Channel> {
-        DevicePluginClient::new(connect(
-            &self.plugin_dir().join(self.known(resource).endpoint),
-        ))
+        DevicePluginClient::new(self.channel(resource))
+    }
+
+    /// A connection to that endpoint.
+    pub(crate) fn channel(&self, resource: &str) -> Channel {
+        connect(&self.plugin_dir().join(self.known(resource).endpoint))
     }
 
     /// Reads one stream until it ends.

@@ -78,7 +78,7 @@ async fn a_hold_in_doubt_goes_on_and_says_why_until_the_doubt_is_gone() {
 async fn a_grant_that_is_not_shown_yet_is_not_free() {
     let rig = Rig::with(
         |config, kubelet| {
-            config.timing.unseen_for = Duration::from_secs(3600);
+            config.timing.unseen_for = Duration::from_hours(1);
             kubelet.start();
         },
         Vec::new(),

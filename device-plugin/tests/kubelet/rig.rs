@@ -197,7 +197,10 @@ impl Rig {
         let state = tokio::time::timeout(PATIENCE, states.wait_for(|state| fits(state))).await;
         match state {
             Ok(state) => state.unwrap().clone(),
-            Err(_) => panic!("{what} did not come; {:#?}", self.plugins.state().borrow()),
+            Err(late) => panic!(
+                "{what} did not come: {late}; {:#?}",
+                self.plugins.state().borrow()
+            ),
         }
     }
 
@@ -213,9 +216,11 @@ impl Rig {
     pub(crate) async fn node(&self, what: &str, fits: impl Fn(&Node) -> bool) {
         let mut changes = self.kubelet.changes();
         let found = tokio::time::timeout(PATIENCE, changes.wait_for(|node| fits(node))).await;
-        if found.is_err() {
-            panic!("{what} did not come; {:#?}", self.kubelet.node());
-        }
+        assert!(
+            found.is_ok(),
+            "{what} did not come; {:#?}",
+            self.kubelet.node()
+        );
     }
 
     /// What the kubelet knows of the resource, as soon as it fits.

@@ -13,11 +13,7 @@ async fn a_free_device_is_withdrawn_fenced_and_forgotten_in_that_order() {
     rig.offer(MIG, &["a1", "a2"]).await;
 
     let withdrawn = within(rig.plugins.withdraw(MIG, "a1")).await.unwrap();
-    assert_eq!(
-        rig.kubelet.known(MIG).devices["a1"],
-        false,
-        "unhealthy first"
-    );
+    assert!(!rig.kubelet.known(MIG).devices["a1"], "unhealthy first");
     let state = rig.plugins.state().borrow().clone();
     assert_eq!(
         (
