@@ -21,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read or understood.
-    #[error("failed to use the kubeconfig {path}: {source}; check --kubeconfig", path = path.display())]
+    #[error("failed to use the kubeconfig {path}: {source}; check --kubeconfig", path = path.display(), source = first_line(source))]
     Kubeconfig {
         /// The file.
         path: PathBuf,
@@ -45,6 +45,16 @@ pub enum Error {
         /// What is wrong.
         source: Box<kube::Error>,
     },
+}
+
+/// A parser's message shows the place in the file over several lines; the first says what and where.
+fn first_line(error: &kube::config::KubeconfigError) -> String {
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// A client for the cluster of this kubeconfig, or of this pod.

@@ -5,6 +5,7 @@ use planner::{Creation, GivenUp, GpuPlan};
 
 use super::*;
 use crate::{constraints::Constraints, session::Problem};
+use Usage::{Arriving, Held, Idle, Stuck};
 
 const ONE: &str = "nvidia.com/mig-1g.5gb";
 
@@ -143,7 +144,6 @@ fn each_state_allows_what_it_should() {
         parked,
     ];
     let view = see(&agent(snapshot(devices), now), &[], &Marked::default(), now);
-    use Usage::{Arriving, Held, Idle, Stuck};
     assert_eq!(
         usages(&view),
         [Held, Idle, Arriving, Stuck, Stuck, Idle, Stuck]

@@ -122,6 +122,7 @@ fn stage() -> Stage {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "this is what the stream takes")]
 fn says(message: FromAgent) -> Result<AgentMessage, Status> {
     Ok(AgentMessage {
         message: Some(message),

@@ -398,7 +398,7 @@ impl Bench {
                 match self.hosts[node].manner {
                     Manner::Mute => {}
                     Manner::Refusing(category) => {
-                        self.progress(node, &plan.id, Stage::Refused, category)
+                        self.progress(node, &plan.id, Stage::Refused, category);
                     }
                     Manner::Obedient => self.obey(node, plan),
                 }
