@@ -168,7 +168,12 @@ impl Agent {
 
     fn fault(&mut self, fault: Fault) {
         self.outputs.metrics.faults.inc();
-        tracing::warn!(gpu = fault.gpu, instance = fault.instance, reason = fault.reason, "Fault");
+        tracing::warn!(
+            gpu = fault.gpu,
+            instance = fault.instance,
+            reason = fault.reason,
+            "Fault"
+        );
         self.feed(Input::Fault {
             gpu: fault.gpu,
             instance: fault.instance,
@@ -261,5 +266,7 @@ impl Agent {
 /// Seconds since the Unix epoch, for people to read.
 fn unix_now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

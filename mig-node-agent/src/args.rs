@@ -12,26 +12,46 @@ use crate::exit;
 /// One agent runs on each node. It opens NVML, adopts the GPU instances that exist, serves the
 /// kubelet's device-plugin interface, and waits for a controller to connect over mutual TLS.
 #[derive(Clone, Debug, Parser)]
-#[command(version, after_help = exit::HELP)]
+#[command(version, after_help = exit::HELP, args_override_self = true)]
 pub struct Args {
     /// Name of the Kubernetes node, for logs.
     #[arg(long, env = "CDMO_NODE_NAME", value_name = "NAME", default_value = "")]
     pub node_name: String,
 
     /// Where the controller connects.
-    #[arg(long, env = "CDMO_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:7443")]
+    #[arg(
+        long,
+        env = "CDMO_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "0.0.0.0:7443"
+    )]
     pub listen: SocketAddr,
 
     /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, env = "CDMO_HTTP_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:7444")]
+    #[arg(
+        long,
+        env = "CDMO_HTTP_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "0.0.0.0:7444"
+    )]
     pub http_listen: SocketAddr,
 
     /// The kubelet's directory, with device-plugins/ and pod-resources/ in it.
-    #[arg(long, env = "CDMO_KUBELET_DIR", value_name = "DIR", default_value = "/var/lib/kubelet")]
+    #[arg(
+        long,
+        env = "CDMO_KUBELET_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/kubelet"
+    )]
     pub kubelet_dir: PathBuf,
 
     /// Where the agent keeps its journal. It must outlive the agent.
-    #[arg(long, env = "CDMO_STATE_DIR", value_name = "DIR", default_value = "/var/lib/cdmo")]
+    #[arg(
+        long,
+        env = "CDMO_STATE_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/cdmo"
+    )]
     pub state_dir: PathBuf,
 
     /// The NVML library [default: libnvidia-ml.so.1 where the loader finds it].
@@ -39,15 +59,30 @@ pub struct Args {
     pub nvml_library: Option<PathBuf>,
 
     /// Certificates of the authority that issued the controller's certificate, PEM.
-    #[arg(long, env = "CDMO_TLS_CA", value_name = "FILE", default_value = "/etc/cdmo/tls/ca.crt")]
+    #[arg(
+        long,
+        env = "CDMO_TLS_CA",
+        value_name = "FILE",
+        default_value = "/etc/cdmo/tls/ca.crt"
+    )]
     pub tls_ca: PathBuf,
 
     /// The agent's own certificate, PEM.
-    #[arg(long, env = "CDMO_TLS_CERT", value_name = "FILE", default_value = "/etc/cdmo/tls/tls.crt")]
+    #[arg(
+        long,
+        env = "CDMO_TLS_CERT",
+        value_name = "FILE",
+        default_value = "/etc/cdmo/tls/tls.crt"
+    )]
     pub tls_cert: PathBuf,
 
     /// Private key of the agent's certificate, PEM.
-    #[arg(long, env = "CDMO_TLS_KEY", value_name = "FILE", default_value = "/etc/cdmo/tls/tls.key")]
+    #[arg(
+        long,
+        env = "CDMO_TLS_KEY",
+        value_name = "FILE",
+        default_value = "/etc/cdmo/tls/tls.key"
+    )]
     pub tls_key: PathBuf,
 
     /// How a container learns which devices are its own.
@@ -70,7 +105,12 @@ pub struct Args {
     pub pass_device_specs: bool,
 
     /// The host's /proc.
-    #[arg(long, env = "CDMO_PROC_DIR", value_name = "DIR", default_value = "/proc")]
+    #[arg(
+        long,
+        env = "CDMO_PROC_DIR",
+        value_name = "DIR",
+        default_value = "/proc"
+    )]
     pub proc_dir: PathBuf,
 
     /// Where the host's root is mounted; device nodes are looked for below it.
@@ -78,7 +118,10 @@ pub struct Args {
     pub host_root: PathBuf,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would become the text of --help")]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the text of --help"
+    )]
     pub log: serving::LogArgs,
 }
 
@@ -87,7 +130,7 @@ pub struct Args {
 pub enum Strategy {
     /// Mounts below /var/run/nvidia-container-devices, which a container cannot forge.
     VolumeMounts,
-    /// The environment variable NVIDIA_VISIBLE_DEVICES.
+    /// The environment variable `NVIDIA_VISIBLE_DEVICES`.
     Envvar,
 }
 

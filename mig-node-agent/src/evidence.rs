@@ -93,7 +93,9 @@ impl Proofs {
             Ok(Ok(alive)) => alive,
             Ok(Err(error)) => {
                 let proc_dir = self.proc_dir.display();
-                return Err(format!("the processes in {proc_dir} cannot be read: {error}"));
+                return Err(format!(
+                    "the processes in {proc_dir} cannot be read: {error}"
+                ));
             }
             Err(_) => return Err("the agent is ending".into()),
         };

@@ -69,7 +69,8 @@ impl Conditions {
         match waiting {
             None => self.kubelet.met(),
             Some((name, _)) => {
-                self.kubelet.unmet(format!("{name} is not registered with the kubelet"));
+                self.kubelet
+                    .unmet(format!("{name} is not registered with the kubelet"));
             }
         }
     }

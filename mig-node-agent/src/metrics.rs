@@ -51,7 +51,10 @@ impl Metrics {
                 &["stage", "category"],
             )?,
             sessions: IntCounterVec::new(
-                Opts::new("cdmo_agent_sessions_total", "Controller sessions by how they ended."),
+                Opts::new(
+                    "cdmo_agent_sessions_total",
+                    "Controller sessions by how they ended.",
+                ),
                 &["end"],
             )?,
             faults: IntCounter::new(
@@ -63,7 +66,10 @@ impl Metrics {
                 &["profile", "state"],
             )?,
             held: IntGaugeVec::new(
-                Opts::new("cdmo_agent_held_devices", "Devices that a pod holds or may hold."),
+                Opts::new(
+                    "cdmo_agent_held_devices",
+                    "Devices that a pod holds or may hold.",
+                ),
                 &["resource"],
             )?,
             connected: IntGauge::new(

@@ -327,8 +327,8 @@ impl Node {
             actions: Vec::new(),
         };
         if found.is_empty() {
-            let none = "NVML knows no GPU on this node; take the label off it, or see why the driver finds none.";
-            node.problems.insert("gpus", none.into());
+            let problem = "NVML knows no GPU on this node; take the label off it, or see why the driver finds none.";
+            node.problems.insert("gpus", problem.into());
         }
         for found in found {
             node.adopt_gpu(found, recorded, versions);

@@ -44,9 +44,11 @@ impl PodResources {
         let uri = format!("unix://{}", self.socket.display());
         let endpoint = Endpoint::from_shared(uri).map_err(|e| e.to_string())?;
         let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
-        let mut client =
-            PodResourcesListerClient::new(channel).max_decoding_message_size(LARGEST);
+        let mut client = PodResourcesListerClient::new(channel).max_decoding_message_size(LARGEST);
         let answer = client.list(ListPodResourcesRequest {}).await;
-        Ok(answer.map_err(|s| s.message().to_owned())?.into_inner().into())
+        Ok(answer
+            .map_err(|s| s.message().to_owned())?
+            .into_inner()
+            .into())
     }
 }

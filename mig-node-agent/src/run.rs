@@ -87,7 +87,13 @@ pub async fn run(
 
     let mut services = Services::start(&args, listeners.http, registry, &shutdown);
     let assembled = assemble(
-        &args, &recorded, found, driver.clone(), journal.clone(), metrics.clone(), &shutdown,
+        &args,
+        &recorded,
+        found,
+        driver.clone(),
+        journal.clone(),
+        metrics.clone(),
+        &shutdown,
         watch,
         &[("journal", opened.damage), ("unreadable", unreadable)],
     )
@@ -97,6 +103,7 @@ pub async fn run(
         plugins,
         sessions,
         heartbeat,
+        events_ended,
     } = assembled;
     let service = Sessions::new(
         recorded.epoch,
@@ -115,7 +122,12 @@ pub async fn run(
     shutdown.cancel();
     driver.close();
     drop((driver, service, journal));
-    wait_for_the_end(services, plugins, driver_ended, journal_ended).await;
+    wait_for_the_end(
+        services,
+        plugins,
+        [events_ended, driver_ended, journal_ended],
+    )
+    .await;
     Ok(())
 }
 
@@ -191,9 +203,13 @@ struct Assembled {
         watch::Receiver<Arc<cdmo_proto::agent::Snapshot>>,
     ),
     heartbeat: watch::Receiver<Instant>,
+    events_ended: oneshot::Receiver<()>,
 }
 
-#[expect(clippy::too_many_arguments, reason = "this is the one place where it all comes together")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "this is the one place where it all comes together"
+)]
 async fn assemble(
     args: &Args,
     recorded: &Recorded,
@@ -214,12 +230,16 @@ async fn assemble(
 
     let started = Instant::now();
     let mut now = Now::default();
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     now.unix = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
     let versions = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX / 2);
     let minors = found.iter().map(|f| (f.info.uuid.clone(), f.info.minor));
     let minors: HashMap<String, u32> = minors.collect();
-    let damaged = problems.iter().any(|(key, what)| *key == "journal" && what.is_some());
+    let damaged = problems
+        .iter()
+        .any(|(key, what)| *key == "journal" && what.is_some());
     let doubted = damaged.then(|| devices(&found));
     let mut node = Node::adopt(found, recorded, versions, now);
     for (key, problem) in problems {
@@ -265,10 +285,11 @@ async fn assemble(
         late: late_out,
         tokens: Arc::default(),
     };
+    let (faults, events_ended) = driver::watch_events(watch, shutdown.clone());
     let inputs = Inputs {
         sessions,
         late,
-        faults: driver::watch_events(watch, shutdown.clone()),
+        faults,
         plugins: plugins.state(),
     };
     let outputs = Outputs {
@@ -284,6 +305,7 @@ async fn assemble(
         plugins,
         sessions: (session_events, snapshots),
         heartbeat,
+        events_ended,
     })
 }
 
@@ -407,8 +429,7 @@ impl Services {
 async fn wait_for_the_end(
     services: Services,
     plugins: Plugins,
-    driver_ended: oneshot::Receiver<()>,
-    journal_ended: oneshot::Receiver<()>,
+    threads: [oneshot::Receiver<()>; 3],
 ) {
     let end = async {
         for task in services.tasks {
@@ -417,9 +438,10 @@ async fn wait_for_the_end(
         }
         plugins.closed().await;
         drop(plugins);
-        // Both only ever resolve, or their threads died.
-        let _ = driver_ended.await;
-        let _ = journal_ended.await;
+        for ended in threads {
+            // It only ever resolves, or the thread is gone without a word.
+            let _ = ended.await;
+        }
     };
     if timeout(GRACE, end).await.is_err() {
         tracing::warn!("Not everything ended within {GRACE:?}; what is left is found at the start");

@@ -91,9 +91,8 @@ impl Sessions {
 
 #[tonic::async_trait]
 impl Agent for Sessions {
-    type SessionStream = std::pin::Pin<
-        Box<dyn Stream<Item = Result<api::AgentMessage, Status>> + Send + 'static>,
-    >;
+    type SessionStream =
+        std::pin::Pin<Box<dyn Stream<Item = Result<api::AgentMessage, Status>> + Send + 'static>>;
 
     async fn session(
         &self,
@@ -195,12 +194,14 @@ impl Inner {
                             return Err(Status::resource_exhausted("the controller is too slow"));
                         };
                         // What a report speaks of must be known before it.
-                        out.snapshot_if_new(&mut snapshots).await?;
+                        if snapshots.has_changed().map_err(|_| ending())? {
+                            out.snapshot(&mut snapshots).await?;
+                        }
                         out.progress(report).await?;
                     }
                     changed = snapshots.changed() => {
                         changed.map_err(|_| ending())?;
-                        out.snapshot_if_new(&mut snapshots).await?;
+                        out.snapshot(&mut snapshots).await?;
                     }
                 }
             }

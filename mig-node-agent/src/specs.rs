@@ -30,9 +30,9 @@ impl Nodes {
         let mut paths = vec![format!("/dev/nvidia{gpu_minor}")];
         paths.extend(CONTROL.map(str::to_owned));
         if let Some((gi, ci)) = instance {
-            let base = self
-                .proc_dir
-                .join(format!("driver/nvidia/capabilities/gpu{gpu_minor}/mig/gi{gi}"));
+            let base = self.proc_dir.join(format!(
+                "driver/nvidia/capabilities/gpu{gpu_minor}/mig/gi{gi}"
+            ));
             let gi_minor = described(&base.join("access"))
                 .unwrap_or(3 + 135 * u64::from(gpu_minor) + 9 * u64::from(gi));
             let ci_minor = described(&base.join(format!("ci{ci}/access")))
@@ -55,7 +55,9 @@ impl Nodes {
 /// The minor number that the driver wrote into its description of a capability.
 fn described(access: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(access).ok()?;
-    let line = text.lines().find(|line| line.starts_with("DeviceFileMinor:"))?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("DeviceFileMinor:"))?;
     line.split(':').nth(1)?.trim().parse().ok()
 }
 
@@ -84,7 +86,10 @@ mod tests {
     #[test]
     fn capability_minors_follow_the_drivers_formula() {
         // Seen on a real machine: gi 9 of GPU 0 has capability 84, its ci 0 has 85.
-        let caps = ["/dev/nvidia-caps/nvidia-cap84", "/dev/nvidia-caps/nvidia-cap85"];
+        let caps = [
+            "/dev/nvidia-caps/nvidia-cap84",
+            "/dev/nvidia-caps/nvidia-cap85",
+        ];
         let (_root, nodes) = host(&caps);
         assert_eq!(paths(&nodes.specs(0, Some((9, 0)))), caps);
     }
@@ -92,7 +97,9 @@ mod tests {
     #[test]
     fn the_drivers_own_description_wins_over_the_formula() {
         let (root, nodes) = host(&["/dev/nvidia-caps/nvidia-cap500", "/dev/nvidia1"]);
-        let access = root.path().join("proc/driver/nvidia/capabilities/gpu1/mig/gi2/access");
+        let access = root
+            .path()
+            .join("proc/driver/nvidia/capabilities/gpu1/mig/gi2/access");
         std::fs::create_dir_all(access.parent().unwrap()).unwrap();
         std::fs::write(&access, "DeviceFileMinor: 500\nDeviceFileMode: 292\n").unwrap();
         assert_eq!(

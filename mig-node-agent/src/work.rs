@@ -75,7 +75,9 @@ impl Worker {
                     let gpu = gpu.clone();
                     move |hw: &dyn Hardware| hw.complete(&gpu, instance)
                 };
-                let made = self.change(op, gpu, change, "complete", call, refused).await;
+                let made = self
+                    .change(op, gpu, change, "complete", call, refused)
+                    .await;
                 Some((op, Outcome::Made(made)))
             }
             Action::Destroy {
@@ -95,7 +97,9 @@ impl Worker {
                     move |hw: &dyn Hardware| hw.destroy(&gpu, instance)
                 };
                 let untouched = |failure| (Remains::Whole, failure);
-                let gone = self.change(op, gpu, change, "destroy", call, untouched).await;
+                let gone = self
+                    .change(op, gpu, change, "destroy", call, untouched)
+                    .await;
                 Some((op, Outcome::Destroyed(gone)))
             }
             Action::TurnOn { op, gpu } => {
@@ -103,14 +107,15 @@ impl Worker {
                     let gpu = gpu.clone();
                     move |hw: &dyn Hardware| hw.turn_on(&gpu)
                 };
-                let set = self.change(op, gpu, Change::TurnOn, "turn_on", call, refused).await;
+                let set = self
+                    .change(op, gpu, Change::TurnOn, "turn_on", call, refused)
+                    .await;
                 Some((op, Outcome::TurnedOn(set)))
             }
             Action::ProveFree { op, gpu } => {
                 let free = self.proofs.whole_gpu_is_free(&gpu).await;
-                let free = free.map_err(|doubt| {
-                    Failure::new("held", format!("It may be in use: {doubt}."))
-                });
+                let free = free
+                    .map_err(|doubt| Failure::new("held", format!("It may be in use: {doubt}.")));
                 Some((op, Outcome::Free(free)))
             }
             other => self.with_kubelet(other).await,

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use nvml_mig::{EventWatch, Xid};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Faults that may wait for the loop; a dying GPU repeats itself.
 const QUEUE: usize = 64;
 /// How long one wait for the driver lasts, and so how long the thread outlives a shutdown.
-const WAIT: Duration = Duration::from_secs(1);
+const WAIT: Duration = Duration::from_millis(250);
 /// Waits that may fail in a row before the driver counts as unable to report anything.
 const FAILURES: u32 = 10;
 
@@ -28,20 +28,29 @@ pub struct Fault {
 /// NVIDIA's device plugin has them).
 const HARMLESS: [u64; 6] = [13, 31, 43, 45, 68, 109];
 
-/// Passes on what is seen until `shutdown`.
-pub fn watch_events(watch: Option<EventWatch>, shutdown: CancellationToken) -> mpsc::Receiver<Fault> {
+/// Passes on what is seen until `shutdown`. The second receiver resolves when the thread has ended.
+pub fn watch_events(
+    watch: Option<EventWatch>,
+    shutdown: CancellationToken,
+) -> (mpsc::Receiver<Fault>, oneshot::Receiver<()>) {
     let (faults, receiver) = mpsc::channel(QUEUE);
+    let (ended, closed) = oneshot::channel();
     let Some(watch) = watch.filter(|watch| !watch.is_empty()) else {
-        return receiver;
+        return (receiver, closed);
     };
     let spawned = std::thread::Builder::new()
         .name("nvml-events".into())
         .stack_size(128 << 10)
-        .spawn(move || listen(&watch, &faults, &shutdown));
+        .spawn(move || {
+            listen(&watch, &faults, &shutdown);
+            drop(watch);
+            // Nobody listens where nobody cares when it ended.
+            let _ = ended.send(());
+        });
     if let Err(error) = spawned {
         tracing::error!(%error, "Faults of GPUs go unnoticed");
     }
-    receiver
+    (receiver, closed)
 }
 
 fn listen(watch: &EventWatch, faults: &mpsc::Sender<Fault>, shutdown: &CancellationToken) {
@@ -73,7 +82,12 @@ fn fault(xid: Xid) -> Option<Fault> {
         gpu, number, gi_id, ..
     } = xid;
     if HARMLESS.contains(&number) {
-        tracing::info!(gpu, instance = gi_id, xid = number, "A program failed on a GPU");
+        tracing::info!(
+            gpu,
+            instance = gi_id,
+            xid = number,
+            "A program failed on a GPU"
+        );
         return None;
     }
     Some(Fault {

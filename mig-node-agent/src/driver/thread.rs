@@ -13,7 +13,7 @@ use crate::node::Failure;
 /// Commands waiting for the driver. There is at most one change per GPU under way, and a few looks.
 const QUEUE: usize = 64;
 /// Longest that a call may take, its wait in the queue included, before the GPU counts as stuck.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 type Command = Box<dyn FnOnce(&dyn Hardware) + Send>;
 
@@ -83,7 +83,10 @@ impl Driver {
         let (reply, answer) = oneshot::channel();
         let metrics = self.metrics.clone();
         let command: Command = Box::new(move |hardware| {
-            let timer = metrics.nvml_seconds.with_label_values(&[operation]).start_timer();
+            let timer = metrics
+                .nvml_seconds
+                .with_label_values(&[operation])
+                .start_timer();
             let result = call(hardware);
             timer.observe_duration();
             metrics
@@ -135,7 +138,10 @@ pub(super) fn code<T>(result: &Result<T, Failure>) -> &'static str {
 
 /// The thread is gone.
 pub fn closed() -> Failure {
-    Failure::new("closed", "The driver is closed, because the agent is ending.")
+    Failure::new(
+        "closed",
+        "The driver is closed, because the agent is ending.",
+    )
 }
 
 fn serve(hardware: &dyn Hardware, mut queue: mpsc::Receiver<Command>, stop: &AtomicBool) {

@@ -56,7 +56,11 @@ impl Holders {
     pub async fn learn(&self, table: &PodTable) {
         let mut records = Vec::new();
         for ((resource, id), holders) in self.known().iter_mut() {
-            let unnamed: Vec<_> = holders.iter().filter(|h| h.uid.is_empty()).cloned().collect();
+            let unnamed: Vec<_> = holders
+                .iter()
+                .filter(|h| h.uid.is_empty())
+                .cloned()
+                .collect();
             for pod in unnamed.iter().filter_map(|holder| identify(holder, table)) {
                 if holders.insert(pod.clone()) {
                     records.push(Record::Holder {

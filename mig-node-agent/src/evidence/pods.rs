@@ -10,7 +10,9 @@ use device_plugin::Listing;
 /// Why the pods leave it open who has which device of a resource, as half a sentence.
 pub fn unaccounted(pods: &[Pod], resource: &str, shown: &Listing) -> Option<String> {
     let asking = pods.iter().filter(|pod| !pod.terminal);
-    asking.into_iter().find_map(|pod| in_pod(pod, resource, shown))
+    asking
+        .into_iter()
+        .find_map(|pod| in_pod(pod, resource, shown))
 }
 
 /// How many of a resource a container asks for.
@@ -48,7 +50,9 @@ fn in_pod(pod: &Pod, resource: &str, shown: &Listing) -> Option<String> {
 
 /// Whether any container of the pod asks for the resource.
 pub fn asks_for(pod: &Pod, resource: &str) -> bool {
-    pod.containers.iter().any(|container| asks(container, resource) > 0)
+    pod.containers
+        .iter()
+        .any(|container| asks(container, resource) > 0)
 }
 
 #[cfg(test)]

@@ -39,7 +39,10 @@ fn a_former_holder_that_was_deleted_by_force_is_recognised_by_its_processes() {
 fn other_pods_do_not_matter_where_the_holders_are_known() {
     let alive = alive(&["other"]);
     let known = ["old".to_owned()];
-    assert_eq!(process_of_holder(&alive, &known, SLICE, &table(&[]), None), None);
+    assert_eq!(
+        process_of_holder(&alive, &known, SLICE, &table(&[]), None),
+        None
+    );
 }
 
 #[test]
@@ -61,5 +64,8 @@ fn a_terminal_pod_with_processes_is_a_suspect_if_it_asked_for_the_resource() {
 #[test]
 fn the_agents_own_pod_is_no_suspect() {
     let own = alive(&["self"]);
-    assert_eq!(process_of_holder(&own, &[], SLICE, &table(&[]), Some("self")), None);
+    assert_eq!(
+        process_of_holder(&own, &[], SLICE, &table(&[]), Some("self")),
+        None
+    );
 }

@@ -69,7 +69,10 @@ pub fn read(bytes: &[u8]) -> Result<Reading, Newer> {
             reading.first_damaged = line;
         }
     };
-    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let whole = bytes
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
     reading.torn = bytes.len() - whole;
     let Some(body) = bytes[..whole].strip_suffix(b"\n") else {
         return Ok(reading);

@@ -115,11 +115,11 @@ fn keep(mut storage: impl Storage, mut recorded: Recorded, mut queue: mpsc::Rece
 }
 
 fn compact(storage: &mut impl Storage, recorded: &Recorded) {
-    if storage.len() < SMALL {
+    if storage.size() < SMALL {
         return;
     }
     let whole = format::render(recorded);
-    if storage.len() < 4 * whole.len() as u64 {
+    if storage.size() < 4 * whole.len() as u64 {
         return;
     }
     if let Err(error) = storage.replace(&whole) {

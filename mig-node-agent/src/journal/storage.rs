@@ -17,7 +17,7 @@ pub trait Storage: Send + 'static {
     /// Puts this in the place of everything, wholly or not at all.
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// How many bytes there are.
-    fn len(&self) -> u64;
+    fn size(&self) -> u64;
 }
 
 /// Why a journal cannot be used.
@@ -190,7 +190,7 @@ impl Storage for FileStorage {
         File::open(&self.directory)?.sync_all()
     }
 
-    fn len(&self) -> u64 {
+    fn size(&self) -> u64 {
         self.good
     }
 }

@@ -81,7 +81,8 @@ impl Node {
         let gpu = &mut self.gpus[at];
         for attempt in std::mem::take(&mut gpu.attempted) {
             if !view.instances.iter().any(|found| attempt.made(found)) {
-                self.actions.push(Action::Note(Record::End { op: attempt.op }));
+                self.actions
+                    .push(Action::Note(Record::End { op: attempt.op }));
             }
         }
         if std::mem::take(&mut gpu.unsure) {

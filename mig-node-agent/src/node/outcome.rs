@@ -98,7 +98,11 @@ impl Node {
             }
             (Doing::ForgetGone, _) => self.gpus[at].forgetting -= 1,
             (doing, outcome) => {
-                tracing::error!(?doing, ?outcome, "An action ended with another one's outcome");
+                tracing::error!(
+                    ?doing,
+                    ?outcome,
+                    "An action ended with another one's outcome"
+                );
             }
         }
     }

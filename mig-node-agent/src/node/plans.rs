@@ -14,7 +14,7 @@ use super::run::{GpuRun, Step};
 use super::{Failure, Node};
 
 /// A withdrawn plan is given up if the controller says nothing for so long.
-pub const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
+pub const COMMIT_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A plan being carried out.
 #[derive(Debug)]
@@ -248,7 +248,10 @@ impl Node {
         let position = self.gpus.iter().position(|g| g.info.uuid == part.gpu_uuid);
         let Some(at) = position else {
             let uuid = &part.gpu_uuid;
-            return Err(Failure::new("no_such_gpu", format!("This node has no GPU {uuid}.")));
+            return Err(Failure::new(
+                "no_such_gpu",
+                format!("This node has no GPU {uuid}."),
+            ));
         };
         let gpu = &self.gpus[at];
         let index = gpu.info.index;
@@ -296,7 +299,9 @@ impl Node {
         named.extend(expose.iter().map(|(slot, _)| *slot));
         named.sort_unstable();
         if named.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(bad(format!("The plan names an instance of GPU {index} twice.")));
+            return Err(bad(format!(
+                "The plan names an instance of GPU {index} twice."
+            )));
         }
         let create = check_creates(gpu, model, &give_up, &part.create)?;
         Ok(GpuRun::new(at, give_up, expose, create))
@@ -311,7 +316,8 @@ impl Node {
         let reference = reference.ok_or_else(|| bad("An instance is not named.".into()))?;
         let slot = Slot::Instance(reference.gpu_instance_id);
         let same = |unit: &&Unit| {
-            unit.profile.is_some_and(|p| p.to_string() == reference.profile)
+            unit.profile
+                .is_some_and(|p| p.to_string() == reference.profile)
                 && u32::from(unit.placement.start) == reference.start
         };
         let unit = gpu.units.get(&slot).filter(same).ok_or_else(|| {
@@ -379,7 +385,10 @@ fn check_creates(
         } = create;
         let unknown = || {
             let model = &model.name;
-            Failure::new("no_such_profile", format!("{model} has no profile {profile:?}."))
+            Failure::new(
+                "no_such_profile",
+                format!("{model} has no profile {profile:?}."),
+            )
         };
         let name: ProfileName = profile.parse().map_err(|_| unknown())?;
         let (index, found) = model.find(&name).ok_or_else(unknown)?;

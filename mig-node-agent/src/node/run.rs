@@ -158,7 +158,10 @@ impl Node {
             if !self.session {
                 run.failure = Some(session_lost());
             } else if self.is_held(unit) {
-                run.failure = Some(Failure::new("held", "A pod took an instance to be given up."));
+                run.failure = Some(Failure::new(
+                    "held",
+                    "A pod took an instance to be given up.",
+                ));
             } else if unit.life == Life::Bare && unit.tries >= DESTROY_TRIES {
                 let failure = in_use(&unit.reason);
                 self.complete(at, slot);

@@ -37,7 +37,10 @@ impl World {
                 gpu_uuid: gpu.uuid.clone(),
                 state_version: gpu.state_version,
                 give_up: give_up.iter().map(|instance| reference(instance)).collect(),
-                create: create.iter().map(|(p, start)| self::create(p, *start)).collect(),
+                create: create
+                    .iter()
+                    .map(|(p, start)| self::create(p, *start))
+                    .collect(),
                 expose: Vec::new(),
             }],
         }
@@ -76,7 +79,10 @@ fn a_plan_made_from_an_older_state_is_refused_as_stale() {
     world.input(Input::Plan(plan.clone()));
     world.drain();
     world.input(Input::Plan(plan));
-    assert_eq!((world.last().stage(), &*world.last().category), (Stage::Refused, "stale"));
+    assert_eq!(
+        (world.last().stage(), &*world.last().category),
+        (Stage::Refused, "stale")
+    );
 }
 
 #[test]
@@ -91,7 +97,11 @@ fn what_cannot_be_made_is_refused_with_the_reason() {
         let plan = world.plan(&[], &[(profile, start)]);
         world.input(Input::Plan(plan));
         assert_eq!(world.last().category, category);
-        assert!(world.last().message.contains(profile), "{}", world.last().message);
+        assert!(
+            world.last().message.contains(profile),
+            "{}",
+            world.last().message
+        );
     }
     let plan = world.plan(&[], &[("3g.20gb", 0), ("1g.5gb", 3)]);
     world.input(Input::Plan(plan));
@@ -111,7 +121,11 @@ fn giving_up_waits_for_the_commit_and_makes_afterwards() {
     world.commit();
     world.drain();
     assert_eq!(world.last().stage(), Stage::Done);
-    let profiles: Vec<_> = world.instances().iter().map(|i| i.profile.clone()).collect();
+    let profiles: Vec<_> = world
+        .instances()
+        .iter()
+        .map(|i| i.profile.clone())
+        .collect();
     assert_eq!(profiles, ["1g.5gb"]);
 }
 
@@ -143,10 +157,16 @@ fn a_device_that_a_pod_takes_while_it_is_withdrawn_is_kept() {
         world.commit();
         world.drain();
     }
-    assert_eq!((world.last().stage(), &*world.last().category), (Stage::Failed, "held"));
+    assert_eq!(
+        (world.last().stage(), &*world.last().category),
+        (Stage::Failed, "held")
+    );
     let states: Vec<_> = world.instances().iter().map(api::Instance::state).collect();
     assert!(states.contains(&State::Held), "{states:?}");
-    assert!(states.contains(&State::Idle), "the other one is offered again: {states:?}");
+    assert!(
+        states.contains(&State::Idle),
+        "the other one is offered again: {states:?}"
+    );
 }
 
 #[test]
@@ -157,7 +177,10 @@ fn a_held_instance_is_not_even_withdrawn() {
     world.show_plugins();
     let plan = world.plan(&[&idle[0]], &[]);
     world.input(Input::Plan(plan));
-    assert_eq!((world.last().stage(), &*world.last().category), (Stage::Refused, "held"));
+    assert_eq!(
+        (world.last().stage(), &*world.last().category),
+        (Stage::Refused, "held")
+    );
 }
 
 #[test]
@@ -200,7 +223,10 @@ fn an_instance_that_the_driver_will_not_destroy_is_made_whole_and_offered_again(
         world.drain();
         world.pass(Duration::from_secs(5));
     }
-    assert_eq!((world.last().stage(), &*world.last().category), (Stage::Failed, "in_use"));
+    assert_eq!(
+        (world.last().stage(), &*world.last().category),
+        (Stage::Failed, "in_use")
+    );
     assert_eq!(world.instances()[0].state(), State::Idle);
     assert_eq!(world.instances()[0].profile, "3g.20gb");
 }
@@ -220,7 +246,10 @@ fn an_idle_device_moves_to_another_name_without_touching_the_hardware() {
     world.commit();
     world.drain();
     assert_eq!(world.last().stage(), Stage::Done);
-    assert_eq!(world.instances()[0].resource, "cdmo.clear.ml/fraction-0.500");
+    assert_eq!(
+        world.instances()[0].resource,
+        "cdmo.clear.ml/fraction-0.500"
+    );
     assert_eq!(world.instances()[0].state(), State::Idle);
     assert_eq!(world.hardware_changes, changes);
 }
@@ -241,12 +270,19 @@ fn a_stuck_call_makes_the_gpu_unhealthy_until_it_returns() {
     world.input(Input::Plan(plan));
     let op = world.pending_op(|action| matches!(action, Action::Create { .. }));
     world.input(Input::Late(op));
-    assert_eq!((world.last().stage(), &*world.last().category), (Stage::Failed, "driver_stuck"));
+    assert_eq!(
+        (world.last().stage(), &*world.last().category),
+        (Stage::Failed, "driver_stuck")
+    );
     assert_eq!(world.instances()[0].state(), State::Unhealthy);
     assert!(world.node.snapshot().problems[0].contains("GPU 0"));
     world.drain();
     let states: Vec<_> = world.instances().iter().map(api::Instance::state).collect();
-    assert_eq!(states, [State::Idle, State::Idle], "what was made late is adopted");
+    assert_eq!(
+        states,
+        [State::Idle, State::Idle],
+        "what was made late is adopted"
+    );
     assert!(world.node.snapshot().problems.is_empty());
 }
 

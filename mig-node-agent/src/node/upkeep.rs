@@ -12,11 +12,11 @@ use super::{Action, Node, OpId};
 /// Whole GPUs wait this long for a controller to say that nobody needs them whole.
 pub(super) const WHOLE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a GPU is looked at without a cause, for what others may have done to it.
-pub(super) const READ_EVERY: Duration = Duration::from_secs(300);
+pub(super) const READ_EVERY: Duration = Duration::from_mins(5);
 /// Pause after a first failure; doubles up to [`SLOWEST`].
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts.
-pub(super) const SLOWEST: Duration = Duration::from_secs(300);
+pub(super) const SLOWEST: Duration = Duration::from_mins(5);
 
 /// Pause after so many failures in a row.
 pub(super) fn pause(tries: u32) -> Duration {
@@ -108,9 +108,7 @@ impl Node {
         let patience_over = self.now.tick >= self.whole_patience;
         let gpu = &mut self.gpus[at];
         let kept_back = match gpu.mode {
-            MigMode::Off | MigMode::PendingOn => {
-                !(patience_over || gpu.turn_on_problem.is_some())
-            }
+            MigMode::Off | MigMode::PendingOn => !(patience_over || gpu.turn_on_problem.is_some()),
             MigMode::NotCapable | MigMode::On | MigMode::PendingOff => false,
         };
         let Some(whole) = gpu.units.get_mut(&Slot::Whole) else {
@@ -196,10 +194,8 @@ impl Node {
                 let op = self.start(at, Pending::gpu(at, Doing::ProveFree));
                 self.actions.push(Action::ProveFree { op, gpu: gpu_uuid });
             }
-            (Life::Offered, Some((resource, id))) => {
-                if self.holds(&resource, &id).is_none() {
-                    self.withdraw(at, Slot::Whole);
-                }
+            (Life::Offered, Some((resource, id))) if self.holds(&resource, &id).is_none() => {
+                self.withdraw(at, Slot::Whole);
             }
             (Life::Withdrawn, Some(_)) => self.fence(at, Slot::Whole),
             (Life::Fenced, Some(_)) => {
@@ -211,9 +207,13 @@ impl Node {
     }
 
     pub(super) fn withdraw(&mut self, at: usize, slot: Slot) {
-        self.listed_op(at, slot, Doing::Withdraw, Life::Withdrawing, |op, resource, id| {
-            Action::Withdraw { op, resource, id }
-        });
+        self.listed_op(
+            at,
+            slot,
+            Doing::Withdraw,
+            Life::Withdrawing,
+            |op, resource, id| Action::Withdraw { op, resource, id },
+        );
     }
 
     pub(super) fn fence(&mut self, at: usize, slot: Slot) {
@@ -223,16 +223,24 @@ impl Node {
     }
 
     pub(super) fn reinstate(&mut self, at: usize, slot: Slot) {
-        self.listed_op(at, slot, Doing::Reinstate, Life::Returning, |op, resource, id| {
-            Action::Reinstate { op, resource, id }
-        });
+        self.listed_op(
+            at,
+            slot,
+            Doing::Reinstate,
+            Life::Returning,
+            |op, resource, id| Action::Reinstate { op, resource, id },
+        );
     }
 
     /// Drops a fenced unit from the kubelet's list; the unit stays.
     pub(super) fn forget(&mut self, at: usize, slot: Slot) {
-        self.listed_op(at, slot, Doing::Forget, Life::Forgetting, |op, resource, id| {
-            Action::Forget { op, resource, id }
-        });
+        self.listed_op(
+            at,
+            slot,
+            Doing::Forget,
+            Life::Forgetting,
+            |op, resource, id| Action::Forget { op, resource, id },
+        );
     }
 
     fn listed_op(
@@ -265,13 +273,14 @@ impl Node {
         let retries = gpu
             .units
             .values()
-            .filter(|u| {
-                u.life == Life::Bare || (u.life == Life::Unlisted && u.resource.is_some())
-            })
+            .filter(|u| u.life == Life::Bare || (u.life == Life::Unlisted && u.resource.is_some()))
             .map(|u| u.retry_at);
         let turn_on = (gpu.is_at_rest() && self.session && gpu.units.contains_key(&Slot::Whole))
             .then_some(gpu.turn_on_at);
-        let patience = gpu.units.contains_key(&Slot::Whole).then_some(self.whole_patience);
+        let patience = gpu
+            .units
+            .contains_key(&Slot::Whole)
+            .then_some(self.whole_patience);
         retries
             .chain(turn_on)
             .chain(patience)

@@ -39,16 +39,14 @@ impl Outgoing {
         self.send(Message::Progress(progress)).await
     }
 
-    /// Sends the newest snapshot unless it was sent before.
-    pub(super) async fn snapshot_if_new(
+    /// Sends the newest snapshot: that of the moment at which there is room for it.
+    pub(super) async fn snapshot(
         &self,
         snapshots: &mut watch::Receiver<Arc<api::Snapshot>>,
     ) -> Result<(), Status> {
         let slot = self.0.reserve().await.map_err(|_| hung_up())?;
-        if snapshots.has_changed().unwrap_or(false) {
-            let snapshot = snapshots.borrow_and_update().as_ref().clone();
-            slot.send(Ok(message(Message::Snapshot(snapshot))));
-        }
+        let snapshot = snapshots.borrow_and_update().as_ref().clone();
+        slot.send(Ok(message(Message::Snapshot(snapshot))));
         Ok(())
     }
 

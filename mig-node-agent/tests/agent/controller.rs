@@ -28,7 +28,10 @@ pub(crate) struct Controller {
 }
 
 /// A channel to an agent, with the certificates of a directory.
-pub(crate) async fn dial(tls: &Path, agent: SocketAddr) -> Result<Channel, tonic::transport::Error> {
+pub(crate) async fn dial(
+    tls: &Path,
+    agent: SocketAddr,
+) -> Result<Channel, tonic::transport::Error> {
     let files = TlsFiles {
         ca: tls.join("ca.crt"),
         cert: tls.join("tls.crt"),
@@ -43,7 +46,9 @@ pub(crate) async fn dial(tls: &Path, agent: SocketAddr) -> Result<Channel, tonic
 impl Controller {
     /// Connects and says Hello, without waiting for what becomes of it.
     pub(crate) async fn connect(tls: &Path, agent: SocketAddr, epoch: u64) -> Result<Self, Status> {
-        let channel = dial(tls, agent).await.map_err(|e| Status::unavailable(e.to_string()))?;
+        let channel = dial(tls, agent)
+            .await
+            .map_err(|e| Status::unavailable(e.to_string()))?;
         let (out, messages) = mpsc::channel(16);
         let mut client = AgentClient::new(channel);
         let session = client.session(ReceiverStream::new(messages)).await?;
@@ -109,19 +114,24 @@ impl Controller {
     pub(crate) async fn until(&mut self, what: &str, there: impl Fn(&api::Snapshot) -> bool) {
         let wait = async {
             while !there(&self.snapshot) {
-                assert!(self.step().await.unwrap(), "the session ended before: {what}");
+                let step = self.step().await;
+                assert!(
+                    matches!(step, Ok(true)),
+                    "{step:?} before: {what}; the last snapshot is {:#?}",
+                    self.snapshot
+                );
             }
         };
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("never came: {what}; the last snapshot is {:#?}", self.snapshot);
-        }
+        let waited = tokio::time::timeout(2 * PATIENCE, wait).await;
+        assert!(waited.is_ok(), "never came: {what}");
     }
 
     /// Sends a pod table.
     pub(crate) async fn pods(&mut self, pods: Vec<api::Pod>) {
         self.pods += 1;
         let revision = self.pods;
-        self.say(ToAgent::Pods(api::PodTable { revision, pods })).await;
+        self.say(ToAgent::Pods(api::PodTable { revision, pods }))
+            .await;
     }
 
     /// Connected, with no pods, and every GPU in MIG mode and offered.
@@ -227,7 +237,10 @@ pub(crate) fn create(profile: &str, start: u32) -> api::Create {
 }
 
 pub(crate) fn instances(snapshot: &api::Snapshot) -> impl Iterator<Item = &api::Instance> {
-    snapshot.gpus.iter().flat_map(|gpu| gpu.instances.iter().chain(&gpu.whole))
+    snapshot
+        .gpus
+        .iter()
+        .flat_map(|gpu| gpu.instances.iter().chain(&gpu.whole))
 }
 
 pub(crate) fn reference(snapshot: &api::Snapshot, device: &str) -> api::InstanceRef {

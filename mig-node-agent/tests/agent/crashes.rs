@@ -13,7 +13,7 @@ const THREE: &str = "nvidia.com/mig-3g.20gb";
 async fn an_agent_killed_between_the_two_halves_of_a_creation_finishes_it_at_its_next_start() {
     let driver = format!("{ONE_A100}[latency_ms]\nnvmlGpuInstanceCreateComputeInstance = 20000\n");
     let host = Host::new(&driver).await;
-    let agent = host.process(&[]).await;
+    let agent = host.process(&[]);
     agent.served().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -28,7 +28,9 @@ async fn an_agent_killed_between_the_two_halves_of_a_creation_finishes_it_at_its
     assert_eq!(host.layout(), ["3g.20gb@4+0"]);
 
     let call = "nvmlGpuInstanceCreateComputeInstance";
-    host.hardware().set_latency(call, std::time::Duration::ZERO).unwrap();
+    host.hardware()
+        .set_latency(call, std::time::Duration::ZERO)
+        .unwrap();
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller
@@ -43,7 +45,7 @@ async fn an_agent_killed_between_the_two_halves_of_a_creation_finishes_it_at_its
 #[tokio::test]
 async fn what_was_granted_is_held_after_kill_9_even_if_the_kubelet_forgot_it() {
     let host = Host::new(ONE_A100).await;
-    let agent = host.process(&[]).await;
+    let agent = host.process(&[]);
     agent.served().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -116,11 +118,17 @@ async fn a_damaged_journal_is_said_on_the_node_and_every_device_must_be_proven_f
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 5).await;
     controller
-        .until("the damage is said", |s| s.problems.iter().any(|p| p.contains("was damaged")))
+        .until("the damage is said", |s| {
+            s.problems.iter().any(|p| p.contains("was damaged"))
+        })
         .await;
-    controller.until_state(&made[0].device_id, State::Held).await;
+    controller
+        .until_state(&made[0].device_id, State::Held)
+        .await;
     controller.pods(Vec::new()).await;
-    controller.until_state(&made[0].device_id, State::Idle).await;
+    controller
+        .until_state(&made[0].device_id, State::Idle)
+        .await;
     agent.stop().await;
 }
 
@@ -148,15 +156,17 @@ async fn after_a_reboot_ids_that_pods_may_hold_stay_listed_until_they_are_proven
     let mut controller = host.controller(agent.address, 1).await;
     assert_eq!(controller.hello.boot_id, "second-boot");
     controller.settle().await;
-    eventually("the id is dropped", async || host.kubelet.listed(THREE).is_empty().then_some(()))
-        .await;
+    eventually("the id is dropped", async || {
+        host.kubelet.listed(THREE).is_empty().then_some(())
+    })
+    .await;
     agent.stop().await;
 }
 
 #[tokio::test]
 async fn sigterm_ends_the_streams_and_the_process_with_code_0() {
     let host = Host::new(ONE_A100).await;
-    let agent = host.process(&[]).await;
+    let agent = host.process(&[]);
     agent.served().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;

@@ -29,7 +29,9 @@ fn pod(name: &str, uid: &str) -> api::Pod {
 
 async fn give_up(controller: &mut Controller, device: &str) -> api::PlanProgress {
     let mut plan = controller.plan(0);
-    plan.gpus[0].give_up.push(reference(&controller.snapshot, device));
+    plan.gpus[0]
+        .give_up
+        .push(reference(&controller.snapshot, device));
     plan.gpus[0].create = vec![create("1g.5gb", 0)];
     let id = plan.id.clone();
     let report = controller.carry_out(plan).await;
@@ -53,11 +55,16 @@ async fn a_granted_device_is_held_by_its_pod_and_never_given_up() {
     controller
         .until("its holder is known", |snapshot| {
             let holders = snapshot.gpus[0].instances.iter().flat_map(|i| &i.holders);
-            holders.into_iter().any(|h| h.pod == "one" && h.container == "main")
+            holders
+                .into_iter()
+                .any(|h| h.pod == "one" && h.container == "main")
         })
         .await;
     let report = give_up(&mut controller, &device).await;
-    assert_eq!((report.stage(), &*report.category), (Stage::Refused, "held"));
+    assert_eq!(
+        (report.stage(), &*report.category),
+        (Stage::Refused, "held")
+    );
     assert_eq!(host.layout(), ["3g.20gb@0+1"]);
     agent.stop().await;
 }
@@ -143,8 +150,14 @@ async fn an_idle_device_is_kept_while_a_bound_pod_may_be_about_to_get_it() {
     controller.pods(vec![pod("bound", "uid-1")]).await;
     let report = give_up(&mut controller, &made[0].device_id).await;
     assert_eq!(report.stage(), Stage::Failed, "{report:?}");
-    assert!(report.message.contains("default/bound"), "{}", report.message);
-    controller.until_state(&made[0].device_id, State::Idle).await;
+    assert!(
+        report.message.contains("default/bound"),
+        "{}",
+        report.message
+    );
+    controller
+        .until_state(&made[0].device_id, State::Idle)
+        .await;
     assert_eq!(host.layout(), ["3g.20gb@0+1"]);
     agent.stop().await;
 }
@@ -176,7 +189,11 @@ async fn a_critical_fault_takes_the_instance_out_of_service() {
     controller.settle().await;
     let made = controller.make(&[("3g.20gb", 0), ("3g.20gb", 4)]).await;
     let state = host.hardware().state().unwrap();
-    let hit = state.gpus[0].instances.iter().find(|i| i.start == 4).unwrap();
+    let hit = state.gpus[0]
+        .instances
+        .iter()
+        .find(|i| i.start == 4)
+        .unwrap();
     let xid = control::Xid {
         gpu: 0,
         xid: 94,
@@ -184,7 +201,9 @@ async fn a_critical_fault_takes_the_instance_out_of_service() {
         ci: Some(0),
     };
     host.hardware().raise_xid(xid).unwrap();
-    controller.until_state(&made[1].device_id, State::Unhealthy).await;
+    controller
+        .until_state(&made[1].device_id, State::Unhealthy)
+        .await;
     assert_eq!(controller.state(&made[0].device_id), Some(State::Idle));
     agent.stop().await;
 }

@@ -38,7 +38,7 @@ impl Host {
         authority.issue(&dir.path().join("tls"), mtls::SERVER_NAME);
         authority.issue(&dir.path().join("controller"), mtls::CLIENT_NAME);
         let host = Self {
-            kubelet: Kubelet::start(&dir.path().join("kubelet")).await,
+            kubelet: Kubelet::start(&dir.path().join("kubelet")),
             dir,
             authority,
             library,
@@ -112,15 +112,22 @@ impl Host {
     }
 
     pub(crate) async fn controller(&self, agent: SocketAddr, epoch: u64) -> Controller {
-        Controller::connect(&self.path("controller"), agent, epoch).await.unwrap()
+        Controller::connect(&self.path("controller"), agent, epoch)
+            .await
+            .unwrap()
     }
 
     /// Starts an agent as a process, on ports that it is told.
-    pub(crate) async fn process(&self, flags: &[String]) -> Process {
+    pub(crate) fn process(&self, flags: &[String]) -> Process {
         let (address, http) = (free_port(), free_port());
         let mut command = Command::new(env!("CARGO_BIN_EXE_mig-node-agent"));
         command
-            .args(self.flags().iter().skip(1).filter(|flag| !flag.contains("listen=")))
+            .args(
+                self.flags()
+                    .iter()
+                    .skip(1)
+                    .filter(|flag| !flag.contains("listen=")),
+            )
             .arg(format!("--listen={address}"))
             .arg(format!("--http-listen={http}"))
             .args(flags)
@@ -140,7 +147,9 @@ impl Host {
 /// Answers once `/livez` does.
 async fn served(http: SocketAddr) {
     eventually("/livez", async || {
-        get(http, "/livez").await.filter(|answer| answer.contains("200 OK"))
+        get(http, "/livez")
+            .await
+            .filter(|answer| answer.contains("200 OK"))
     })
     .await;
 }

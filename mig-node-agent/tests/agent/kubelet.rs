@@ -29,6 +29,7 @@ use crate::eventually;
 
 /// A resource's devices, and the client to who serves them.
 struct Plugin {
+    generation: usize,
     client: DevicePluginClient<Channel>,
     devices: Vec<Device>,
 }
@@ -36,6 +37,7 @@ struct Plugin {
 #[derive(Default)]
 struct State {
     plugins: BTreeMap<String, Plugin>,
+    registrations: usize,
     /// Pod name, resource and ids.
     pods: Vec<(String, String, Vec<String>)>,
 }
@@ -52,7 +54,7 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    pub(crate) async fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let plugin_dir = dir.join("device-plugins");
         let pod_resources = dir.join("pod-resources");
         std::fs::create_dir_all(&plugin_dir).unwrap();
@@ -92,7 +94,9 @@ impl Kubelet {
     pub(crate) fn listed(&self, resource: &str) -> Vec<String> {
         let state = self.shared.state.lock().unwrap();
         let plugin = state.plugins.get(resource);
-        plugin.map_or_else(Vec::new, |p| p.devices.iter().map(|d| d.id.clone()).collect())
+        plugin.map_or_else(Vec::new, |p| {
+            p.devices.iter().map(|d| d.id.clone()).collect()
+        })
     }
 
     pub(crate) async fn until_registered(&self, resource: &str) {
@@ -101,7 +105,9 @@ impl Kubelet {
 
     /// Starts a pod with one device of a resource: Allocate, then PreStartContainer.
     pub(crate) async fn start_pod(&self, pod: &str, resource: &str) -> Result<String, Status> {
-        let id = self.choose(resource).ok_or_else(|| Status::not_found("no healthy device"))?;
+        let id = self
+            .choose(resource)
+            .ok_or_else(|| Status::not_found("no healthy device"))?;
         self.start_pod_with(pod, resource, &id).await?;
         Ok(id)
     }
@@ -141,7 +147,9 @@ impl Kubelet {
 
     /// What precedes every start of a container, also a restart.
     pub(crate) async fn start_container(&self, resource: &str, id: &str) -> Result<(), Status> {
-        let client = self.shared.state.lock().unwrap().plugins[resource].client.clone();
+        let client = self.shared.state.lock().unwrap().plugins[resource]
+            .client
+            .clone();
         let request = PreStartContainerRequest {
             devices_ids: vec![id.into()],
         };
@@ -157,10 +165,7 @@ impl Kubelet {
 
 #[tonic::async_trait]
 impl Registration for Shared {
-    async fn register(
-        &self,
-        request: Request<RegisterRequest>,
-    ) -> Result<Response<Empty>, Status> {
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<Empty>, Status> {
         let request = request.into_inner();
         let socket = self.plugin_dir.join(&request.endpoint);
         let connector = service_fn(move |_| {
@@ -174,20 +179,34 @@ impl Registration for Shared {
         let mut client = DevicePluginClient::new(channel);
         client.get_device_plugin_options(Empty {}).await?;
         let resource = request.resource_name;
-        let plugin = Plugin {
-            client: client.clone(),
-            devices: Vec::new(),
+        let generation = {
+            let mut state = self.state.lock().unwrap();
+            state.registrations += 1;
+            let plugin = Plugin {
+                generation: state.registrations,
+                client: client.clone(),
+                devices: Vec::new(),
+            };
+            state.plugins.insert(resource.clone(), plugin);
+            state.registrations
         };
-        self.state.lock().unwrap().plugins.insert(resource.clone(), plugin);
         let state = self.state.clone();
         tokio::spawn(async move {
             let Ok(stream) = client.list_and_watch(Empty {}).await else {
                 return;
             };
             let mut stream = stream.into_inner();
-            while let Ok(Some(list)) = stream.message().await {
-                if let Some(plugin) = state.lock().unwrap().plugins.get_mut(&resource) {
-                    plugin.devices = list.devices;
+            // A stream that ended leaves no device behind.
+            loop {
+                let list = stream.message().await.ok().flatten();
+                let ended = list.is_none();
+                let mut state = state.lock().unwrap();
+                let plugin = state.plugins.get_mut(&resource);
+                if let Some(plugin) = plugin.filter(|p| p.generation == generation) {
+                    plugin.devices = list.map(|list| list.devices).unwrap_or_default();
+                }
+                if ended {
+                    return;
                 }
             }
         });
@@ -223,15 +242,18 @@ impl PodResourcesLister for Shared {
         _: Request<AllocatableResourcesRequest>,
     ) -> Result<Response<AllocatableResourcesResponse>, Status> {
         let state = self.state.lock().unwrap();
-        let devices = state.plugins.iter().map(|(resource, plugin)| ContainerDevices {
-            resource_name: resource.clone(),
-            device_ids: plugin
-                .devices
-                .iter()
-                .filter(|d| d.health == cdmo_proto::HEALTHY)
-                .map(|d| d.id.clone())
-                .collect(),
-        });
+        let devices = state
+            .plugins
+            .iter()
+            .map(|(resource, plugin)| ContainerDevices {
+                resource_name: resource.clone(),
+                device_ids: plugin
+                    .devices
+                    .iter()
+                    .filter(|d| d.health == cdmo_proto::HEALTHY)
+                    .map(|d| d.id.clone())
+                    .collect(),
+            });
         Ok(Response::new(AllocatableResourcesResponse {
             devices: devices.collect(),
         }))

@@ -7,7 +7,7 @@ use crate::host::{Host, ONE_A100, get};
 
 async fn refused(host: &Host, flags: &[&str]) -> (Option<i32>, String) {
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let (code, text) = host.process(&flags).await.ended().await;
+    let (code, text) = host.process(&flags).ended().await;
     let sentence = text.lines().last().unwrap_or_default().to_owned();
     (code, sentence)
 }
@@ -37,7 +37,11 @@ async fn a_gpu_with_a_process_stays_whole_and_the_reason_is_said() {
         })
         .await;
     assert_eq!(controller.snapshot.gpus[0].mig_mode(), api::MigMode::Off);
-    assert!(controller.snapshot.problems[0].contains("4711"), "{:?}", controller.snapshot.problems);
+    assert!(
+        controller.snapshot.problems[0].contains("4711"),
+        "{:?}",
+        controller.snapshot.problems
+    );
     agent.stop().await;
 }
 
@@ -54,17 +58,22 @@ async fn a_gpu_that_cannot_do_mig_is_offered_whole() {
         .await;
     let problems = &controller.snapshot.problems;
     assert!(problems[0].contains("cannot do MIG"), "{problems:?}");
-    host.kubelet.start_pod("one", "nvidia.com/gpu").await.unwrap();
+    host.kubelet
+        .start_pod("one", "nvidia.com/gpu")
+        .await
+        .unwrap();
     agent.stop().await;
 }
 
 #[tokio::test]
 async fn a_node_without_gpus_stays_up_and_says_so() {
-    let host = Host::new("gpu = []\n").await;
+    let host = Host::new("[[gpu]]\ncount = 0\n").await;
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller
-        .until("it is said", |s| s.problems.iter().any(|p| p.contains("no GPU")))
+        .until("it is said", |s| {
+            s.problems.iter().any(|p| p.contains("no GPU"))
+        })
         .await;
     assert!(get(agent.http, "/readyz").await.unwrap().contains("200 OK"));
     agent.stop().await;
@@ -78,7 +87,9 @@ async fn health_and_metrics_tell_what_the_agent_does() {
     controller.settle().await;
     controller.make(&[("3g.20gb", 0)]).await;
     crate::eventually("ready", async || {
-        get(agent.http, "/readyz").await.filter(|answer| answer.contains("200 OK"))
+        get(agent.http, "/readyz")
+            .await
+            .filter(|answer| answer.contains("200 OK"))
     })
     .await;
     let metrics = get(agent.http, "/metrics").await.unwrap();
@@ -98,7 +109,10 @@ async fn no_driver_library_is_one_sentence_and_exit_code_65() {
     let host = Host::new(ONE_A100).await;
     let (code, sentence) = refused(&host, &["--nvml-library=/nonexistent/libnvidia-ml.so.1"]).await;
     assert_eq!(code, Some(65), "{sentence}");
-    assert!(sentence.contains("/nonexistent/libnvidia-ml.so.1"), "{sentence}");
+    assert!(
+        sentence.contains("/nonexistent/libnvidia-ml.so.1"),
+        "{sentence}"
+    );
 }
 
 #[tokio::test]
@@ -112,7 +126,8 @@ async fn a_missing_certificate_is_one_sentence_and_exit_code_66() {
 #[tokio::test]
 async fn an_expired_certificate_is_one_sentence_and_exit_code_66() {
     let host = Host::new(ONE_A100).await;
-    host.authority.issue_until(&host.path("tls"), mtls::SERVER_NAME, 2020);
+    host.authority
+        .issue_until(&host.path("tls"), mtls::SERVER_NAME, 2020);
     let (code, sentence) = refused(&host, &[]).await;
     assert_eq!(code, Some(66), "{sentence}");
     assert!(sentence.contains("expired"), "{sentence}");

@@ -68,7 +68,10 @@ fn every_container_counts_for_itself() {
 
 #[test]
 fn an_init_containers_device_that_the_app_reuses_leaves_no_doubt() {
-    let pod = pod(vec![container("fetch", true, 1), container("main", false, 1)]);
+    let pod = pod(vec![
+        container("fetch", true, 1),
+        container("main", false, 1),
+    ]);
     assert_eq!(doubt(pod, vec![shown("main", &["a"])]), None);
 }
 
@@ -76,7 +79,10 @@ fn an_init_containers_device_that_the_app_reuses_leaves_no_doubt() {
 fn an_init_containers_device_that_nobody_reuses_leaves_doubt() {
     let alone = pod(vec![container("fetch", true, 1)]);
     assert!(doubt(alone, vec![]).unwrap().contains("init"));
-    let larger = pod(vec![container("fetch", true, 2), container("main", false, 1)]);
+    let larger = pod(vec![
+        container("fetch", true, 2),
+        container("main", false, 1),
+    ]);
     assert!(doubt(larger, vec![shown("main", &["a"])]).is_some());
 }
 

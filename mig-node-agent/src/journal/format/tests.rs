@@ -106,7 +106,9 @@ proptest! {
     #[test]
     fn compaction_changes_nothing(records in proptest::collection::vec(any_record(), 0..40)) {
         let mut recorded = Recorded::default();
-        records.iter().for_each(|record| recorded.apply(record));
+        for record in &records {
+            recorded.apply(record);
+        }
         let reading = read(&render(&recorded)).unwrap();
         prop_assert_eq!(reading.recorded, recorded);
         prop_assert_eq!((reading.torn, reading.damaged_lines), (0, 0));

@@ -24,7 +24,7 @@ impl Storage for Disk {
         Ok(())
     }
 
-    fn len(&self) -> u64 {
+    fn size(&self) -> u64 {
         self.state.lock().unwrap().0.len() as u64
     }
 }
@@ -57,9 +57,9 @@ async fn everything_is_written_before_the_journal_counts_as_closed() {
     first.and(second).unwrap();
     drop(journal);
     closed.await.unwrap();
-    assert_eq!(disk.len() as usize, {
+    assert_eq!(disk.size(), {
         let mut bytes = Vec::new();
         format::encode(&Record::Epoch { epoch: 1 }, &mut bytes);
-        2 * bytes.len()
+        2 * bytes.len() as u64
     });
 }

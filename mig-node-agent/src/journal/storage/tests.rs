@@ -52,7 +52,10 @@ fn a_damaged_journal_is_reported_kept_aside_and_whole_again() {
     let damage = opened.damage.as_deref().unwrap();
     assert!(damage.contains("line 3"), "{damage}");
     drop(opened);
-    assert_eq!(std::fs::read(dir.path().join("journal.damaged")).unwrap(), before);
+    assert_eq!(
+        std::fs::read(dir.path().join("journal.damaged")).unwrap(),
+        before
+    );
     assert_eq!(open(dir.path()).unwrap().damage, None);
 }
 
@@ -72,7 +75,10 @@ fn a_newer_journal_is_left_alone() {
     std::fs::write(&path, "cdmo-journal 9\nfuture\n").unwrap();
     let error = open(dir.path()).unwrap_err();
     assert!(error.to_string().contains("format 9"), "{error}");
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "cdmo-journal 9\nfuture\n");
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap(),
+        "cdmo-journal 9\nfuture\n"
+    );
 }
 
 #[tokio::test]

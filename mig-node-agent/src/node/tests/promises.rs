@@ -99,9 +99,14 @@ impl World {
             .collect();
         for instance in &gpu.instances {
             let (index, profile) = model.find(&instance.profile.parse().unwrap()).unwrap();
-            let stays = !give_up.iter().any(|r| r.gpu_instance_id == instance.gpu_instance_id);
+            let stays = !give_up
+                .iter()
+                .any(|r| r.gpu_instance_id == instance.gpu_instance_id);
             if stays {
-                let placement = profile.placements.iter().find(|p| u32::from(p.start) == instance.start);
+                let placement = profile
+                    .placements
+                    .iter()
+                    .find(|p| u32::from(p.start) == instance.start);
                 layout.place(&model, index, *placement.unwrap()).unwrap();
             }
         }
@@ -111,7 +116,10 @@ impl World {
                 let free = layout.free_placements(&model, index).next();
                 if let Some(placement) = free {
                     layout.place(&model, index, placement).unwrap();
-                    create.push(super::create(&profile.name.to_string(), placement.start.into()));
+                    create.push(super::create(
+                        &profile.name.to_string(),
+                        placement.start.into(),
+                    ));
                 }
             }
         }
@@ -153,7 +161,7 @@ proptest! {
         world.input(Input::SessionClosed);
         for _ in 0..12 {
             world.drain();
-            world.pass(Duration::from_secs(60));
+            world.pass(Duration::from_mins(1));
         }
         world.drain();
         for plan in &plans {

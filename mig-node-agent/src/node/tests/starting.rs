@@ -36,7 +36,10 @@ fn states(world: &World) -> Vec<State> {
 
 #[test]
 fn instances_that_exist_are_offered_before_any_controller_comes() {
-    let world = adopted(vec![instance("GPU-0", "3g.20gb", 4, true)], &Recorded::default());
+    let world = adopted(
+        vec![instance("GPU-0", "3g.20gb", 4, true)],
+        &Recorded::default(),
+    );
     assert_eq!(states(&world), [State::Idle]);
     assert_eq!(world.hardware_changes, 0);
 }
@@ -59,9 +62,12 @@ fn every_profile_of_the_node_is_registered_at_zero_devices() {
 
 #[test]
 fn an_instance_without_compute_instance_that_is_not_ours_is_left_alone() {
-    let mut world = adopted(vec![instance("GPU-0", "3g.20gb", 4, false)], &Recorded::default());
+    let mut world = adopted(
+        vec![instance("GPU-0", "3g.20gb", 4, false)],
+        &Recorded::default(),
+    );
     world.connect();
-    world.pass(Duration::from_secs(3600));
+    world.pass(Duration::from_hours(1));
     world.drain();
     assert_eq!(states(&world), [State::Parked]);
     assert!(world.instances()[0].reason.contains("no compute instance"));
@@ -125,7 +131,10 @@ fn the_name_an_instance_was_offered_under_survives_a_restart() {
         resource: Some("cdmo.clear.ml/fraction-0.500".into()),
     });
     let world = adopted(vec![made], &recorded);
-    assert_eq!(world.instances()[0].resource, "cdmo.clear.ml/fraction-0.500");
+    assert_eq!(
+        world.instances()[0].resource,
+        "cdmo.clear.ml/fraction-0.500"
+    );
 }
 
 #[test]
@@ -148,7 +157,10 @@ fn a_free_gpu_is_offered_whole_while_no_controller_comes_and_turned_on_when_one_
     world.pass(upkeep::WHOLE_PATIENCE);
     world.drain();
     let whole = world.node.snapshot().gpus[0].whole.clone().unwrap();
-    assert_eq!((whole.state(), &*whole.resource), (State::Idle, "nvidia.com/gpu"));
+    assert_eq!(
+        (whole.state(), &*whole.resource),
+        (State::Idle, "nvidia.com/gpu")
+    );
     world.connect();
     world.drain();
     assert_eq!(world.gpus[0].mode, MigMode::On);
@@ -189,15 +201,25 @@ fn a_mode_that_needs_a_reset_is_said_on_the_node() {
     }
     let snapshot = world.node.snapshot();
     assert_eq!(snapshot.gpus[0].mig_mode(), api::MigMode::PendingOn);
-    assert!(snapshot.problems[0].contains("needs a reset"), "{:?}", snapshot.problems);
+    assert!(
+        snapshot.problems[0].contains("needs a reset"),
+        "{:?}",
+        snapshot.problems
+    );
 }
 
 #[test]
 fn a_gpu_without_mig_is_offered_whole_and_said_so() {
-    let mut world = World::new(vec![found(MigMode::NotCapable, Vec::new())], &Recorded::default());
+    let mut world = World::new(
+        vec![found(MigMode::NotCapable, Vec::new())],
+        &Recorded::default(),
+    );
     world.drain();
     let snapshot = world.node.snapshot();
-    assert_eq!(snapshot.gpus[0].whole.as_ref().unwrap().state(), State::Idle);
+    assert_eq!(
+        snapshot.gpus[0].whole.as_ref().unwrap().state(),
+        State::Idle
+    );
     assert!(snapshot.problems[0].contains("cannot do MIG"));
 }
 

@@ -75,7 +75,11 @@ pub(super) fn instance(gpu: &str, profile: &str, start: u8, whole: bool) -> GpuI
         profile_id: found.id,
         profile,
         placement,
-        compute: if whole { vec![compute(gpu, start)] } else { Vec::new() },
+        compute: if whole {
+            vec![compute(gpu, start)]
+        } else {
+            Vec::new()
+        },
     }
 }
 
@@ -190,7 +194,10 @@ impl World {
     /// The kubelet gives a device to a pod, if it may. Returns whether it did.
     pub(super) fn grant(&mut self, id: &str) -> bool {
         for ((_, listed_id), listed) in &mut self.devices {
-            let may = matches!(listed.phase, DevicePhase::Offered | DevicePhase::Withdrawing);
+            let may = matches!(
+                listed.phase,
+                DevicePhase::Offered | DevicePhase::Withdrawing
+            );
             if listed_id == id && may {
                 listed.held = true;
                 return true;
@@ -202,10 +209,13 @@ impl World {
     pub(super) fn show_plugins(&mut self) {
         let mut state = PluginState::default();
         for ((resource, id), listed) in &self.devices {
-            let entry = state.resources.entry(resource.clone()).or_insert(ResourceState {
-                registration: Registration::Registered,
-                ..ResourceState::default()
-            });
+            let entry = state
+                .resources
+                .entry(resource.clone())
+                .or_insert(ResourceState {
+                    registration: Registration::Registered,
+                    ..ResourceState::default()
+                });
             entry.devices.push(DeviceState {
                 id: id.clone(),
                 group: String::new(),
@@ -228,7 +238,11 @@ impl World {
             match action {
                 Action::Progress(report) => self.reports.push(report),
                 Action::Offer {
-                    resource, id, op, gpu, instance,
+                    resource,
+                    id,
+                    op,
+                    gpu,
+                    instance,
                 } => {
                     let entry = self.devices.entry((resource.clone(), id.clone()));
                     entry.or_insert(Listed {
@@ -236,7 +250,11 @@ impl World {
                         held: false,
                     });
                     self.pending.push_back(Action::Offer {
-                        op, resource, id, gpu, instance,
+                        op,
+                        resource,
+                        id,
+                        gpu,
+                        instance,
                     });
                 }
                 other => self.pending.push_back(other),
@@ -264,7 +282,10 @@ impl World {
             Action::Create { gpu, placement, .. } => {
                 let taken = self.board(gpu).instances.iter();
                 let mut taken = taken.map(|i| i.placement.mask());
-                assert!(!taken.any(|mask| mask.overlaps(placement.mask())), "overlap: {action:?}");
+                assert!(
+                    !taken.any(|mask| mask.overlaps(placement.mask())),
+                    "overlap: {action:?}"
+                );
                 self.alone_on(gpu, action);
             }
             Action::Complete { gpu, .. } | Action::TurnOn { gpu, .. } => {
@@ -274,7 +295,9 @@ impl World {
                 let ended = |r: &&api::PlanProgress| {
                     r.plan_id == report.plan_id && r.stage() != Stage::Withdrawn
                 };
-                assert!(self.reports.iter().find(ended).is_none() || report.stage() == Stage::Refused);
+                assert!(
+                    self.reports.iter().find(ended).is_none() || report.stage() == Stage::Refused
+                );
             }
             Action::Offer { resource, id, .. } => {
                 let elsewhere = self.devices.keys().any(|(r, i)| i == id && r != resource);
@@ -301,7 +324,10 @@ impl World {
     }
 
     fn board_mut(&mut self, gpu: &str) -> &mut Board {
-        self.gpus.iter_mut().find(|board| board.uuid == gpu).unwrap()
+        self.gpus
+            .iter_mut()
+            .find(|board| board.uuid == gpu)
+            .unwrap()
     }
 
     /// Does an action and tells the node how it ended; an unkind world lets it fail.
@@ -314,10 +340,17 @@ impl World {
                     mode: board.mode,
                     instances: board.instances.clone(),
                 };
-                (op, Outcome::Read(if kind { Ok(view) } else { Err(failure()) }))
+                (
+                    op,
+                    Outcome::Read(if kind { Ok(view) } else { Err(failure()) }),
+                )
             }
             Action::Create {
-                op, gpu, profile, placement, ..
+                op,
+                gpu,
+                profile,
+                placement,
+                ..
             } => {
                 self.hardware_changes += 1;
                 let made = instance(&gpu, &profile.to_string(), placement.start, kind);
@@ -325,7 +358,10 @@ impl World {
                 if kind || op.is_multiple_of(2) {
                     self.board_mut(&gpu).instances.push(made.clone());
                 }
-                (op, Outcome::Made(if kind { Ok(made) } else { Err(failure()) }))
+                (
+                    op,
+                    Outcome::Made(if kind { Ok(made) } else { Err(failure()) }),
+                )
             }
             Action::Complete {
                 op, gpu, instance, ..
@@ -348,7 +384,11 @@ impl World {
                 self.hardware_changes += 1;
                 let bare = self.bare_after_destroy || (!kind && op.is_multiple_of(2));
                 let board = self.board_mut(&gpu);
-                let at = board.instances.iter().position(|i| i.gi_id == instance).unwrap();
+                let at = board
+                    .instances
+                    .iter()
+                    .position(|i| i.gi_id == instance)
+                    .unwrap();
                 let gone = if bare {
                     board.instances[at].compute.clear();
                     Err((Remains::Bare, failure()))
@@ -364,21 +404,39 @@ impl World {
                 if kind {
                     self.board_mut(&gpu).mode = MigMode::On;
                 }
-                let set = if kind { Ok(Activation::Done) } else { Err(failure()) };
+                let set = if kind {
+                    Ok(Activation::Done)
+                } else {
+                    Err(failure())
+                };
                 (op, Outcome::TurnedOn(set))
             }
-            Action::ProveFree { op, .. } => {
-                (op, Outcome::Free(if kind { Ok(()) } else { Err(failure()) }))
-            }
+            Action::ProveFree { op, .. } => (
+                op,
+                Outcome::Free(if kind { Ok(()) } else { Err(failure()) }),
+            ),
+            other => return self.with_kubelet(other, kind),
+        };
+        self.input(Input::Done(op, outcome));
+    }
+
+    fn with_kubelet(&mut self, action: Action, kind: bool) {
+        let (op, outcome) = match action {
             Action::Offer { op, .. } => {
                 let unconfirmed = Failure::new("unconfirmed", "The kubelet is silent.");
-                (op, Outcome::Offered(if kind { Ok(()) } else { Err(unconfirmed) }))
+                (
+                    op,
+                    Outcome::Offered(if kind { Ok(()) } else { Err(unconfirmed) }),
+                )
             }
             Action::Withdraw { op, resource, id } => {
                 let listed = self.devices.get_mut(&(resource, id)).unwrap();
                 let result = if listed.held || !kind {
                     listed.phase = DevicePhase::Offered;
-                    Err(Failure::new(if kind { "held" } else { "unconfirmed" }, "No."))
+                    Err(Failure::new(
+                        if kind { "held" } else { "unconfirmed" },
+                        "No.",
+                    ))
                 } else {
                     listed.phase = DevicePhase::Withdrawing;
                     Ok(())
@@ -410,9 +468,8 @@ impl World {
                 self.devices.remove(&(resource, id));
                 (op, Outcome::Forgotten)
             }
-            Action::Ensure(_) | Action::Health { .. } | Action::Note(_) | Action::Progress(_) => {
-                return;
-            }
+            // Nobody waits for the rest.
+            _ => return,
         };
         self.input(Input::Done(op, outcome));
     }
