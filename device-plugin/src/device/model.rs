@@ -5,6 +5,7 @@
 //! Worlds that differ only in how often something happened are one world.
 
 use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use cdmo_proto::podresources::{AllocatableResourcesResponse, ContainerDevices};
@@ -48,7 +49,8 @@ enum Question {
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // Each is one fact, independent of the others.
 struct World {
-    table: Table,
+    /// Shared by the worlds that differ elsewhere.
+    table: Rc<Table>,
     // The hardware.
     exists: bool,
     // The kubelet.
@@ -141,7 +143,7 @@ fn start() -> World {
     let mut table = Table::new(rules, Vec::new(), Instant::now());
     table.ensure(MIG);
     World {
-        table,
+        table: Rc::new(table),
         exists: false,
         reader: None,
         sent: 0,
@@ -201,6 +203,10 @@ impl World {
         self.table.entry(MIG, ID)
     }
 
+    fn table_mut(&mut self) -> &mut Table {
+        Rc::make_mut(&mut self.table)
+    }
+
     fn murky(&self) -> bool {
         self.table.resources.values().any(|resource| resource.murky)
     }
@@ -212,8 +218,7 @@ impl World {
     }
 
     fn grantable(&self) -> bool {
-        self.table
-            .clone()
+        Table::clone(&self.table)
             .begin_grant(MIG, &[ID.to_owned()], Instant::now())
             .is_ok()
     }
@@ -236,18 +241,18 @@ impl World {
                     && self
                         .entry()
                         .is_none_or(|entry| entry.phase != DevicePhase::Offered)
-                    && next.table.offer(MIG, device()).is_ok()
+                    && next.table_mut().offer(MIG, device()).is_ok()
             }
             Step::OpenStream => {
                 self.reader.is_none() && {
-                    next.reader = Some(next.table.reader_opened(MIG));
+                    next.reader = Some(next.table_mut().reader_opened(MIG));
                     next.sent = 0;
                     next.knows = self.knows.map(|_| false);
                     true
                 }
             }
             Step::CloseStream => self.reader.is_some_and(|reader| {
-                next.table.reader_closed(MIG, reader);
+                next.table_mut().reader_closed(MIG, reader);
                 next.reader = None;
                 next.pipe.clear();
                 next.knows = self.knows.map(|_| false);
@@ -259,7 +264,7 @@ impl World {
                 next.sent = list.version;
                 next.pipe
                     .push_back(list.devices.first().map(|device| device.healthy));
-                next.table.delivered(MIG, reader, list.version, now);
+                next.table_mut().delivered(MIG, reader, list.version, now);
                 news
             }),
             Step::Take => next.pipe.pop_front().is_some_and(|list| {
@@ -272,7 +277,7 @@ impl World {
             }
             Step::BeginGrant => {
                 self.call == Call::Chosen && {
-                    let begun = next.table.begin_grant(MIG, &[ID.to_owned()], now);
+                    let begun = next.table_mut().begin_grant(MIG, &[ID.to_owned()], now);
                     next.call = if begun.is_ok() {
                         Call::Writing
                     } else {
@@ -283,7 +288,7 @@ impl World {
             }
             Step::JournalWrites => {
                 self.call == Call::Writing && {
-                    next.table.commit_grant(&grant(), now);
+                    next.table_mut().commit_grant(&grant(), now);
                     next.call = Call::None;
                     (next.pod, next.shown) = (true, false);
                     assert!(
@@ -296,7 +301,7 @@ impl World {
             }
             Step::JournalFails => {
                 self.call == Call::Writing && {
-                    next.table.abort_grant(&grant());
+                    next.table_mut().abort_grant(&grant());
                     next.call = Call::None;
                     true
                 }
@@ -322,7 +327,7 @@ impl World {
                 self.process
             }
             Step::Ask(question) => {
-                next.look = Some((question, next.table.begin_observation(), None));
+                next.look = Some((question, next.table_mut().begin_observation(), None));
                 self.look.is_none()
             }
             Step::Answer => match self.look {
@@ -339,12 +344,13 @@ impl World {
             Step::Look => match self.look {
                 Some((Question::Allocatable, begun, Some(present))) => {
                     next.look = None;
-                    next.table.saw_allocatable(begun, &allocatable(present));
+                    next.table_mut()
+                        .saw_allocatable(begun, &allocatable(present));
                     true
                 }
                 Some((Question::List, begun, Some(shown))) if self.quiet.is_none() => {
                     next.look = None;
-                    let seen = next.table.saw_list(begun, &listing(shown), now);
+                    let seen = next.table_mut().saw_list(begun, &listing(shown), now);
                     let mut quiet = seen.quiet.into_iter().filter(|_| !self.in_use(shown));
                     next.quiet = quiet.next();
                     true
@@ -358,12 +364,12 @@ impl World {
                         "released what is in use: {self:#?}"
                     );
                 }
-                next.table.release(&held);
+                next.table_mut().release(&held);
                 true
             }),
             Step::Withdraw => {
                 self.withdrawal == Withdrawal::None
-                    && next.table.withdraw(MIG, ID).is_ok_and(|ticket| {
+                    && next.table_mut().withdraw(MIG, ID).is_ok_and(|ticket| {
                         next.withdrawal = Withdrawal::Begun;
                         next.ticket = ticket;
                         true
@@ -392,7 +398,7 @@ impl World {
             }
             Step::Fence => {
                 self.withdrawal == Withdrawal::Settled && {
-                    match next.table.fence(MIG, ID, self.ticket) {
+                    match next.table_mut().fence(MIG, ID, self.ticket) {
                         Ok(_) => next.withdrawal = Withdrawal::Fencing,
                         Err(_) => next.reinstate(),
                     }
@@ -425,7 +431,7 @@ impl World {
                 destroyed
             }
             Step::Forget => {
-                next.table.forget(MIG, ID, self.ticket);
+                next.table_mut().forget(MIG, ID, self.ticket);
                 next.withdrawal = Withdrawal::None;
                 self.withdrawal == Withdrawal::Fenced && !self.exists
             }
@@ -433,7 +439,7 @@ impl World {
                 self.exists && self.entry().is_some() && {
                     next.exists = false;
                     next.process = false;
-                    next.table.lose(MIG, ID);
+                    next.table_mut().lose(MIG, ID);
                     true
                 }
             }
@@ -450,7 +456,8 @@ impl World {
     }
 
     fn reinstate(&mut self) {
-        self.table.reinstate(MIG, ID, self.ticket);
+        let ticket = self.ticket;
+        self.table_mut().reinstate(MIG, ID, ticket);
         self.withdrawal = Withdrawal::None;
     }
 

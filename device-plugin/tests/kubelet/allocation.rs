@@ -217,6 +217,7 @@ async fn a_grant_waits_until_the_kubelet_is_seen_to_know_the_device() {
     let rig = Rig::new().await;
     rig.plugins.ensure(MIG).unwrap();
     rig.registered(MIG).await;
+    rig.known(MIG, |known| known.connected).await;
     rig.kubelet.turn(|knobs| knobs.frozen = true);
     let offer = rig.plugins.offer(MIG, device("a1"));
     let allocate = rig.kubelet.allocate(MIG, &[&["a1"]]);
