@@ -1,9 +1,13 @@
 //! The embedded cluster: Kubernetes API subset, scheduler and kubelets in one process.
 
+mod addresses;
 pub mod api;
 pub mod behaviour;
+pub mod cluster;
+pub mod daemonset;
 mod duration;
 mod events;
+mod feed;
 pub mod kubelet;
 mod nodematch;
 pub mod resources;
