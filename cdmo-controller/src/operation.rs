@@ -29,6 +29,10 @@ const ABORTING: Duration = Duration::from_mins(1);
 /// Time for the node's status to show what was made.
 const SHOWING: Duration = Duration::from_mins(1);
 
+/// Why an agent refuses a plan that was right a moment ago: the state that it reports next tells
+/// what has changed, and nobody needs to be told.
+const FLEETING: [&str; 3] = ["stale", "held", "busy"];
+
 /// What happens to an operation.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -260,7 +264,7 @@ impl Operation {
                 self.fail(now, "aborted", why, false)
             }
             Reported::Refused | Reported::Failed => {
-                let blame = progress.category != "stale";
+                let blame = !FLEETING.contains(&progress.category.as_str());
                 let category = progress.category;
                 self.stage = Stage::Over;
                 Some(Output::Failed {

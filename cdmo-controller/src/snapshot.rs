@@ -179,7 +179,7 @@ fn gpu(gpu: agent::Gpu, models: &[Arc<GpuModel>]) -> GpuRow {
         .map(|i| instance(i, model.as_deref()))
         .collect();
     GpuRow {
-        consistent: !can_mig || (model.is_some() && instances.iter().all(|i| i.profile.is_some())),
+        consistent: instances.iter().all(|i| i.profile.is_some()),
         uuid: gpu.uuid,
         index: gpu.index,
         version: gpu.state_version,

@@ -134,14 +134,8 @@ impl World {
                     self.send(&node, ToAgent::Abort(agent::Abort { plan_id }));
                 }
                 Output::Made(_) => {
-                    let gpus: Vec<_> = operation
-                        .gpus
-                        .iter()
-                        .map(|gpu| (gpu.uuid.clone(), gpu.version))
-                        .collect();
-                    for (uuid, version) in gpus {
-                        self.outdate(&uuid, version, &node, now);
-                    }
+                    let operation = operation.clone();
+                    self.outdate(&operation, now);
                 }
                 Output::Ready => self.end_well(id, now),
                 Output::Failed {
@@ -348,14 +342,14 @@ impl World {
         let (pod, uid) = &operation.pod;
         let node = operation.node.as_str();
         tracing::warn!(%pod, node, category, "plan {id} ended: {message}");
-        for gpu in &operation.gpus {
-            if blame {
-                let until = self.board.rest(&gpu.uuid, now);
-                self.alarms.set(until, Alarm::Node(node.to_owned()));
-            }
-            if operation.is_sent() || category == "stale" {
-                self.outdate(&gpu.uuid, gpu.version, node, now);
-            }
+        // What was called off at the last moment would be called off again at once.
+        let called_off = matches!(category, "aborted" | "counted_on");
+        for gpu in operation.gpus.iter().filter(|_| blame || called_off) {
+            let until = self.board.rest(&gpu.uuid, now);
+            self.alarms.set(until, Alarm::Node(node.to_owned()));
+        }
+        if operation.is_sent() {
+            self.outdate(&operation, now);
         }
         if blame && self.pods.is_pending(pod) {
             let sentence = words::failed(node, message);
@@ -385,10 +379,24 @@ impl World {
         self.touch(node, now);
     }
 
-    /// The GPU's report is out of date until a newer one comes.
-    fn outdate(&mut self, gpu: &str, version: u64, node: &str, now: Instant) {
-        let until = self.board.outdate(gpu, version, now);
-        self.alarms.set(until, Alarm::Node(node.to_owned()));
+    /// What is reported of the operation's GPUs is out of date until a newer report comes. A report
+    /// that names the plan as still worked on is one of those, whatever its version.
+    fn outdate(&mut self, operation: &Operation, now: Instant) {
+        let node = operation.node.as_str();
+        let snapshot = self
+            .agents
+            .get(node)
+            .and_then(|agent| agent.snapshot.as_ref());
+        let unfinished = snapshot.filter(|snapshot| snapshot.plans.contains(&operation.id));
+        for gpu in &operation.gpus {
+            let reported = unfinished
+                .and_then(|s| s.gpu(&gpu.uuid))
+                .map(|gpu| gpu.version);
+            let until = self
+                .board
+                .outdate(&gpu.uuid, reported.unwrap_or(gpu.version), now);
+            self.alarms.set(until, Alarm::Node(node.to_owned()));
+        }
     }
 
     /// A snapshot came: reports of newer versions are up to date.

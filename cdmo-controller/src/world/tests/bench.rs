@@ -33,6 +33,8 @@ pub(super) struct Host {
     pub(super) manner: Manner,
     pub(super) problems: Vec<String>,
     serial: u64,
+    /// Plans that are worked on.
+    working: Vec<String>,
     withdrawn: BTreeMap<String, agent::Plan>,
 }
 
@@ -119,6 +121,7 @@ impl Bench {
             manner: Manner::Obedient,
             problems: Vec::new(),
             serial: 0,
+            working: Vec::new(),
             withdrawn: BTreeMap::new(),
         };
         self.hosts.insert(name.into(), host);
@@ -385,7 +388,7 @@ impl Bench {
             gpus: host.gpus.clone(),
             resources: resources.into_values().collect(),
             problems: host.problems.clone(),
-            plans: Vec::new(),
+            plans: host.working.clone(),
         };
         self.report(node, Said::Snapshot(snapshot));
     }
@@ -424,6 +427,7 @@ impl Bench {
                         instance.set_state(State::Idle);
                     }
                 }
+                self.hosts.get_mut(node).unwrap().working.clear();
                 self.snapshot(node);
                 self.progress(node, &abort.plan_id, Stage::Aborted, "");
             }
@@ -440,6 +444,18 @@ impl Bench {
     }
 
     fn obey(&mut self, node: &str, plan: agent::Plan) {
+        let host = self.hosts.get_mut(node).unwrap();
+        for wanted in &plan.gpus {
+            let gpu = host
+                .gpus
+                .iter_mut()
+                .find(|known| known.uuid == wanted.gpu_uuid)
+                .unwrap();
+            assert_eq!(gpu.state_version, wanted.state_version, "a stale plan");
+            gpu.state_version += 1;
+        }
+        host.working.push(plan.id.clone());
+        self.snapshot(node);
         if plan.gpus.iter().all(|gpu| gpu.give_up.is_empty()) {
             self.make(node, &plan);
             return;
@@ -455,10 +471,6 @@ impl Bench {
                 .iter_mut()
                 .find(|known| known.uuid == gpu.gpu_uuid)
                 .unwrap();
-            assert_eq!(
-                gpu.state_version, plan.gpus[0].state_version,
-                "a stale plan"
-            );
             let mut all = gpu.instances.iter_mut();
             let instance = all
                 .find(|i| i.gpu_instance_id == gone.gpu_instance_id)
@@ -517,6 +529,11 @@ impl Bench {
             }
             gpu.state_version += 1;
         }
+        self.hosts
+            .get_mut(node)
+            .unwrap()
+            .working
+            .retain(|id| *id != plan.id);
         self.snapshot(node);
         let progress = PlanProgress {
             plan_id: plan.id.clone(),
