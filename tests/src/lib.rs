@@ -4,3 +4,20 @@
 //! The package holds what scenarios share; each file under `tests/` is one idea. A scenario says
 //! what hosts there are and what happens; that no promise of the design was broken meanwhile is
 //! watched all along, by looking at what the kubelets, the API and the driver say of themselves.
+
+#![forbid(unsafe_code)]
+
+mod dump;
+pub mod invariants;
+pub mod pods;
+mod scenario;
+pub mod spec;
+mod start;
+pub mod system;
+pub mod watcher;
+
+pub use pods::Pod;
+pub use scenario::{Outcome, scenario};
+pub use spec::{NodeSpec, Spec, Tls};
+pub use start::{AGENT, CONTROLLER, NAMESPACE as OWN_NAMESPACE};
+pub use system::{Given, LIMIT, System};

@@ -1,0 +1,67 @@
+//! Runs a scenario: starts its system, lets it happen, judges, and shows everything if it went
+//! wrong.
+
+use std::panic::AssertUnwindSafe;
+
+use anyhow::{Context as _, anyhow};
+use futures::FutureExt as _;
+
+use crate::dump;
+use crate::spec::Spec;
+use crate::system::System;
+
+/// How a scenario ended.
+pub type Outcome = anyhow::Result<()>;
+
+/// Runs a scenario on a system of its own.
+///
+/// # Errors
+/// What went wrong, and the folder with everything that there is to see of it.
+pub fn scenario(spec: Spec, story: impl AsyncFnOnce(&System) -> Outcome) -> Outcome {
+    // Only the first scenario of a process can set it.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+    let folder = tempfile::Builder::new().prefix("cdmo-").tempdir()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        let system = System::start(&spec, folder.path()).await?;
+        let told = AssertUnwindSafe(story(&system)).catch_unwind().await;
+        let outcome = told.unwrap_or_else(|panic| Err(anyhow!("{}", words(&*panic))));
+        finish(system, outcome).await
+    });
+    runtime.shutdown_background();
+    outcome.or_else(|error| {
+        let kept = folder.keep();
+        Err(error).context(format!("everything about it is in {}", kept.display()))
+    })
+}
+
+/// Ends the system and adds what the watcher found.
+async fn finish(system: System, outcome: Outcome) -> Outcome {
+    system.stop.cancel();
+    let watched = system.watching.await.context("the watcher ended early");
+    let faults = system.watcher.faults();
+    let outcome = outcome.and(watched).and_then(|()| match faults.as_slice() {
+        [] => Ok(()),
+        faults => Err(anyhow!("{}", faults.join("\n"))),
+    });
+    let report = system.folder.join("report.txt");
+    if let Err(error) = &outcome {
+        let (store, logs) = (system.cluster.store(), system.folder.join("logs"));
+        let state = dump::dump(store, &system.nodes, &logs).await;
+        std::fs::write(report, format!("{error:?}\n{}\n{state}", faults.join("\n")))?;
+    }
+    system.cluster.shutdown().await;
+    outcome
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it panicked")
+}

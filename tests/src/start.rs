@@ -1,0 +1,245 @@
+//! Puts a system together: certificates, drivers, the cluster, and in it the agents as a
+//! `DaemonSet` and the controller as a pod.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use fake_nvml::control::HostState;
+use serde_json::{Value, json};
+use simcluster::cluster::{Cluster, ClusterConfig, NodeConfig, Options, Program};
+use simcluster::store::{Kind, Store};
+use testbed::binaries::{Binaries, Profile, Progress};
+use testbed::certs::{AGENT_NAME, Authority, CONTROLLER_NAME};
+use testbed::driver::Driver;
+use testbed::hardware::{self, Host};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::spec::{LABEL, NodeSpec, Spec, Tls};
+use crate::system::System;
+use crate::watcher::{Watched, Watcher};
+
+/// Namespace of agents and controller.
+pub const NAMESPACE: &str = "cdmo-operator";
+/// Value of the label `app.kubernetes.io/name` of agents.
+pub const AGENT: &str = "mig-node-agent";
+/// Value of the label `app.kubernetes.io/name` of the controller.
+pub const CONTROLLER: &str = "cdmo-controller";
+/// Node of the controller.
+pub(crate) const CONTROL_NODE: &str = "control";
+
+/// The programs, built once for all scenarios of a process.
+async fn binaries() -> anyhow::Result<&'static Binaries> {
+    static BUILT: OnceCell<Binaries> = OnceCell::const_new();
+    let build = || Binaries::build(Profile::Debug, Progress::Quiet);
+    Ok(BUILT.get_or_try_init(build).await?)
+}
+
+pub(crate) async fn start(spec: &Spec, folder: &Path) -> anyhow::Result<System> {
+    let binaries = binaries().await?;
+    let (ours, foreign) = (Authority::new()?, Authority::new()?);
+    let certify = |tls: Tls, folder: &Path, name: &str| {
+        let authority = if tls == Tls::Foreign { &foreign } else { &ours };
+        match tls {
+            Tls::Missing => Ok(()),
+            _ => authority.issue(folder, name, tls.validity()).map(drop),
+        }
+    };
+    let controller_tls = folder.join("tls");
+    certify(spec.controller_tls, &controller_tls, CONTROLLER_NAME)?;
+    let mut configs = BTreeMap::new();
+    for node in &spec.nodes {
+        let root = folder.join("nodes").join(&node.name);
+        certify(node.tls, &root.join("etc/cdmo/tls"), AGENT_NAME)?;
+        configs.insert(node.name.as_str(), prepare(node, &root, &binaries.nvml)?);
+    }
+    let cluster = cluster(spec, folder, binaries).await?;
+    install(cluster.store(), spec, &controller_tls)?;
+    let nodes: Vec<Watched> = cluster
+        .nodes()
+        .map(|node| {
+            let config = configs.get(node.name()).and_then(Option::as_ref);
+            let driver = config.map(|config| Driver::open(config)).transpose()?;
+            Ok(Watched {
+                node: node.clone(),
+                driver: driver.map(Arc::new),
+            })
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let watcher = Watcher::new(cluster.store().clone(), nodes.clone(), spec.may_fail);
+    let stop = CancellationToken::new();
+    let watching = tokio::spawn(watcher.clone().run(stop.clone()));
+    Ok(System {
+        cluster,
+        folder: folder.to_owned(),
+        nodes,
+        watcher,
+        stop,
+        watching,
+    })
+}
+
+/// Lays out a node's file system; returns its driver's configuration if it has a driver.
+fn prepare(
+    node: &NodeSpec,
+    root: &Path,
+    library: &Path,
+) -> anyhow::Result<Option<std::path::PathBuf>> {
+    let state = root.join("var/lib/cdmo");
+    std::fs::create_dir_all(&state)?;
+    if let Some(journal) = &node.journal {
+        std::fs::write(state.join("journal"), journal)?;
+    }
+    if !node.library {
+        return Ok(None);
+    }
+    let gpus = node
+        .gpus
+        .iter()
+        .map(|gpus| gpus.parse())
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut extra = node.driver.clone();
+    if gpus.is_empty() {
+        // Without any row there would be the default GPU.
+        extra.push_str("\n[[gpu]]\ncount = 0\n");
+    }
+    let host = Host {
+        gpus,
+        latency: node.latency,
+        extra,
+    };
+    let config = hardware::install(library, root, &node.name, &host);
+    Ok(Some(config.with_context(|| {
+        format!("node {} gets no driver", node.name)
+    })?))
+}
+
+async fn cluster(spec: &Spec, folder: &Path, binaries: &Binaries) -> anyhow::Result<Cluster> {
+    let nodes = spec.nodes.iter().map(|node| NodeConfig {
+        labels: node.labels.clone(),
+        ..NodeConfig::new(&node.name)
+    });
+    let program = |path: &Path| Program {
+        path: path.to_owned(),
+        env: Vec::new(),
+    };
+    let images = HashMap::from([
+        (format!("cdmo/{AGENT}"), program(&binaries.agent)),
+        (format!("cdmo/{CONTROLLER}"), program(&binaries.controller)),
+    ]);
+    let config = ClusterConfig {
+        dir: folder.to_owned(),
+        behaviour: spec.behaviour,
+        nodes: nodes.chain([NodeConfig::new(CONTROL_NODE)]).collect(),
+        images,
+    };
+    let options = Options {
+        tuning: spec.tuning.clone(),
+        ..Options::default()
+    };
+    Ok(Cluster::start_with(config, options).await?)
+}
+
+fn install(store: &Store, spec: &Spec, controller_tls: &Path) -> anyhow::Result<()> {
+    store.create(
+        Kind::Namespace,
+        "",
+        json!({ "metadata": { "name": NAMESPACE } }),
+    )?;
+    store.create(Kind::DaemonSet, NAMESPACE, agents())?;
+    store.create(Kind::Pod, NAMESPACE, controller(spec, controller_tls))?;
+    Ok(())
+}
+
+fn agents() -> Value {
+    let labels = json!({ "app.kubernetes.io/name": AGENT });
+    let handed_over = json!({ "key": LABEL.0, "operator": "In", "values": [LABEL.1] });
+    let affinity = json!({ "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{ "matchExpressions": [handed_over] }],
+        },
+    }});
+    let container = json!({
+        "name": "agent",
+        "image": format!("cdmo/{AGENT}"),
+        "ports": [{ "name": "grpc", "containerPort": 7443 }],
+        "args": [
+            "--node-name=$(NODE_NAME)",
+            "--listen=$(POD_IP):7443",
+            "--http-listen=$(POD_IP):7444",
+            "--kubelet-dir=$(HOST_ROOT)/var/lib/kubelet",
+            "--state-dir=$(HOST_ROOT)/var/lib/cdmo",
+            format!("--nvml-library=$(HOST_ROOT)/{}", hardware::LIBRARY),
+            "--tls-ca=$(HOST_ROOT)/etc/cdmo/tls/ca.crt",
+            "--tls-cert=$(HOST_ROOT)/etc/cdmo/tls/tls.crt",
+            "--tls-key=$(HOST_ROOT)/etc/cdmo/tls/tls.key",
+            "--proc-dir=$(HOST_ROOT)/proc",
+            "--host-root=$(HOST_ROOT)",
+            "--log-level=debug",
+        ],
+    });
+    json!({
+        "metadata": { "name": AGENT },
+        "spec": {
+            "selector": { "matchLabels": labels },
+            "template": {
+                "metadata": { "labels": labels },
+                "spec": { "hostNetwork": true, "affinity": affinity, "containers": [container] },
+            },
+        },
+    })
+}
+
+fn controller(spec: &Spec, tls: &Path) -> Value {
+    let tls = tls.display();
+    let mut args = vec![
+        "--kubeconfig=$(KUBECONFIG)".to_owned(),
+        format!("--namespace={NAMESPACE}"),
+        "--http-listen=$(POD_IP):7445".to_owned(),
+        format!("--tls-ca={tls}/ca.crt"),
+        format!("--tls-cert={tls}/tls.crt"),
+        format!("--tls-key={tls}/tls.key"),
+        "--log-level=debug".to_owned(),
+    ];
+    args.extend(spec.controller_args.iter().cloned());
+    json!({
+        "metadata": { "name": CONTROLLER, "labels": { "app.kubernetes.io/name": CONTROLLER } },
+        "spec": {
+            "nodeSelector": { "kubernetes.io/hostname": CONTROL_NODE },
+            "containers": [{
+                "name": "controller",
+                "image": format!("cdmo/{CONTROLLER}"),
+                "args": args,
+            }],
+        },
+    })
+}
+
+/// How many devices of each of our resources a node's status shows; none are left out.
+pub(crate) fn shown(node: &Value) -> BTreeMap<String, u64> {
+    let allocatable = node["status"]["allocatable"].as_object();
+    allocatable
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| name.starts_with("nvidia.com/"))
+        .filter_map(|(name, count)| Some((name.clone(), count.as_str()?.parse().ok()?)))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// How many there really are.
+pub(crate) fn real(host: &HostState) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for gpu in &host.gpus {
+        if !gpu.mig_mode {
+            *all.entry(mig::GPU_RESOURCE.to_owned()).or_default() += 1;
+        }
+        for instance in &gpu.instances {
+            let resource = crate::invariants::resource(instance);
+            *all.entry(resource.unwrap_or_default()).or_default() += 1;
+        }
+    }
+    all
+}

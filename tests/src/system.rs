@@ -1,0 +1,386 @@
+//! A system that runs: the embedded cluster, agents and controller as processes, and the handles
+//! that scenarios use on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use simcluster::cluster::{Cluster, Node, State};
+use simcluster::store::{DeleteOptions, Kind, Store, object};
+use testbed::driver::Driver;
+use testbed::journey::Device;
+use tokio_util::sync::CancellationToken;
+
+use crate::pods::{NAMESPACE, Pod};
+use crate::spec::Spec;
+use crate::start;
+use crate::watcher::{Watched, Watcher};
+
+/// Nothing that a scenario waits for may take longer; a machine under load is slow, not wrong.
+pub const LIMIT: Duration = Duration::from_secs(120);
+/// What no watch of the API tells is looked at this often.
+const TICK: Duration = Duration::from_millis(20);
+
+/// A running system.
+#[derive(Debug)]
+pub struct System {
+    pub(crate) cluster: Cluster,
+    pub(crate) folder: PathBuf,
+    pub(crate) nodes: Vec<Watched>,
+    pub(crate) watcher: Watcher,
+    pub(crate) stop: CancellationToken,
+    pub(crate) watching: tokio::task::JoinHandle<()>,
+}
+
+/// A device in a container's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The container.
+    pub container: String,
+    /// The resource name.
+    pub resource: String,
+    /// The device id.
+    pub id: String,
+    /// What the driver says of it.
+    pub device: Device,
+}
+
+impl System {
+    /// Starts what the specification says, in an empty folder.
+    pub async fn start(spec: &Spec, folder: &Path) -> anyhow::Result<Self> {
+        start::start(spec, folder).await
+    }
+
+    /// The objects of the API.
+    pub fn store(&self) -> &Store {
+        self.cluster.store()
+    }
+
+    /// The cluster itself.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What was seen of the whole system so far.
+    pub fn watcher(&self) -> &Watcher {
+        &self.watcher
+    }
+
+    /// A node's kubelet and containers.
+    pub fn node(&self, name: &str) -> anyhow::Result<&Node> {
+        self.cluster
+            .node(name)
+            .with_context(|| format!("there is no node {name}"))
+    }
+
+    /// A node's driver.
+    pub fn driver(&self, node: &str) -> anyhow::Result<&Arc<Driver>> {
+        let watched = self
+            .nodes
+            .iter()
+            .find(|watched| watched.node.name() == node);
+        let driver = watched.and_then(|watched| watched.driver.as_ref());
+        driver.with_context(|| format!("node {node} has no driver"))
+    }
+
+    /// Creates a pod.
+    pub fn create(&self, pod: &Pod) -> anyhow::Result<Arc<Value>> {
+        let name = object::name(&pod.object()).to_owned();
+        self.store()
+            .create(Kind::Pod, NAMESPACE, pod.object())
+            .with_context(|| format!("pod {name} was refused"))
+    }
+
+    /// The pod, if there is one of that name.
+    pub fn pod(&self, name: &str) -> Option<Arc<Value>> {
+        self.store().get(Kind::Pod, NAMESPACE, name)
+    }
+
+    /// Deletes a pod as `kubectl delete` does.
+    pub fn delete(&self, name: &str) -> anyhow::Result<()> {
+        self.store()
+            .delete(Kind::Pod, NAMESPACE, name, &DeleteOptions::default())
+            .with_context(|| format!("pod {name} cannot be deleted"))?;
+        Ok(())
+    }
+
+    /// Waits until something is so; looks again at every change of pods, nodes and events.
+    ///
+    /// # Errors
+    /// It takes too long, or the watcher has found something wrong.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        mut probe: impl AsyncFnMut() -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let wait = async {
+            loop {
+                let mut watches =
+                    [Kind::Pod, Kind::Node, Kind::Event].map(|k| self.store().list_and_watch(k).1);
+                loop {
+                    if let Some(found) = probe().await {
+                        return Ok(found);
+                    }
+                    if let Some(fault) = self.watcher.faults().first() {
+                        bail!("while waiting until {what}: {fault}");
+                    }
+                    let [pods, nodes, events] = &mut watches;
+                    let changed = tokio::select! {
+                        event = pods.next() => event.is_ok(),
+                        event = nodes.next() => event.is_ok(),
+                        event = events.next() => event.is_ok(),
+                        () = tokio::time::sleep(TICK) => true,
+                    };
+                    if !changed {
+                        break;
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout(LIMIT, wait).await {
+            Ok(outcome) => outcome,
+            Err(_) => bail!("waited {LIMIT:?} until {what}"),
+        }
+    }
+
+    /// Waits until the pod's state satisfies a condition.
+    pub async fn pod_until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Arc<Value>> {
+        let probe = async || self.pod(name).filter(|pod| holds(pod));
+        self.until(&format!("pod {name} {what}"), probe).await
+    }
+
+    /// Waits until the pod runs.
+    pub async fn running(&self, name: &str) -> anyhow::Result<Arc<Value>> {
+        self.pod_until(name, "runs", |pod| phase(pod) == "Running")
+            .await
+    }
+
+    /// Waits until the pod has ended well.
+    pub async fn succeeded(&self, name: &str) -> anyhow::Result<Arc<Value>> {
+        self.pod_until(name, "has ended", |pod| phase(pod) == "Succeeded")
+            .await
+    }
+
+    /// Waits until there is no pod of that name.
+    pub async fn gone(&self, name: &str) -> anyhow::Result<()> {
+        let probe = async || self.pod(name).is_none().then_some(());
+        self.until(&format!("pod {name} is gone"), probe).await
+    }
+
+    /// Deletes a pod and waits until it is gone.
+    pub async fn remove(&self, name: &str) -> anyhow::Result<()> {
+        self.delete(name)?;
+        self.gone(name).await
+    }
+
+    /// Creates a pod and waits until it runs.
+    pub async fn run(&self, pod: &Pod) -> anyhow::Result<Arc<Value>> {
+        let made = self.create(pod)?;
+        self.running(object::name(&made)).await
+    }
+
+    /// Waits for an Event of that reason on the pod, and returns its sentence.
+    pub async fn event(&self, pod: &str, reason: &str) -> anyhow::Result<String> {
+        let probe = async || self.events(pod, reason).into_iter().next();
+        self.until(&format!("pod {pod} has an Event {reason}"), probe)
+            .await
+    }
+
+    /// The sentences of the pod's Events of that reason.
+    pub fn events(&self, pod: &str, reason: &str) -> Vec<String> {
+        let (events, _) = self.store().list(Kind::Event, Some(NAMESPACE));
+        let ours = events.iter().filter(|event| {
+            object::text(event, "/involvedObject/name") == pod
+                && object::text(event, "/reason") == reason
+        });
+        ours.map(|event| object::text(event, "/message").to_owned())
+            .collect()
+    }
+
+    /// An annotation of a node.
+    pub fn annotation(&self, node: &str, name: &str) -> Option<String> {
+        let node = self.store().get(Kind::Node, "", node)?;
+        Some(node["metadata"]["annotations"][name].as_str()?.to_owned())
+    }
+
+    /// Waits until the node's problems say something.
+    pub async fn problem(&self, node: &str, words: &str) -> anyhow::Result<String> {
+        let probe = async || {
+            let problems = self.annotation(node, "cdmo.clear.ml/problems")?;
+            problems.contains(words).then_some(problems)
+        };
+        self.until(&format!("the problems of node {node} say {words:?}"), probe)
+            .await
+    }
+
+    /// The devices of a pod by the kubelet's account, as the driver knows them, in order of
+    /// container and place.
+    pub async fn devices(&self, pod: &str) -> anyhow::Result<Vec<Given>> {
+        let object = self
+            .pod(pod)
+            .with_context(|| format!("pod {pod} is gone"))?;
+        let node = object::text(&object, "/spec/nodeName");
+        let driver = self.driver(node)?;
+        let mut all = Vec::new();
+        for allocation in self.node(node)?.allocations().await {
+            if allocation.pod_uid != object::uid(&object) {
+                continue;
+            }
+            for id in allocation.ids {
+                let device = driver.device(&id)?;
+                let device = device.with_context(|| format!("the driver knows no {id}"))?;
+                all.push(Given {
+                    container: allocation.container.clone(),
+                    resource: allocation.resource.clone(),
+                    id,
+                    device,
+                });
+            }
+        }
+        all.sort_by_key(|given| {
+            let place = (given.device.gpu_index, given.device.start);
+            (given.container.clone(), place)
+        });
+        Ok(all)
+    }
+
+    /// The profiles of a pod's devices, sorted; `gpu` for a whole one.
+    pub async fn profiles(&self, pod: &str) -> anyhow::Result<Vec<String>> {
+        let devices = self.devices(pod).await?.into_iter();
+        let mut all: Vec<String> = devices
+            .map(|given| match given.device.profile.as_str() {
+                "" => "gpu".to_owned(),
+                profile => profile.to_owned(),
+            })
+            .collect();
+        all.sort();
+        Ok(all)
+    }
+
+    /// The one device of a pod that has one.
+    pub async fn device(&self, pod: &str) -> anyhow::Result<Given> {
+        let mut devices = self.devices(pod).await?;
+        ensure!(devices.len() == 1, "pod {pod} has {devices:?}");
+        devices.pop().context("one")
+    }
+
+    /// The GPU instances of a node: serial number, profile and first slice. One that was made anew
+    /// has another number.
+    pub fn instances(&self, node: &str) -> anyhow::Result<Vec<(u64, String, u32)>> {
+        let state = self.driver(node)?.state()?;
+        let all = state.gpus.into_iter().flat_map(|gpu| gpu.instances);
+        Ok(all
+            .map(|i| (i.serial, i.profile.to_owned(), i.start))
+            .collect())
+    }
+
+    /// Names of the pods of our own DaemonSet on a node, or of the controller.
+    pub fn own_pod(&self, app: &str, node: Option<&str>) -> Option<Arc<Value>> {
+        let (pods, _) = self.store().list(Kind::Pod, Some(start::NAMESPACE));
+        pods.into_iter().find(|pod| {
+            pod["metadata"]["labels"]["app.kubernetes.io/name"] == app
+                && node.is_none_or(|node| object::text(pod, "/spec/nodeName") == node)
+        })
+    }
+
+    /// What a node's agent wrote so far.
+    pub fn agent_log(&self, node: &str) -> String {
+        let pod = self.own_pod(start::AGENT, Some(node));
+        self.log(pod.as_deref())
+    }
+
+    /// What the controller wrote so far.
+    pub fn controller_log(&self) -> String {
+        let pod = self.own_pod(start::CONTROLLER, None);
+        self.log(pod.as_deref())
+    }
+
+    fn log(&self, pod: Option<&Value>) -> String {
+        let Some(pod) = pod else {
+            return String::new();
+        };
+        let file = self
+            .folder
+            .join("logs")
+            .join(format!("{}.log", object::name(pod)));
+        std::fs::read_to_string(file).unwrap_or_default()
+    }
+
+    /// Kills a node's agent as `kill -9` does, and returns once it is dead. The kubelet starts it
+    /// again.
+    pub async fn kill_agent(&self, node: &str) -> anyhow::Result<()> {
+        let pod = self.own_pod(start::AGENT, Some(node)).context("no agent")?;
+        self.kill(&pod).await
+    }
+
+    /// Kills the controller as `kill -9` does, and returns once it is dead. The kubelet starts it
+    /// again.
+    pub async fn kill_controller(&self) -> anyhow::Result<()> {
+        let pod = self
+            .own_pod(start::CONTROLLER, None)
+            .context("no controller")?;
+        self.kill(&pod).await
+    }
+
+    async fn kill(&self, pod: &Value) -> anyhow::Result<()> {
+        let node = self.node(object::text(pod, "/spec/nodeName"))?;
+        let process = || {
+            let records = node.containers().into_iter();
+            let mut own = records.filter(|record| record.pod_uid == object::uid(pod));
+            own.find(|record| matches!(record.state, State::Running { .. }))
+        };
+        let running = async || process();
+        let record = self
+            .until(&format!("{} is running", object::name(pod)), running)
+            .await?;
+        let pid = i32::try_from(record.pid)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        let pid = pid.context("it has no process id")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+        let dead = async || {
+            let now = process();
+            now.is_none_or(|now| now.attempt != record.attempt)
+                .then_some(())
+        };
+        self.until(&format!("{} is dead", object::name(pod)), dead)
+            .await
+    }
+
+    /// Waits until kubelet, node status and driver agree on every node that has an agent: as many
+    /// devices of each resource as instances of its profile, and GPUs without MIG as whole ones.
+    pub async fn consistent(&self) -> anyhow::Result<()> {
+        for watched in &self.nodes {
+            let (Some(driver), name) = (&watched.driver, watched.node.name()) else {
+                continue;
+            };
+            let agree = async || {
+                let object = self.store().get(Kind::Node, "", name)?;
+                let shown = start::shown(&object);
+                let real = start::real(&driver.state().ok()?);
+                (shown == real).then_some(())
+            };
+            if let Err(error) = self
+                .until(&format!("node {name} is consistent"), agree)
+                .await
+            {
+                let object = self.store().find(Kind::Node, "", name)?;
+                let shown = start::shown(&object);
+                let real = start::real(&driver.state()?);
+                return Err(error.context(format!("shown are {shown:?}, there are {real:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn phase(pod: &Value) -> &str {
+    object::text(pod, "/status/phase")
+}

@@ -1,0 +1,229 @@
+//! Looks at the whole system all along, beside the scenario: takes moments for the
+//! [invariants](crate::invariants), and remembers what became of every pod.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use simcluster::cluster::{Node, State};
+use simcluster::store::{Kind, Store, object};
+use testbed::driver::Driver;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::invariants::{Held, Invariants, Moment};
+
+/// Shortest pause between two moments.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Moments take at most one part in so many of the time.
+const SHARE: u32 = 8;
+
+/// A node as the watcher sees it.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// Kubelet and containers.
+    pub node: Node,
+    /// Its driver, if it has one.
+    pub driver: Option<Arc<Driver>>,
+}
+
+/// What became of one pod.
+#[derive(Debug, Clone, Default)]
+pub struct Fate {
+    /// Its name.
+    pub name: String,
+    /// Its containers ran, whether or not they still do.
+    pub ran: bool,
+    /// It ended well.
+    pub succeeded: bool,
+    /// Why it failed, if it did.
+    pub failed: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    invariants: Invariants,
+    fates: BTreeMap<String, Fate>,
+    troubles: BTreeSet<String>,
+    moments: u64,
+}
+
+/// What was seen so far. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Watcher {
+    store: Store,
+    nodes: Arc<Vec<Watched>>,
+    /// Failed pods are not held against the system.
+    may_fail: bool,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Watcher {
+    /// A watcher that has not looked yet.
+    pub fn new(store: Store, nodes: Vec<Watched>, may_fail: bool) -> Self {
+        Self {
+            store,
+            nodes: Arc::new(nodes),
+            may_fail,
+            seen: Arc::default(),
+        }
+    }
+
+    /// Looks until told to stop, and once more then.
+    pub async fn run(self, stop: CancellationToken) {
+        let fates = tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(self.clone().follow_pods()),
+        );
+        while !stop.is_cancelled() {
+            let started = Instant::now();
+            self.look().await;
+            let pause = PAUSE.max(started.elapsed() * (SHARE - 1));
+            let pausing = tokio::time::sleep(pause);
+            stop.run_until_cancelled(pausing).await;
+        }
+        self.look().await;
+        // It ends by the same token.
+        let _ = fates.await;
+    }
+
+    /// Everything that was wrong so far, as sentences.
+    pub fn faults(&self) -> Vec<String> {
+        let panics = self.nodes.iter().flat_map(|watched| {
+            let name = watched.node.name().to_owned();
+            let panics = watched.node.panics().into_iter();
+            panics.map(move |panic| format!("the kubelet of node {name} panicked: {panic}"))
+        });
+        let seen = self.locked();
+        let fates = seen.fates.values().filter(|_| !self.may_fail);
+        let failed = fates.filter_map(|fate| {
+            let why = fate.failed.as_ref()?;
+            Some(format!("pod {} failed: {why}", fate.name))
+        });
+        let faults = seen
+            .invariants
+            .faults()
+            .iter()
+            .chain(&seen.troubles)
+            .cloned();
+        faults.chain(failed).chain(panics).collect()
+    }
+
+    /// What became of the pods, by uid.
+    pub fn fates(&self) -> BTreeMap<String, Fate> {
+        self.locked().fates.clone()
+    }
+
+    /// How many moments were judged.
+    pub fn moments(&self) -> u64 {
+        self.locked().moments
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn look(&self) {
+        let before = self.held().await;
+        let mut driver = BTreeMap::new();
+        let mut troubles = Vec::new();
+        for watched in self.nodes.iter() {
+            let Some(reader) = &watched.driver else {
+                continue;
+            };
+            match reader.state() {
+                Ok(state) => {
+                    driver.insert(watched.node.name().to_owned(), state);
+                }
+                Err(error) => troubles.push(format!("the driver's state cannot be read: {error}")),
+            }
+        }
+        let after = self.held().await;
+        let in_use = self.in_use();
+        let moment = Moment {
+            before,
+            driver,
+            after,
+            in_use,
+        };
+        let mut seen = self.locked();
+        seen.invariants.check(&moment);
+        seen.troubles.extend(troubles);
+        seen.moments += 1;
+    }
+
+    async fn held(&self) -> BTreeSet<Held> {
+        let mut all = BTreeSet::new();
+        for watched in self.nodes.iter() {
+            for allocation in watched.node.allocations().await {
+                let held = |id: String| Held {
+                    node: watched.node.name().to_owned(),
+                    pod: allocation.pod_uid.clone(),
+                    resource: allocation.resource.clone(),
+                    id,
+                };
+                all.extend(allocation.ids.iter().cloned().map(held));
+            }
+        }
+        all
+    }
+
+    /// Pods that can use their devices: a container runs, or is going to run.
+    fn in_use(&self) -> BTreeSet<String> {
+        let mut running = BTreeSet::new();
+        let mut ended = BTreeSet::new();
+        for record in self
+            .nodes
+            .iter()
+            .flat_map(|watched| watched.node.containers())
+        {
+            match record.state {
+                State::Running { .. } => running.insert(record.pod_uid),
+                State::Exited { .. } => ended.insert(record.pod_uid),
+            };
+        }
+        let (pods, _) = self.store.list(Kind::Pod, None);
+        let expected = pods.iter().filter(|pod| {
+            let over = object::is_deleting(pod)
+                || matches!(object::text(pod, "/status/phase"), "Succeeded" | "Failed");
+            let starts_again = object::text(pod, "/spec/restartPolicy") == "Always";
+            !over && (starts_again || !ended.contains(object::uid(pod)))
+        });
+        running.extend(expected.map(|pod| object::uid(pod).to_owned()));
+        running
+    }
+
+    async fn follow_pods(self) {
+        loop {
+            let (pods, mut watch) = self.store.list_and_watch(Kind::Pod);
+            for pod in pods {
+                self.note(&pod);
+            }
+            while let Ok(event) = watch.next().await {
+                self.note(&event.object);
+            }
+            self.locked()
+                .troubles
+                .insert("the watcher lost track of pods".to_owned());
+        }
+    }
+
+    fn note(&self, pod: &Value) {
+        let mut seen = self.locked();
+        let fate = seen.fates.entry(object::uid(pod).to_owned()).or_default();
+        if fate.name.is_empty() {
+            fate.name = format!("{}/{}", object::namespace(pod), object::name(pod));
+        }
+        match object::text(pod, "/status/phase") {
+            "Running" => fate.ran = true,
+            "Succeeded" => (fate.ran, fate.succeeded) = (true, true),
+            "Failed" if fate.failed.is_none() && !object::is_deleting(pod) => {
+                let [reason, message] = ["/status/reason", "/status/message"]
+                    .map(|pointer| object::text(pod, pointer).to_owned());
+                fate.failed = Some(format!("{reason} {message}"));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What pods get, one idea a module.
+
+mod first_pod;
