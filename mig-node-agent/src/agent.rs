@@ -31,6 +31,8 @@ pub struct Inputs {
     pub late: mpsc::Receiver<OpId>,
     /// Faults that the driver reports.
     pub faults: mpsc::Receiver<Fault>,
+    /// Why the journal cannot be written.
+    pub journal: watch::Receiver<Option<String>>,
     /// The kubelet's side.
     pub plugins: watch::Receiver<Arc<PluginState>>,
 }
@@ -94,12 +96,16 @@ impl Agent {
             let deadline = self.node.deadline().map(|at| self.started + at);
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                Some(event) = self.inputs.sessions.recv() => self.session_event(event).await,
+                Some(event) = self.inputs.sessions.recv() => self.session_event(event),
                 Some(op) = self.inputs.late.recv() => self.feed(Input::Late(op)),
                 Some(fault) = self.inputs.faults.recv() => self.fault(fault),
                 Ok(()) = self.inputs.plugins.changed() => {
                     let state = self.inputs.plugins.borrow_and_update().clone();
                     self.feed(Input::Plugins(state));
+                }
+                Ok(()) = self.inputs.journal.changed() => {
+                    let trouble = self.inputs.journal.borrow_and_update().clone();
+                    self.feed(Input::Problem("journal_trouble", trouble));
                 }
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(Some((op, outcome))) => self.feed(Input::Done(op, outcome)),
@@ -116,7 +122,7 @@ impl Agent {
         }
     }
 
-    async fn session_event(&mut self, event: SessionEvent) {
+    fn session_event(&mut self, event: SessionEvent) {
         match event {
             SessionEvent::Opened(id, progress) => {
                 if self.session.replace((id, progress)).is_some() {
@@ -128,7 +134,7 @@ impl Agent {
             }
             SessionEvent::Said(id, message) => {
                 if self.session.as_ref().is_some_and(|(live, _)| *live == id) {
-                    self.said(message).await;
+                    self.said(message);
                 }
             }
             SessionEvent::Closed(id) => {
@@ -146,13 +152,17 @@ impl Agent {
         self.feed(Input::SessionClosed);
     }
 
-    async fn said(&mut self, message: Message) {
+    fn said(&mut self, message: Message) {
         match message {
             Message::Pods(table) => {
                 let revision = table.revision;
                 let table = Arc::new(table);
                 self.outputs.pods.send_replace(Some(table.clone()));
-                self.holders.learn(&table).await;
+                let holders = self.holders.clone();
+                self.tasks.spawn(async move {
+                    holders.learn(&table).await;
+                    None
+                });
                 self.worker.plugins.recheck();
                 self.feed(Input::Pods(revision));
             }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::format;
 use super::record::{Record, Recorded};
@@ -40,6 +40,7 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub struct Journal {
     entries: mpsc::Sender<Entry>,
+    trouble: watch::Receiver<Option<String>>,
 }
 
 impl Journal {
@@ -54,15 +55,21 @@ impl Journal {
     ) -> std::io::Result<(Self, oneshot::Receiver<()>)> {
         let (entries, queue) = mpsc::channel(QUEUE);
         let (ended, closed) = oneshot::channel();
+        let (shown, trouble) = watch::channel(None);
         std::thread::Builder::new()
             .name("journal".into())
             .stack_size(128 << 10)
             .spawn(move || {
-                keep(storage, recorded, queue);
+                keep(storage, recorded, queue, &shown);
                 // Nobody listens where nobody cares when it closed.
                 let _ = ended.send(());
             })?;
-        Ok((Self { entries }, closed))
+        Ok((Self { entries, trouble }, closed))
+    }
+
+    /// Why the last write failed, as a sentence; none while writing works.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 
     /// Writes facts and returns once they would survive a crash.
@@ -85,7 +92,12 @@ impl Journal {
     }
 }
 
-fn keep(mut storage: impl Storage, mut recorded: Recorded, mut queue: mpsc::Receiver<Entry>) {
+fn keep(
+    mut storage: impl Storage,
+    mut recorded: Recorded,
+    mut queue: mpsc::Receiver<Entry>,
+    trouble: &watch::Sender<Option<String>>,
+) {
     while let Some(first) = queue.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < QUEUE
@@ -107,6 +119,10 @@ fn keep(mut storage: impl Storage, mut recorded: Recorded, mut queue: mpsc::Rece
             // A writer that gave up waiting needs no answer.
             let _ = entry.reply.send(result.clone());
         }
+        let sentence = result.as_ref().err().map(|error| {
+            format!("No device can be granted, made or destroyed: {error}; see to the disk under --state-dir.")
+        });
+        trouble.send_if_modified(|shown| std::mem::replace(shown, sentence.clone()) != sentence);
         match result {
             Ok(()) => compact(&mut storage, &recorded),
             Err(error) => tracing::error!(%error, "What was to be journaled is not done"),

@@ -221,6 +221,19 @@ impl Controller {
         .await;
     }
 
+    /// Waits until podresources has shown who holds a device.
+    pub(crate) async fn until_holder(&mut self, device: &str, pod: &str) {
+        self.until(&format!("{device} is held by {pod}"), |snapshot| {
+            let found = instances(snapshot).find(|i| i.device_id == device);
+            found.is_some_and(|i| {
+                i.holders
+                    .iter()
+                    .any(|h| h.pod == pod && h.container == "main")
+            })
+        })
+        .await;
+    }
+
     /// Nothing more comes for a moment: enough for anything wrong to show.
     pub(crate) async fn quiet(&mut self) {
         let moment = Duration::from_millis(300);

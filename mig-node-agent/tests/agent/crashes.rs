@@ -12,7 +12,7 @@ const THREE: &str = "nvidia.com/mig-3g.20gb";
 #[tokio::test]
 async fn an_agent_killed_between_the_two_halves_of_a_creation_finishes_it_at_its_next_start() {
     let driver = format!("{ONE_A100}[latency_ms]\nnvmlGpuInstanceCreateComputeInstance = 20000\n");
-    let host = Host::new(&driver).await;
+    let host = Host::new(&driver);
     let agent = host.process(&[]);
     agent.served().await;
     let mut controller = host.controller(agent.address, 1).await;
@@ -44,7 +44,7 @@ async fn an_agent_killed_between_the_two_halves_of_a_creation_finishes_it_at_its
 
 #[tokio::test]
 async fn what_was_granted_is_held_after_kill_9_even_if_the_kubelet_forgot_it() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.process(&[]);
     agent.served().await;
     let mut controller = host.controller(agent.address, 1).await;
@@ -67,8 +67,7 @@ async fn hardware_is_adopted_not_wiped() {
     let host = Host::new(&format!(
         "{ONE_A100}[[instance]]\nprofile = \"3g.20gb\"\nstart = 4\n\
          [[instance]]\nprofile = \"1g.5gb\"\nstart = 0\ncompute = false\n"
-    ))
-    .await;
+    ));
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -83,7 +82,7 @@ async fn hardware_is_adopted_not_wiped() {
 
 #[tokio::test]
 async fn a_journal_cut_off_in_the_middle_costs_only_what_is_cut() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 5).await;
     controller.settle().await;
@@ -103,7 +102,7 @@ async fn a_journal_cut_off_in_the_middle_costs_only_what_is_cut() {
 
 #[tokio::test]
 async fn a_damaged_journal_is_said_on_the_node_and_every_device_must_be_proven_free() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 5).await;
     controller.settle().await;
@@ -134,7 +133,7 @@ async fn a_damaged_journal_is_said_on_the_node_and_every_device_must_be_proven_f
 
 #[tokio::test]
 async fn after_a_reboot_ids_that_pods_may_hold_stay_listed_until_they_are_proven_free() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -165,7 +164,7 @@ async fn after_a_reboot_ids_that_pods_may_hold_stay_listed_until_they_are_proven
 
 #[tokio::test]
 async fn sigterm_ends_the_streams_and_the_process_with_code_0() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.process(&[]);
     agent.served().await;
     let mut controller = host.controller(agent.address, 1).await;

@@ -44,7 +44,7 @@ async fn give_up(controller: &mut Controller, device: &str) -> api::PlanProgress
 
 #[tokio::test]
 async fn a_granted_device_is_held_by_its_pod_and_never_given_up() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -52,14 +52,7 @@ async fn a_granted_device_is_held_by_its_pod_and_never_given_up() {
     let device = host.kubelet.start_pod("one", THREE).await.unwrap();
     assert_eq!(device, made[0].device_id);
     controller.until_state(&device, State::Held).await;
-    controller
-        .until("its holder is known", |snapshot| {
-            let holders = snapshot.gpus[0].instances.iter().flat_map(|i| &i.holders);
-            holders
-                .into_iter()
-                .any(|h| h.pod == "one" && h.container == "main")
-        })
-        .await;
+    controller.until_holder(&device, "one").await;
     let report = give_up(&mut controller, &device).await;
     assert_eq!(
         (report.stage(), &*report.category),
@@ -71,14 +64,14 @@ async fn a_granted_device_is_held_by_its_pod_and_never_given_up() {
 
 #[tokio::test]
 async fn a_device_is_idle_again_once_its_pod_is_proven_gone_and_is_reused() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
     controller.make(&[("3g.20gb", 0)]).await;
     let device = host.kubelet.start_pod("one", THREE).await.unwrap();
     controller.pods(vec![pod("one", "uid-1")]).await;
-    controller.until_state(&device, State::Held).await;
+    controller.until_holder(&device, "one").await;
     host.kubelet.remove_pod("one");
     controller.pods(Vec::new()).await;
     controller.until_state(&device, State::Idle).await;
@@ -88,13 +81,13 @@ async fn a_device_is_idle_again_once_its_pod_is_proven_gone_and_is_reused() {
 
 #[tokio::test]
 async fn a_pod_that_lost_its_device_in_every_list_still_holds_it_while_a_process_uses_it() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
     controller.make(&[("3g.20gb", 0)]).await;
     let device = host.kubelet.start_pod("one", THREE).await.unwrap();
-    controller.until_state(&device, State::Held).await;
+    controller.until_holder(&device, "one").await;
     let gi = host.hardware().state().unwrap().gpus[0].instances[0].gi;
     let process = control::Process {
         pid: 4711,
@@ -119,7 +112,7 @@ async fn a_pod_that_lost_its_device_in_every_list_still_holds_it_while_a_process
 #[tokio::test]
 async fn a_pod_deleted_by_force_holds_its_device_until_its_processes_are_gone() {
     const UID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -129,7 +122,7 @@ async fn a_pod_deleted_by_force_holds_its_device_until_its_processes_are_gone() 
     std::fs::write(process.join("cgroup"), format!("0::/kubepods/pod{UID}/x\n")).unwrap();
     controller.pods(vec![pod("one", UID)]).await;
     let device = host.kubelet.start_pod("one", THREE).await.unwrap();
-    controller.until_state(&device, State::Held).await;
+    controller.until_holder(&device, "one").await;
     host.kubelet.remove_pod("one");
     controller.pods(Vec::new()).await;
     controller.quiet().await;
@@ -142,7 +135,7 @@ async fn a_pod_deleted_by_force_holds_its_device_until_its_processes_are_gone() 
 
 #[tokio::test]
 async fn an_idle_device_is_kept_while_a_bound_pod_may_be_about_to_get_it() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -164,13 +157,13 @@ async fn an_idle_device_is_kept_while_a_bound_pod_may_be_about_to_get_it() {
 
 #[tokio::test]
 async fn without_a_controller_no_hold_ends() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
     controller.make(&[("3g.20gb", 0)]).await;
     let device = host.kubelet.start_pod("one", THREE).await.unwrap();
-    controller.until_state(&device, State::Held).await;
+    controller.until_holder(&device, "one").await;
     drop(controller);
     host.kubelet.remove_pod("one");
     let mut controller = host.controller(agent.address, 1).await;
@@ -183,7 +176,7 @@ async fn without_a_controller_no_hold_ends() {
 
 #[tokio::test]
 async fn a_critical_fault_takes_the_instance_out_of_service() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;

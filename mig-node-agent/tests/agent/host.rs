@@ -31,7 +31,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) async fn new(driver: &str) -> Self {
+    pub(crate) fn new(driver: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let library = fake_nvml::testing::install(&dir.path().join("driver"), driver).unwrap();
         let authority = Authority::new();

@@ -11,7 +11,7 @@ const THREE: &str = "nvidia.com/mig-3g.20gb";
 
 #[tokio::test]
 async fn an_instance_is_made_at_its_place_and_known_to_the_kubelet_when_the_plan_is_done() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -37,7 +37,7 @@ async fn an_instance_is_made_at_its_place_and_known_to_the_kubelet_when_the_plan
 
 #[tokio::test]
 async fn every_profile_is_registered_before_any_instance_exists() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     host.kubelet
         .until_registered("nvidia.com/mig-7g.40gb")
@@ -52,7 +52,7 @@ async fn every_profile_is_registered_before_any_instance_exists() {
 
 #[tokio::test]
 async fn an_idle_instance_is_given_up_for_others_after_the_commit() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -86,7 +86,7 @@ async fn an_idle_instance_is_given_up_for_others_after_the_commit() {
 
 #[tokio::test]
 async fn an_aborted_plan_leaves_everything_as_it_was() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -110,7 +110,7 @@ async fn an_aborted_plan_leaves_everything_as_it_was() {
 
 #[tokio::test]
 async fn a_stale_plan_is_refused_and_changes_nothing() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -128,7 +128,7 @@ async fn a_stale_plan_is_refused_and_changes_nothing() {
 
 #[tokio::test]
 async fn nonsense_is_refused_in_words_and_the_session_goes_on() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -162,7 +162,7 @@ async fn a_driver_that_refuses_is_reported_and_the_gpu_stays_usable() {
     let driver = format!(
         "{ONE_A100}[[fault]]\ncall = \"nvmlDeviceCreateGpuInstanceWithPlacement\"\nnth = 1\ncode = 23\n"
     );
-    let host = Host::new(&driver).await;
+    let host = Host::new(&driver);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -189,7 +189,7 @@ async fn an_instance_that_will_not_go_is_offered_again() {
     let driver = format!(
         "{ONE_A100}[[fault]]\ncall = \"nvmlGpuInstanceDestroy\"\nnth = 1\ncode = 19\nrepeat = 0\n"
     );
-    let host = Host::new(&driver).await;
+    let host = Host::new(&driver);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -216,7 +216,7 @@ async fn an_instance_that_will_not_go_is_offered_again() {
 #[tokio::test]
 async fn an_idle_instance_moves_to_another_resource_name() {
     const HALF: &str = "cdmo.clear.ml/fraction-0.500";
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;

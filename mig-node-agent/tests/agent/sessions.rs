@@ -24,7 +24,7 @@ async fn still_works(host: &Host, agent: &Agent) {
 
 #[tokio::test]
 async fn the_agent_says_first_which_epoch_it_obeys() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 7).await;
     assert_eq!(controller.hello.highest_epoch, 0);
@@ -40,7 +40,7 @@ async fn the_agent_says_first_which_epoch_it_obeys() {
 
 #[tokio::test]
 async fn a_lower_epoch_is_refused_also_after_a_restart() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut leader = host.controller(agent.address, 7).await;
     leader.settle().await;
@@ -62,7 +62,7 @@ async fn a_lower_epoch_is_refused_also_after_a_restart() {
 
 #[tokio::test]
 async fn a_session_of_the_same_epoch_takes_over() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut first = host.controller(agent.address, 3).await;
     first.settle().await;
@@ -75,7 +75,7 @@ async fn a_session_of_the_same_epoch_takes_over() {
 
 #[tokio::test]
 async fn a_plan_that_waits_for_its_commit_is_undone_when_the_controller_goes() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -95,7 +95,7 @@ async fn a_plan_that_waits_for_its_commit_is_undone_when_the_controller_goes() {
 
 #[tokio::test]
 async fn bytes_that_are_no_tls_harm_nobody() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b""] {
         let mut stream = TcpStream::connect(agent.address).await.unwrap();
@@ -145,7 +145,7 @@ impl Decoder for Raw {
 
 #[tokio::test]
 async fn a_garbled_message_ends_its_session_and_nothing_else() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let channel = dial(&host.path("controller"), agent.address).await.unwrap();
     let mut client = tonic::client::Grpc::new(channel);
@@ -171,7 +171,7 @@ async fn a_garbled_message_ends_its_session_and_nothing_else() {
 
 #[tokio::test]
 async fn a_session_that_does_not_begin_with_hello_is_ended() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let channel = dial(&host.path("controller"), agent.address).await.unwrap();
     let mut client = cdmo_proto::agent::agent_client::AgentClient::new(channel);
@@ -192,7 +192,7 @@ async fn a_session_that_does_not_begin_with_hello_is_ended() {
 
 #[tokio::test]
 async fn strangers_are_not_let_in() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let stranger = Authority::new();
     stranger.issue(&host.path("stranger"), CLIENT_NAME);
@@ -221,7 +221,7 @@ async fn strangers_are_not_let_in() {
 #[tokio::test]
 async fn renewed_certificates_are_used_without_a_restart() {
     // Only that a connection made before stays up; the rest is the crate mtls' own affair.
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;

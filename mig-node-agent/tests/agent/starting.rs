@@ -14,7 +14,7 @@ async fn refused(host: &Host, flags: &[&str]) -> (Option<i32>, String) {
 
 #[tokio::test]
 async fn mig_mode_is_turned_on_where_it_is_off_and_nobody_uses_the_gpu() {
-    let host = Host::new("[[gpu]]\nboard = \"H100-80GB-HBM3\"\ncount = 2\n").await;
+    let host = Host::new("[[gpu]]\nboard = \"H100-80GB-HBM3\"\ncount = 2\n");
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -26,7 +26,7 @@ async fn mig_mode_is_turned_on_where_it_is_off_and_nobody_uses_the_gpu() {
 
 #[tokio::test]
 async fn a_gpu_with_a_process_stays_whole_and_the_reason_is_said() {
-    let host = Host::new("[[gpu]]\nboard = \"A100-SXM4-40GB\"\n[[process]]\npid = 4711\n").await;
+    let host = Host::new("[[gpu]]\nboard = \"A100-SXM4-40GB\"\n[[process]]\npid = 4711\n");
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.pods(Vec::new()).await;
@@ -47,7 +47,7 @@ async fn a_gpu_with_a_process_stays_whole_and_the_reason_is_said() {
 
 #[tokio::test]
 async fn a_gpu_that_cannot_do_mig_is_offered_whole() {
-    let host = Host::new("[[gpu]]\nboard = \"T4\"\n").await;
+    let host = Host::new("[[gpu]]\nboard = \"T4\"\n");
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller
@@ -67,7 +67,7 @@ async fn a_gpu_that_cannot_do_mig_is_offered_whole() {
 
 #[tokio::test]
 async fn a_node_without_gpus_stays_up_and_says_so() {
-    let host = Host::new("[[gpu]]\ncount = 0\n").await;
+    let host = Host::new("[[gpu]]\ncount = 0\n");
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller
@@ -81,7 +81,7 @@ async fn a_node_without_gpus_stays_up_and_says_so() {
 
 #[tokio::test]
 async fn health_and_metrics_tell_what_the_agent_does() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let agent = host.agent().await;
     let mut controller = host.controller(agent.address, 1).await;
     controller.settle().await;
@@ -106,7 +106,7 @@ async fn health_and_metrics_tell_what_the_agent_does() {
 
 #[tokio::test]
 async fn no_driver_library_is_one_sentence_and_exit_code_65() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let (code, sentence) = refused(&host, &["--nvml-library=/nonexistent/libnvidia-ml.so.1"]).await;
     assert_eq!(code, Some(65), "{sentence}");
     assert!(
@@ -117,7 +117,7 @@ async fn no_driver_library_is_one_sentence_and_exit_code_65() {
 
 #[tokio::test]
 async fn a_missing_certificate_is_one_sentence_and_exit_code_66() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let (code, sentence) = refused(&host, &["--tls-cert=/nonexistent/tls.crt"]).await;
     assert_eq!(code, Some(66), "{sentence}");
     assert!(sentence.contains("/nonexistent/tls.crt"), "{sentence}");
@@ -125,7 +125,7 @@ async fn a_missing_certificate_is_one_sentence_and_exit_code_66() {
 
 #[tokio::test]
 async fn an_expired_certificate_is_one_sentence_and_exit_code_66() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     host.authority
         .issue_until(&host.path("tls"), mtls::SERVER_NAME, 2020);
     let (code, sentence) = refused(&host, &[]).await;
@@ -135,7 +135,7 @@ async fn an_expired_certificate_is_one_sentence_and_exit_code_66() {
 
 #[tokio::test]
 async fn a_port_in_use_is_one_sentence_and_exit_code_67() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let args = [format!("--listen={address}")];
@@ -146,7 +146,7 @@ async fn a_port_in_use_is_one_sentence_and_exit_code_67() {
 
 #[tokio::test]
 async fn a_journal_of_a_newer_agent_is_one_sentence_and_exit_code_68() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     std::fs::create_dir_all(host.path("state")).unwrap();
     std::fs::write(host.path("state/journal"), "cdmo-journal 99\n").unwrap();
     let (code, sentence) = refused(&host, &[]).await;
@@ -156,7 +156,7 @@ async fn a_journal_of_a_newer_agent_is_one_sentence_and_exit_code_68() {
 
 #[tokio::test]
 async fn a_flag_that_does_not_exist_is_exit_code_64() {
-    let host = Host::new(ONE_A100).await;
+    let host = Host::new(ONE_A100);
     let (code, _) = refused(&host, &["--no-such-flag"]).await;
     assert_eq!(code, Some(64));
 }

@@ -41,8 +41,10 @@ async fn a_full_disk_fails_the_write_and_nothing_else() {
     disk.state.lock().unwrap().1 = true;
     let error = journal.write(epoch(2)).await.unwrap_err();
     assert!(matches!(error, WriteError::Disk(_)), "{error}");
+    assert!(journal.trouble().borrow().is_some());
     disk.state.lock().unwrap().1 = false;
     journal.write(epoch(3)).await.unwrap();
+    assert_eq!(*journal.trouble().borrow(), None);
     drop(journal);
     closed.await.unwrap();
     let text = String::from_utf8(disk.state.lock().unwrap().0.clone()).unwrap();

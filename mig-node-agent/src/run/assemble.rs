@@ -1,0 +1,194 @@
+//! The loop with everything around it: node, proofs, device plugins, workers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cdmo_proto::agent::Snapshot;
+use device_plugin::{Hold, Holder, Plugins};
+use nvml_mig::EventWatch;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{Agent, Inputs, Outputs};
+use crate::args::Args;
+use crate::driver::{self, Driver};
+use crate::evidence::{Holders, Proofs, cgroups};
+use crate::exit::Error;
+use crate::journal::{Journal, Recorded};
+use crate::metrics::Metrics;
+use crate::node::{Found, Node, Now};
+use crate::podresources::PodResources;
+use crate::session::SessionEvent;
+use crate::specs::Nodes;
+use crate::work::Worker;
+
+/// Key of the problem that the journal was damaged.
+pub(super) const JOURNAL: &str = "journal";
+/// Messages from controllers that may wait for the loop.
+const SESSION_QUEUE: usize = 64;
+
+/// The loop, and the ends of it that others hold.
+pub(super) struct Assembled {
+    pub(super) agent: Agent,
+    pub(super) plugins: Plugins,
+    pub(super) sessions: (mpsc::Sender<SessionEvent>, watch::Receiver<Arc<Snapshot>>),
+    pub(super) heartbeat: watch::Receiver<Instant>,
+    pub(super) events_ended: oneshot::Receiver<()>,
+}
+
+/// What the loop is made of.
+pub(super) struct Parts<'a> {
+    pub(super) recorded: &'a Recorded,
+    pub(super) found: Vec<Found>,
+    /// What an administrator should know of the start, by key.
+    pub(super) problems: [(&'static str, Option<String>); 2],
+    pub(super) driver: Driver,
+    pub(super) watch: Option<EventWatch>,
+    pub(super) journal: Journal,
+    pub(super) metrics: Metrics,
+}
+
+pub(super) async fn assemble(
+    args: &Args,
+    parts: Parts<'_>,
+    shutdown: &CancellationToken,
+) -> Result<Assembled, Error> {
+    let Parts {
+        recorded,
+        found,
+        problems,
+        driver,
+        watch,
+        journal,
+        metrics,
+    } = parts;
+    let (pods_out, pods) = watch::channel(None);
+    let (whereabouts_out, whereabouts) = watch::channel(Arc::default());
+    let (snapshots_out, snapshots) = watch::channel(Arc::default());
+    let (heartbeat_out, heartbeat) = watch::channel(Instant::now());
+    let (session_events, sessions) = mpsc::channel(SESSION_QUEUE);
+    let (late_out, late) = mpsc::channel(SESSION_QUEUE);
+
+    let started = Instant::now();
+    let mut now = Now::default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    now.unix = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
+    let versions = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX / 2);
+    let minors = found.iter().map(|f| (f.info.uuid.clone(), f.info.minor));
+    let minors: HashMap<String, u32> = minors.collect();
+    let damaged = problems
+        .iter()
+        .any(|(key, what)| *key == JOURNAL && what.is_some());
+    let doubted = damaged.then(|| devices(&found));
+    let mut node = Node::adopt(found, recorded, versions, now);
+    for (key, problem) in problems {
+        if let Some(problem) = problem {
+            node.note_problem(key, problem);
+        }
+    }
+
+    let holders = Arc::new(Holders::new(journal.clone(), pods.clone(), recorded));
+    let config = plugin_config(args);
+    let proofs = Arc::new(Proofs {
+        pods,
+        holders: holders.clone(),
+        whereabouts,
+        driver: driver.clone(),
+        proc_dir: args.proc_dir.clone(),
+        own_pod: cgroups::own_pod(&args.proc_dir),
+        pod_resources: PodResources::new(config.pod_resources_socket.clone()),
+    });
+    let mut holds = adopted_holds(recorded);
+    holds.extend(doubted.into_iter().flatten().filter(|hold| {
+        let key = (hold.resource.clone(), hold.id.clone());
+        !recorded.holds.contains_key(&key)
+    }));
+    let plugins = Plugins::start(
+        config,
+        holders.clone(),
+        proofs.clone(),
+        holds,
+        shutdown.clone(),
+    )
+    .await?;
+    let trouble = journal.trouble();
+    let worker = Worker {
+        driver,
+        plugins: plugins.clone(),
+        journal,
+        proofs,
+        nodes: Arc::new(Nodes {
+            host_root: args.host_root.clone(),
+            proc_dir: args.proc_dir.clone(),
+        }),
+        minors: Arc::new(minors),
+        late: late_out,
+        tokens: Arc::default(),
+    };
+    let (faults, events_ended) = driver::watch_events(watch, shutdown.clone());
+    let inputs = Inputs {
+        sessions,
+        journal: trouble,
+        late,
+        faults,
+        plugins: plugins.state(),
+    };
+    let outputs = Outputs {
+        snapshots: snapshots_out,
+        pods: pods_out,
+        whereabouts: whereabouts_out,
+        heartbeat: heartbeat_out,
+        metrics,
+    };
+    let agent = Agent::new(node, worker, holders, inputs, outputs, started);
+    Ok(Assembled {
+        agent,
+        plugins,
+        sessions: (session_events, snapshots),
+        heartbeat,
+        events_ended,
+    })
+}
+
+fn plugin_config(args: &Args) -> device_plugin::Config {
+    let mut config = device_plugin::Config::new(&args.kubelet_dir);
+    config.strategy = args.device_list_strategy.into();
+    config.pass_device_specs = args.pass_device_specs;
+    config
+}
+
+fn adopted_holds(recorded: &Recorded) -> Vec<Hold> {
+    let holds = recorded.holds.iter();
+    holds
+        .map(|((resource, id), pods)| Hold {
+            resource: resource.clone(),
+            id: id.clone(),
+            holders: pods
+                .iter()
+                .map(|pod| Holder {
+                    namespace: pod.namespace.clone(),
+                    pod: pod.name.clone(),
+                    container: pod.container.clone(),
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+/// Every device there is, as a hold by nobody known: what a damaged journal may have said.
+fn devices(found: &[Found]) -> Vec<Hold> {
+    let instances = found.iter().flat_map(|found| &found.view.instances);
+    instances
+        .filter_map(|instance| {
+            Some(Hold {
+                resource: instance.profile.resource_name(),
+                id: instance.device_uuid()?.to_owned(),
+                holders: Vec::new(),
+            })
+        })
+        .collect()
+}
