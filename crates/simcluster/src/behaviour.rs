@@ -57,8 +57,8 @@ impl Behaviour {
     /// How long a pod waits among the unschedulable ones before it is tried without a reason.
     pub const fn unschedulable_limit(self) -> Duration {
         match self {
-            Self::V1_20 => Duration::from_secs(60),
-            Self::V1_28 | Self::V1_33 => Duration::from_secs(300),
+            Self::V1_20 => Duration::from_mins(1),
+            Self::V1_28 | Self::V1_33 => Duration::from_mins(5),
         }
     }
 

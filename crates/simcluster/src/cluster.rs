@@ -126,11 +126,9 @@ pub enum StartError {
     /// Another cluster, or anything else, occupies all networks that were tried.
     #[error("failed to find a free loopback network for the cluster")]
     NoNetwork(#[source] std::io::Error),
-    /// The networks of the cluster and their addresses are used up by nodes.
-    #[error(
-        "failed to start the cluster: {0} nodes are more than one loopback network can address"
-    )]
-    TooManyNodes(usize),
+    /// The addresses of the cluster's network are used up by nodes.
+    #[error("failed to start the cluster: more nodes than one loopback network can address")]
+    TooManyNodes,
     /// Left-overs of an earlier run could not be cleared up.
     #[error(transparent)]
     Guard(#[from] GuardError),
@@ -229,47 +227,21 @@ impl Cluster {
             base_tasks,
             guard: Some(guard.clone()),
         };
-        let images = Arc::new(config.images);
-        let addresses = Addresses::new(network);
+        let nursery = Nursery {
+            dir,
+            kubeconfig,
+            behaviour: config.behaviour,
+            tuning: options.tuning,
+            images: Arc::new(config.images),
+            addresses: Addresses::new(network),
+            guard,
+            store,
+            feed,
+            times,
+        };
         for node in config.nodes {
-            let name = node.name.clone();
-            let host_root = dir.join("nodes").join(&name);
-            create_dir(&host_root.join("var/lib/cdmo"))?;
-            let ip = addresses
-                .take()
-                .ok_or(StartError::TooManyNodes(cluster.nodes.len()))?;
-            let mut env = vec![("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
-            env.extend(node.env.clone());
-            let runtime = RuntimeConfig {
-                node: name.clone(),
-                behaviour: config.behaviour,
-                host_root: host_root.clone(),
-                logs: logs_dir.clone(),
-                images: images.clone(),
-                env,
-                start_delay: options.tuning.start_delay,
-                guard: guard.clone(),
-                store: store.clone(),
-            };
-            let parts = NodeParts {
-                config: node,
-                behaviour: config.behaviour,
-                tuning: options.tuning.clone(),
-                host_root,
-                ip: ip.to_string(),
-                runtime,
-                store: store.clone(),
-                feed: feed.clone(),
-                times: times.clone(),
-                addresses: addresses.clone(),
-            };
-            let node = Node::start(parts)
-                .await
-                .map_err(|source| StartError::Kubelet {
-                    node: name.clone(),
-                    source,
-                })?;
-            cluster.nodes.insert(name, node);
+            let node = nursery.raise(node).await?;
+            cluster.nodes.insert(node.name().to_owned(), node);
         }
         Ok(cluster)
     }
@@ -355,6 +327,59 @@ impl Cluster {
         let guard = self.guard.take();
         // Its end waits for a shell.
         let _ = tokio::task::spawn_blocking(move || drop(guard)).await;
+    }
+}
+
+/// What all nodes of a cluster are made with.
+struct Nursery {
+    dir: PathBuf,
+    kubeconfig: PathBuf,
+    behaviour: Behaviour,
+    tuning: Tuning,
+    images: Arc<HashMap<String, Program>>,
+    addresses: Addresses,
+    guard: Arc<Guard>,
+    store: Store,
+    feed: Feed,
+    times: Timelines,
+}
+
+impl Nursery {
+    async fn raise(&self, config: NodeConfig) -> Result<Node, StartError> {
+        let name = config.name.clone();
+        let host_root = self.dir.join("nodes").join(&name);
+        create_dir(&host_root.join("var/lib/cdmo"))?;
+        let ip = self.addresses.take().ok_or(StartError::TooManyNodes)?;
+        let mut env = vec![(
+            "KUBECONFIG".to_owned(),
+            self.kubeconfig.display().to_string(),
+        )];
+        env.extend(config.env.clone());
+        let runtime = RuntimeConfig {
+            node: name.clone(),
+            behaviour: self.behaviour,
+            host_root: host_root.clone(),
+            logs: self.dir.join("logs"),
+            images: self.images.clone(),
+            env,
+            start_delay: self.tuning.start_delay,
+            guard: self.guard.clone(),
+            store: self.store.clone(),
+        };
+        let parts = NodeParts {
+            config,
+            behaviour: self.behaviour,
+            tuning: self.tuning.clone(),
+            host_root,
+            ip: ip.to_string(),
+            runtime,
+            store: self.store.clone(),
+            feed: self.feed.clone(),
+            times: self.times.clone(),
+            addresses: self.addresses.clone(),
+        };
+        let failed = |source| StartError::Kubelet { node: name, source };
+        Node::start(parts).await.map_err(failed)
     }
 }
 

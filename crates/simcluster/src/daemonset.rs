@@ -21,7 +21,7 @@ use plan::{Action, plan};
 /// First pause before a failed pod is replaced; doubles with each failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest pause.
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
+const MAX_BACKOFF: Duration = Duration::from_mins(1);
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store, shutdown: CancellationToken) {

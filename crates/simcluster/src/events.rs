@@ -3,11 +3,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::store::{Kind, Store, object};
 
+/// How often a repeated Event is written anew; in between it is only counted.
+const REPEAT: Duration = Duration::from_secs(1);
 /// Different events remembered for counting up.
 const REMEMBERED: usize = 4_096;
 
@@ -31,13 +35,21 @@ pub(crate) struct Recorder {
 
 #[derive(Debug, Default)]
 struct Written {
-    /// Uid, reason and message to namespace and name of the Event.
-    names: HashMap<Seen, (String, String)>,
+    /// By uid, reason and message.
+    known: HashMap<Seen, Known>,
     order: VecDeque<Seen>,
     count: u64,
 }
 
 type Seen = (String, String, String);
+
+#[derive(Debug)]
+struct Known {
+    namespace: String,
+    name: String,
+    count: u64,
+    written: Instant,
+}
 
 impl Recorder {
     /// Events of `component`, on node `host` if it is not empty.
@@ -56,12 +68,19 @@ impl Recorder {
         let uid = object::uid(about).to_owned();
         let seen = (uid.clone(), reason.to_owned(), message.to_owned());
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((namespace, name)) = written.names.get(&seen) {
-            let now = format!("{:.0}", self.store.now());
-            let counted = self.store.modify(Kind::Event, namespace, name, |event| {
-                event["count"] = (event["count"].as_u64().unwrap_or(1) + 1).into();
-                event["lastTimestamp"] = now.into();
-            });
+        if let Some(known) = written.known.get_mut(&seen) {
+            known.count += 1;
+            if known.written.elapsed() < REPEAT {
+                return;
+            }
+            known.written = Instant::now();
+            let (count, now) = (known.count, format!("{:.0}", self.store.now()));
+            let counted = self
+                .store
+                .modify(Kind::Event, &known.namespace, &known.name, |event| {
+                    event["count"] = count.into();
+                    event["lastTimestamp"] = now.into();
+                });
             if counted.is_ok() {
                 return;
             }
@@ -80,11 +99,18 @@ impl Recorder {
         let event = self.event(about, severity, reason, message, &name);
         if self.store.create(Kind::Event, namespace, event).is_ok() {
             written.order.push_back(seen.clone());
-            written.names.insert(seen, (namespace.to_owned(), name));
+            let namespace = namespace.to_owned();
+            let known = Known {
+                namespace,
+                name,
+                count: 1,
+                written: Instant::now(),
+            };
+            written.known.insert(seen, known);
             if written.order.len() > REMEMBERED
                 && let Some(oldest) = written.order.pop_front()
             {
-                written.names.remove(&oldest);
+                written.known.remove(&oldest);
             }
         }
     }

@@ -303,33 +303,45 @@ impl Scheduler {
     fn refuse(&self, pod: &PodInfo, message: &str) {
         self.recorder
             .record(&pod.object, Severity::Warning, "FailedScheduling", message);
+        if says(&pod.object, message) {
+            return;
+        }
         let now = format!("{:.0}", self.store.now());
+        let write = |stored: &mut Value| {
+            if object::uid(stored) != pod.uid || says(stored, message) {
+                return;
+            }
+            let since = scheduled_condition(stored)
+                .filter(|condition| condition["status"] == "False")
+                .map(|condition| condition["lastTransitionTime"].clone());
+            let condition = json!({
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": message,
+                "lastProbeTime": null,
+                "lastTransitionTime": since.unwrap_or_else(|| now.into()),
+            });
+            object::set_condition(stored, condition);
+        };
         let written = self
             .store
-            .modify(Kind::Pod, pod.namespace(), pod.name(), |stored| {
-                let current = object::array(stored, "/status/conditions")
-                    .iter()
-                    .find(|condition| condition["type"] == "PodScheduled");
-                let same = |c: &Value| c["reason"] == "Unschedulable" && c["message"] == message;
-                if object::uid(stored) != pod.uid || current.is_some_and(same) {
-                    return;
-                }
-                let since = current
-                    .filter(|condition| condition["status"] == "False")
-                    .map(|condition| condition["lastTransitionTime"].clone());
-                let condition = json!({
-                    "type": "PodScheduled",
-                    "status": "False",
-                    "reason": "Unschedulable",
-                    "message": message,
-                    "lastProbeTime": null,
-                    "lastTransitionTime": since.unwrap_or_else(|| now.into()),
-                });
-                object::set_condition(stored, condition);
-            });
+            .modify(Kind::Pod, pod.namespace(), pod.name(), write);
         // The pod may have been deleted meanwhile; then there is nobody to tell.
         drop(written);
     }
+}
+
+fn scheduled_condition(pod: &Value) -> Option<&Value> {
+    object::array(pod, "/status/conditions")
+        .iter()
+        .find(|c| c["type"] == "PodScheduled")
+}
+
+/// The pod already says so.
+fn says(pod: &Value, message: &str) -> bool {
+    scheduled_condition(pod)
+        .is_some_and(|c| c["reason"] == "Unschedulable" && c["message"] == message)
 }
 
 /// Binds a pod; on failure says why.

@@ -59,7 +59,7 @@ impl Fixture {
         let labels = labels.clone();
         self.store
             .modify(Kind::Node, "", node, |node| {
-                node["metadata"]["labels"] = labels
+                node["metadata"]["labels"] = labels;
             })
             .unwrap();
     }
@@ -82,12 +82,16 @@ impl Fixture {
 
     async fn until(&self, holds: impl Fn(&Self) -> bool) {
         let wait = async {
-            let (_, mut watch) = self.store.list_and_watch(Kind::Pod);
+            let (_, mut pods) = self.store.list_and_watch(Kind::Pod);
+            let (_, mut sets) = self.store.list_and_watch(Kind::DaemonSet);
             while !holds(self) {
-                watch.next().await.unwrap();
+                tokio::select! {
+                    event = pods.next() => drop(event.unwrap()),
+                    event = sets.next() => drop(event.unwrap()),
+                }
             }
         };
-        tokio::time::timeout(Duration::from_secs(600), wait)
+        tokio::time::timeout(Duration::from_mins(10), wait)
             .await
             .expect("it never came to that");
     }
@@ -162,6 +166,11 @@ async fn a_new_template_replaces_pods_one_at_a_time() {
             .modify(Kind::Pod, "default", object::name(&pod), ready)
             .unwrap();
     }
+    let all_ready = |c: &Fixture| {
+        let set = c.store.get(Kind::DaemonSet, "default", "agent").unwrap();
+        set["status"]["numberReady"] == 2
+    };
+    cluster.until(all_ready).await;
     cluster
         .store
         .modify(Kind::DaemonSet, "default", "agent", |set| {

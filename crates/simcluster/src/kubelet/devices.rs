@@ -1,7 +1,7 @@
 //! The kubelet's device manager: which devices exist, which are healthy, and who has them.
 //!
 //! A state machine without I/O. It follows pkg/kubelet/cm/devicemanager (manager.go,
-//! pod_devices.go) of Kubernetes 1.20 and 1.36, faults included; [`Behaviour`] says which. Times
+//! `pod_devices.go`) of Kubernetes 1.20 and 1.36, faults included; [`Behaviour`] says which. Times
 //! are durations since any fixed start.
 
 pub mod allocation;
@@ -16,7 +16,7 @@ use crate::behaviour::Behaviour;
 use held::Held;
 
 /// How long a resource outlives its plugin (`endpointStopGracePeriod`).
-pub const STOP_GRACE: Duration = Duration::from_secs(300);
+pub const STOP_GRACE: Duration = Duration::from_mins(5);
 
 /// Identifies one connection to a plugin; a larger number is a newer one.
 pub type EndpointId = u64;

@@ -3,7 +3,7 @@
 //!
 //! The patch is made against the kubelet's cached node and carries no resource version: what others
 //! wrote meanwhile is overwritten where the kubelet believes something else, and kept where it has
-//! no opinion (pkg/kubelet/kubelet_node_status.go, pkg/kubelet/nodestatus/setters.go).
+//! no opinion (`pkg/kubelet/kubelet_node_status.go`, `pkg/kubelet/nodestatus/setters.go`).
 
 use std::collections::BTreeMap;
 

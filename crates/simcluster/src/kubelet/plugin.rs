@@ -71,7 +71,7 @@ impl Plugin {
             let channel = endpoint
                 .connect_with_connector(connector)
                 .await
-                .map_err(|error| Status::unavailable(format!("{socket:?}: {error}")))?;
+                .map_err(|error| Status::unavailable(format!("{}: {error}", socket.display())))?;
             let mut client = DevicePluginClient::new(channel);
             let options = client
                 .get_device_plugin_options(api::Empty {})

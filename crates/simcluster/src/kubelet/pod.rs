@@ -20,9 +20,9 @@ pub(super) use status::{Network, rejected};
 /// First pause before a crashed container is started again, after one start without any.
 const CRASH_BACKOFF: Duration = Duration::from_secs(10);
 /// Longest pause.
-const MAX_CRASH_BACKOFF: Duration = Duration::from_secs(300);
+const MAX_CRASH_BACKOFF: Duration = Duration::from_mins(5);
 /// A container that ran for so long starts counting its crashes anew.
-const CRASH_RESET: Duration = Duration::from_secs(600);
+const CRASH_RESET: Duration = Duration::from_mins(10);
 
 /// What the worker is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,9 +300,9 @@ impl Machine {
     fn restarts(&self, kind: Kind, code: i32) -> bool {
         match (kind, self.restart) {
             (Kind::Sidecar, _) | (Kind::App, Restart::Always) => true,
-            (Kind::App, Restart::OnFailure) => code != 0,
+            (Kind::App, Restart::OnFailure)
+            | (Kind::Init, Restart::Always | Restart::OnFailure) => code != 0,
             // An init container that must not be restarted fails the pod; see `outcome`.
-            (Kind::Init, Restart::Always | Restart::OnFailure) => code != 0,
             (Kind::App | Kind::Init, Restart::Never) => false,
         }
     }

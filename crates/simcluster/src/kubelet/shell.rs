@@ -29,7 +29,7 @@ use super::table::PodTable;
 use super::{Inner, Kubelet, KubeletConfig, KubeletError, Surroundings};
 
 /// How often the status is patched although nothing changed (`nodeStatusReportFrequency`).
-const HEARTBEAT: Duration = Duration::from_secs(300);
+const HEARTBEAT: Duration = Duration::from_mins(5);
 
 impl Kubelet {
     /// Starts a kubelet on a node; a panic's message comes out of `panicked`.

@@ -78,13 +78,12 @@ pub fn expand(text: &str, variables: &[(String, String)]) -> String {
             .strip_prefix('(')
             .and_then(|inner| inner.split_once(')'))
         {
-            match variables.iter().rev().find(|(known, _)| known == name) {
-                Some((_, value)) => expanded.push_str(value),
-                None => {
-                    expanded.push_str("$(");
-                    expanded.push_str(name);
-                    expanded.push(')');
-                }
+            if let Some((_, value)) = variables.iter().rev().find(|(known, _)| known == name) {
+                expanded.push_str(value);
+            } else {
+                expanded.push_str("$(");
+                expanded.push_str(name);
+                expanded.push(')');
             }
             rest = after;
         } else {

@@ -117,7 +117,7 @@ impl Process {
     ) -> i32 {
         let mut shutdown = None;
         tokio::select! {
-            status = self.child.wait() => return code(status),
+            status = self.child.wait() => return code(&status),
             _ = requested(&mut stop) => {}
             () = down.cancelled() => shutdown = Some(Instant::now() + SHUTDOWN_GRACE),
         }
@@ -133,16 +133,16 @@ impl Process {
             tokio::time::sleep(SHUTDOWN_GRACE).await;
         };
         tokio::select! {
-            status = self.child.wait() => return code(status),
+            status = self.child.wait() => return code(&status),
             () = too_late => {}
             () = goes_down => {}
         }
         self.group.signal(Signal::KILL);
-        code(self.child.wait().await)
+        code(&self.child.wait().await)
     }
 }
 
-fn code(status: std::io::Result<ExitStatus>) -> i32 {
+fn code(status: &std::io::Result<ExitStatus>) -> i32 {
     match status {
         Ok(status) => status
             .code()

@@ -68,7 +68,7 @@ impl Fixture {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(600), wait)
+        tokio::time::timeout(Duration::from_mins(10), wait)
             .await
             .expect("the pod never got there")
     }
@@ -127,7 +127,7 @@ async fn the_same_refusal_again_is_counted_not_repeated() {
         let (_, mut watch) = cluster.store.list_and_watch(Kind::Event);
         while watch.next().await.unwrap().object["count"] != 3 {}
     };
-    tokio::time::timeout(Duration::from_secs(600), counted)
+    tokio::time::timeout(Duration::from_mins(10), counted)
         .await
         .unwrap();
     assert_eq!(cluster.store.list(Kind::Event, None).0.len(), 1);
@@ -176,7 +176,7 @@ async fn an_annotation_on_the_waiting_pod_ends_its_back_off_on_1_20() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_in_pre_bind_holds_its_room_against_others() {
-    let pre_bind = Duration::from_secs(120);
+    let pre_bind = Duration::from_mins(2);
     let cluster = start(Options {
         pre_bind,
         ..Options::default()

@@ -64,7 +64,7 @@ async fn a_pod_gets_a_device_as_soon_as_there_is_one() {
 #[tokio::test]
 async fn the_node_status_is_the_slow_way_and_a_patch_by_somebody_else_the_fast_one() {
     let mut tuning = crate::support::tuning();
-    tuning.status_period = std::time::Duration::from_secs(3_600);
+    tuning.status_period = std::time::Duration::from_hours(1);
     let c = crate::support::start_with(Behaviour::V1_33, tuning).await;
     let _p = c.plugin("toy.sock", &["d1"]).await;
     c.eventually(|| async { c.node().kubelet_knows(RESOURCE, "d1").await })
@@ -120,7 +120,6 @@ async fn a_pod_that_comes_before_the_kubelet_knows_of_devices_fails() {
     assert_eq!(failed["status"]["reason"], "UnexpectedAdmissionError");
     assert!(
         c.events()
-            .await
             .iter()
             .any(|e| e.contains("no healthy devices present"))
     );

@@ -298,7 +298,7 @@ async fn a_shutdown_leaves_no_process_behind_even_of_a_pod_that_ignores_sigterm(
         .store()
         .create(simcluster::store::Kind::Pod, "default", pod)
         .unwrap();
-    let limit = std::time::Duration::from_secs(60);
+    let limit = std::time::Duration::from_mins(1);
     let running = |pod: Option<&serde_json::Value>| pod.is_some_and(|pod| phase(pod) == "Running");
     let pod = cluster
         .wait_for_pod("default", "p", limit, running)

@@ -3,5 +3,8 @@
 
 mod admission;
 mod life;
+mod scale;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod toy_plugin;

@@ -9,7 +9,7 @@ use simcluster::store::{Kind, object};
 
 use crate::toy_plugin::{RESOURCE, ToyPlugin, healthy};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) struct Fixture {
     pub(crate) cluster: Cluster,
@@ -162,7 +162,7 @@ impl Fixture {
             .expect("it never came to that");
     }
 
-    pub(crate) async fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         let (events, _) = self.cluster.store().list(Kind::Event, None);
         let text = |e: &Arc<Value>| {
             format!(

@@ -339,12 +339,10 @@ impl DeviceManager {
             .endpoints
             .get(resource)
             .and_then(|endpoint| endpoint.id);
-        match endpoint {
-            Some(endpoint) => Ok(Step::Allocate(Chosen { endpoint, ids })),
-            None => {
-                self.refused();
-                Err(AllocateError::UnknownPlugin(resource.to_owned()))
-            }
+        if let Some(endpoint) = endpoint {
+            return Ok(Step::Allocate(Chosen { endpoint, ids }));
         }
+        self.refused();
+        Err(AllocateError::UnknownPlugin(resource.to_owned()))
     }
 }

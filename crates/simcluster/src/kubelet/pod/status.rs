@@ -139,22 +139,21 @@ impl Machine {
             .and_then(|c| c.waiting.as_ref());
         let record = seen.get(name);
         let waits = |(reason, message): &(String, String)| json!({ "waiting": { "reason": reason, "message": message } });
-        let (mut state, mut last) = match record {
-            Some(record) => (describe(record, &record.state), record.last.as_ref()),
-            None => {
-                let app = self
-                    .containers
-                    .iter()
-                    .any(|c| c.name == name && c.kind == Kind::App);
-                let has_inits = self.containers.iter().any(|c| c.kind != Kind::App);
-                let pods_turn = initialized || !app || !has_inits;
-                let reason = if pods_turn {
-                    "ContainerCreating"
-                } else {
-                    "PodInitializing"
-                };
-                (json!({ "waiting": { "reason": reason } }), None)
-            }
+        let (mut state, mut last) = if let Some(record) = record {
+            (describe(record, &record.state), record.last.as_ref())
+        } else {
+            let app = self
+                .containers
+                .iter()
+                .any(|c| c.name == name && c.kind == Kind::App);
+            let has_inits = self.containers.iter().any(|c| c.kind != Kind::App);
+            let pods_turn = initialized || !app || !has_inits;
+            let reason = if pods_turn {
+                "ContainerCreating"
+            } else {
+                "PodInitializing"
+            };
+            (json!({ "waiting": { "reason": reason } }), None)
         };
         if let (Some(why), false) = (waiting, self.is_ending()) {
             // What ended is the last state of a container that waits for its next start.

@@ -163,7 +163,7 @@ fn a_crashing_container_is_restarted_at_once_and_then_with_growing_pauses() {
         let records = [exited("a", attempt, 1)];
         if m.step(now, &records).is_empty() {
             let wake = m.wake_at(now).unwrap();
-            pauses.push((wake - now).as_secs());
+            pauses.push(wake.abs_diff(now).as_secs());
             let status = m.status(&pod, &records, &Network::default(), at(0));
             let waiting = &status["containerStatuses"][0]["state"]["waiting"];
             assert_eq!(waiting["reason"], "CrashLoopBackOff");
