@@ -131,7 +131,8 @@ impl Metrics {
 /// Outcomes that agents report are words of theirs; those that no agent of ours uses are counted
 /// together, so that no agent can make labels without end.
 fn bounded(outcome: &str) -> &str {
-    const KNOWN: [&str; 34] = [
+    const KNOWN: [&str; 35] = [
+        "doubt",
         "aborted",
         "bad_placement",
         "bad_plan",

@@ -1,9 +1,10 @@
 //! The cluster's pods in compact rows.
 //!
-//! Three kinds of pods matter: those that ask for our devices, bound or not, in full; all other
-//! bound pods, of which only the node and the requests are kept, because a plan must not count on
-//! CPU that is taken; and nothing else. Terminal pods that asked for devices stay until the API
-//! forgets them: their containers may outlive their phase, and the agent must know their uids.
+//! Pods that ask for our devices are kept in full, bound or not. Of all other bound pods only their
+//! requests are kept, because a plan must not count on CPU that is taken, and their uids: an agent
+//! takes processes of a pod that the API does not know for those of a pod deleted by force, which may
+//! still use a device. Both kinds stay until the API forgets them, for containers may outlive a
+//! terminal phase. Everything else is dropped.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -74,6 +75,28 @@ struct Load {
     requests: Arc<Amounts>,
 }
 
+/// A bound pod that asks for no device of ours.
+#[derive(Clone, Debug, PartialEq)]
+struct Bystander {
+    node: Arc<str>,
+    uid: Box<str>,
+    terminal: bool,
+    deleting: bool,
+}
+
+impl Bystander {
+    fn to_proto(&self, key: &PodKey) -> agent::Pod {
+        agent::Pod {
+            namespace: key.namespace().to_owned(),
+            name: key.name().to_owned(),
+            uid: self.uid.to_string(),
+            terminal: self.terminal,
+            deleting: self.deleting,
+            containers: Vec::new(),
+        }
+    }
+}
+
 /// What the bound pods of one node add up to.
 #[derive(Debug, Default)]
 pub struct NodeLoad {
@@ -81,13 +104,17 @@ pub struct NodeLoad {
     pub used: Amounts,
     /// The bound pods that ask for our devices, terminal ones included.
     pub asking: BTreeSet<PodKey>,
+    /// All other bound pods.
+    pub bystanders: BTreeSet<PodKey>,
 }
 
 /// What an event changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// Nodes whose load or table of pods changed.
+    /// Nodes on which something changed that plans depend on.
     pub nodes: BTreeSet<Arc<str>>,
+    /// Nodes whose table of pods changed.
+    pub tables: BTreeSet<Arc<str>>,
     /// Whether the set of waiting pods or anything about them changed.
     pub pending: bool,
 }
@@ -98,6 +125,7 @@ pub struct PodIndex {
     asking: HashMap<PodKey, PodRow>,
     pending: BTreeSet<PodKey>,
     loads: HashMap<PodKey, Load>,
+    bystanders: HashMap<PodKey, Bystander>,
     nodes: HashMap<Arc<str>, NodeLoad>,
     amounts: Interner<Amounts>,
     constraints: Interner<Constraints>,
@@ -119,7 +147,7 @@ impl PodIndex {
             Event::Delete(pod) => self.remove(&key_of(&pod), &mut changed),
             Event::Init => self.relist.begin(),
             Event::InitDone => {
-                let known = self.asking.keys().chain(self.loads.keys()).cloned();
+                let known = self.asking.keys().chain(self.bystanders.keys()).cloned();
                 for key in self.relist.finish(known) {
                     self.remove(&key, &mut changed);
                 }
@@ -162,6 +190,24 @@ impl PodIndex {
             .into_iter()
             .flat_map(|load| &load.asking);
         keys.filter_map(|key| Some((key, self.asking.get(key)?)))
+    }
+
+    /// All pods bound to a node, as its agent is told of them, with `more` among them.
+    pub fn table(&self, node: &str, more: &[(PodKey, PodRow)]) -> Vec<agent::Pod> {
+        let mut rows: BTreeMap<&PodKey, agent::Pod> = self
+            .bound(node)
+            .map(|(key, row)| (key, row.to_proto(key)))
+            .collect();
+        let load = self.nodes.get(node).into_iter();
+        for key in load.flat_map(|load| &load.bystanders) {
+            if let Some(pod) = self.bystanders.get(key) {
+                rows.insert(key, pod.to_proto(key));
+            }
+        }
+        for (key, row) in more {
+            rows.entry(key).or_insert_with(|| row.to_proto(key));
+        }
+        rows.into_values().collect()
     }
 
     /// Whether the first list is complete.
@@ -216,21 +262,53 @@ impl PodIndex {
         let key = key_of(&pod);
         let mut total = requests::of_pod(&pod.spec);
         let row = self.row_of(&pod, &total);
-        let load = node_of(&pod).filter(|_| !is_terminal(&pod)).map(|node| {
+        let node: Option<Arc<str>> = node_of(&pod).map(Arc::from);
+        let terminal = is_terminal(&pod);
+        let bystander = node
+            .clone()
+            .filter(|_| row.is_none())
+            .map(|node| Bystander {
+                node,
+                uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+                terminal,
+                deleting: pod.metadata.deletion_timestamp.is_some(),
+            });
+        let load = node.filter(|_| !terminal).map(|node| {
             total.insert("pods".to_owned(), 1);
             Load {
-                node: node.into(),
+                node,
                 requests: self.amounts.intern(total),
             }
         });
         drop(pod);
         self.put_load(&key, load, changed);
+        self.put_bystander(&key, bystander, changed);
         self.put_row(&key, row, changed);
     }
 
     fn remove(&mut self, key: &PodKey, changed: &mut Changed) {
         self.put_load(key, None, changed);
+        self.put_bystander(key, None, changed);
         self.put_row(key, None, changed);
+    }
+
+    fn put_bystander(&mut self, key: &PodKey, pod: Option<Bystander>, changed: &mut Changed) {
+        if self.bystanders.get(key) == pod.as_ref() {
+            return;
+        }
+        if let Some(old) = self.bystanders.remove(key) {
+            if let Some(load) = self.nodes.get_mut(&old.node) {
+                load.bystanders.remove(key);
+            }
+            self.drop_if_empty(&old.node);
+            changed.tables.insert(old.node);
+        }
+        if let Some(new) = pod {
+            let load = self.nodes.entry(Arc::clone(&new.node)).or_default();
+            load.bystanders.insert(key.clone());
+            changed.tables.insert(Arc::clone(&new.node));
+            self.bystanders.insert(key.clone(), new);
+        }
     }
 
     fn put_load(&mut self, key: &PodKey, load: Option<Load>, changed: &mut Changed) {
@@ -259,7 +337,9 @@ impl PodIndex {
     }
 
     fn drop_if_empty(&mut self, node: &str) {
-        let empty = |load: &NodeLoad| load.used.is_empty() && load.asking.is_empty();
+        let empty = |load: &NodeLoad| {
+            load.used.is_empty() && load.asking.is_empty() && load.bystanders.is_empty()
+        };
         if self.nodes.get(node).is_some_and(empty) {
             self.nodes.remove(node);
         }
@@ -276,6 +356,7 @@ impl PodIndex {
                 load.asking.remove(key);
             }
             self.drop_if_empty(&node);
+            changed.tables.insert(Arc::clone(&node));
             changed.nodes.insert(node);
         }
         changed.pending |= self.pending.remove(key);
@@ -286,6 +367,7 @@ impl PodIndex {
                     .or_default()
                     .asking
                     .insert(key.clone());
+                changed.tables.insert(Arc::clone(node));
                 changed.nodes.insert(Arc::clone(node));
             }
             if row.is_pending() {

@@ -286,8 +286,11 @@ impl World {
         if let Some(key) = key {
             self.note_demand(&key, now);
         }
-        for node in changed.nodes {
+        for node in changed.tables {
+            self.dirty.insert(node.to_string());
             self.tables.insert(node.to_string());
+        }
+        for node in changed.nodes {
             self.touch(&node, now);
         }
         if changed.pending {

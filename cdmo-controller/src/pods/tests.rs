@@ -81,7 +81,12 @@ fn a_pod_of_another_kind_is_only_load_on_its_node() {
     assert_eq!(used(&index, "n", "cpu"), 1000);
     assert!(index.get(&key("web")).is_none());
     other.status.phase = "Succeeded".into();
-    index.apply(Event::Apply(other));
+    index.apply(Event::Apply(other.clone()));
+    assert_eq!(used(&index, "n", "cpu"), 0);
+    // Its processes may still be there, and the agent must know that it is no stranger.
+    let table = index.table("n", &[]);
+    assert!(table.len() == 1 && table[0].uid == "uid-web" && table[0].terminal);
+    index.apply(Event::Delete(other));
     assert!(index.load("n").is_none());
 }
 

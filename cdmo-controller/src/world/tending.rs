@@ -246,14 +246,7 @@ impl World {
 
     /// Sends the node's pods, `more` included; returns the table's revision.
     pub(super) fn send_table(&mut self, node: &str, more: &[(PodKey, PodRow)]) -> u64 {
-        let mut rows: BTreeMap<&PodKey, &PodRow> = self.pods.bound(node).collect();
-        for (key, row) in more {
-            rows.entry(key).or_insert(row);
-        }
-        let pods = rows
-            .into_iter()
-            .map(|(key, row)| row.to_proto(key))
-            .collect();
+        let pods = self.pods.table(node, more);
         let Some(serial) = self.agents.get(node).map(|agent| agent.serial) else {
             return 0;
         };
