@@ -97,14 +97,29 @@ fn pod(pod: &Value) -> String {
 fn event(event: &Value) -> String {
     format!(
         "{} {} {}/{}: {} {} ({}x)",
-        object::text(event, "/lastTimestamp"),
-        object::text(event, "/source/component"),
+        time(event),
+        component(event),
         object::text(event, "/involvedObject/kind"),
         object::text(event, "/involvedObject/name"),
         object::text(event, "/reason"),
         object::text(event, "/message"),
         event["count"],
     )
+}
+
+fn time(event: &Value) -> &str {
+    match object::text(event, "/lastTimestamp") {
+        "" => object::text(event, "/eventTime"),
+        seen => seen,
+    }
+}
+
+/// Events of the newer API name their source elsewhere.
+fn component(event: &Value) -> &str {
+    match object::text(event, "/source/component") {
+        "" => object::text(event, "/reportingComponent"),
+        named => named,
+    }
 }
 
 fn tails(logs: &Path) -> String {

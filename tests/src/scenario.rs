@@ -10,14 +10,36 @@ use crate::dump;
 use crate::spec::Spec;
 use crate::system::System;
 
-/// How a scenario ended.
+/// How a scenario's story ended.
 pub type Outcome = anyhow::Result<()>;
+
+/// What went wrong, as people read it; without the stack, which says nothing here.
+pub struct Failure(String);
+
+impl std::fmt::Debug for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self(format!("{error:#}"))
+    }
+}
+
+/// How a test ended.
+pub type Verdict = Result<(), Failure>;
 
 /// Runs a scenario on a system of its own.
 ///
 /// # Errors
 /// What went wrong, and the folder with everything that there is to see of it.
-pub fn scenario(spec: Spec, story: impl AsyncFnOnce(&System) -> Outcome) -> Outcome {
+pub fn scenario(spec: Spec, story: impl AsyncFnOnce(&System) -> Outcome) -> Verdict {
+    Ok(run(&spec, story)?)
+}
+
+fn run(spec: &Spec, story: impl AsyncFnOnce(&System) -> Outcome) -> Outcome {
     // Only the first scenario of a process can set it.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -29,7 +51,7 @@ pub fn scenario(spec: Spec, story: impl AsyncFnOnce(&System) -> Outcome) -> Outc
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
-        let system = System::start(&spec, folder.path()).await?;
+        let system = System::start(spec, folder.path()).await?;
         let told = AssertUnwindSafe(story(&system)).catch_unwind().await;
         let outcome = told.unwrap_or_else(|panic| Err(anyhow!("{}", words(&*panic))));
         finish(system, outcome).await
@@ -54,7 +76,7 @@ async fn finish(system: System, outcome: Outcome) -> Outcome {
     if let Err(error) = &outcome {
         let (store, logs) = (system.cluster.store(), system.folder.join("logs"));
         let state = dump::dump(store, &system.nodes, &logs).await;
-        std::fs::write(report, format!("{error:?}\n{}\n{state}", faults.join("\n")))?;
+        std::fs::write(report, format!("{error:#}\n{}\n{state}", faults.join("\n")))?;
     }
     system.cluster.shutdown().await;
     outcome

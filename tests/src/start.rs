@@ -30,6 +30,10 @@ pub const CONTROLLER: &str = "cdmo-controller";
 /// Node of the controller.
 pub(crate) const CONTROL_NODE: &str = "control";
 
+/// Everything of ours; libraries only where something is wrong.
+const LOG_LEVEL: &str =
+    "--log-level=warn,mig_node_agent=debug,device_plugin=debug,cdmo_controller=debug,planner=debug";
+
 /// The programs, built once for all scenarios of a process.
 async fn binaries() -> anyhow::Result<&'static Binaries> {
     static BUILT: OnceCell<Binaries> = OnceCell::const_new();
@@ -177,7 +181,7 @@ fn agents() -> Value {
             "--tls-key=$(HOST_ROOT)/etc/cdmo/tls/tls.key",
             "--proc-dir=$(HOST_ROOT)/proc",
             "--host-root=$(HOST_ROOT)",
-            "--log-level=debug",
+            LOG_LEVEL,
         ],
     });
     json!({
@@ -201,7 +205,7 @@ fn controller(spec: &Spec, tls: &Path) -> Value {
         format!("--tls-ca={tls}/ca.crt"),
         format!("--tls-cert={tls}/tls.crt"),
         format!("--tls-key={tls}/tls.key"),
-        "--log-level=debug".to_owned(),
+        LOG_LEVEL.to_owned(),
     ];
     args.extend(spec.controller_args.iter().cloned());
     json!({

@@ -1,15 +1,15 @@
 //! The main job: a pod that asks for a slice gets exactly that slice.
 
-use scenarios::{Outcome, Pod, Spec, System, scenario};
+use scenarios::{Outcome, Pod, Spec, System, Verdict, scenario};
 use simcluster::behaviour::Behaviour;
 
 #[test]
-fn the_first_pod_of_a_profile_gets_exactly_that() -> Outcome {
+fn the_first_pod_of_a_profile_gets_exactly_that() -> Verdict {
     scenario(Spec::gpus("A100-40GB:1"), first_pod)
 }
 
 #[test]
-fn the_first_pod_is_served_under_an_old_kubernetes() -> Outcome {
+fn the_first_pod_is_served_under_an_old_kubernetes() -> Verdict {
     scenario(
         Spec::gpus("A100-40GB:1").behaviour(Behaviour::V1_20),
         first_pod,
@@ -17,7 +17,7 @@ fn the_first_pod_is_served_under_an_old_kubernetes() -> Outcome {
 }
 
 #[test]
-fn the_first_pod_is_served_under_a_kubernetes_that_insists_on_back_off() -> Outcome {
+fn the_first_pod_is_served_under_a_kubernetes_that_insists_on_back_off() -> Verdict {
     scenario(
         Spec::gpus("A100-40GB:1").behaviour(Behaviour::V1_28),
         first_pod,

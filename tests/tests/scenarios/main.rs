@@ -1,3 +1,14 @@
-//! What pods get, one idea a module.
+//! What pods get, what they are told, and what goes on when parts die: one idea a module.
 
+mod agent_dies;
+mod controller_dies;
 mod first_pod;
+mod giving_up;
+mod kubelet_restarts;
+mod nvml_faults;
+mod pods_leave;
+mod refusals;
+mod reuse;
+mod shapes;
+mod where_to;
+mod whole_gpus;
