@@ -73,7 +73,9 @@ impl Engine {
             self.take_in_waiting();
             let begin = Instant::now();
             let actions = self.world.decide(begin);
-            self.metrics.pass(begin.elapsed());
+            let took = begin.elapsed();
+            self.world.took(took);
+            self.metrics.pass(took);
             for action in actions {
                 self.carry_out(action, &mut lines, &shutdown);
             }

@@ -2,7 +2,7 @@
 //!
 //! [`world::World`] knows everything and decides everything, without I/O and without a clock. Around
 //! it stand thin shells: [`watches`] feed it what the API server says, [`session`] what agents say,
-//! and [`writer`] carries its decisions to the API server. [`run`] wires them together.
+//! and [`writer`] carries its decisions to the API server. [`mod@run`] wires them together.
 //!
 //! Inside the world, each idea has its module: compact rows of [`pods`], [`nodes`], [`agents`] and
 //! their [`snapshot`]s; what a pod asks for ([`requests`], [`constraints`], [`set_aside`]); the

@@ -45,6 +45,8 @@ use tending::ProblemKeeper;
 
 /// How long a burst of events is gathered before a planning pass.
 const COALESCE: Duration = Duration::from_millis(2);
+/// Longest that passes are put off because they take long.
+const SLOWEST_PACE: Duration = Duration::from_millis(250);
 /// How long a new controller waits for agents before it plans without some of them.
 const GATHER: Duration = Duration::from_secs(3);
 
@@ -188,6 +190,8 @@ pub struct World {
     /// Nodes whose agents must get a new pod table.
     tables: BTreeSet<String>,
     plan_at: Option<Instant>,
+    /// How long the last decision took.
+    pace: Duration,
     actions: Vec<Action>,
 }
 
@@ -216,6 +220,7 @@ impl World {
             dirty: BTreeSet::new(),
             tables: BTreeSet::new(),
             plan_at: None,
+            pace: Duration::ZERO,
             actions: Vec::new(),
         }
     }
@@ -228,6 +233,12 @@ impl World {
     /// When [`World::decide`] wants to be called though nothing happened.
     pub fn wake_at(&self) -> Option<Instant> {
         self.plan_at.into_iter().chain(self.alarms.next()).min()
+    }
+
+    /// Says how long the last [`World::decide`] took. Passes that take long are made more rarely, so
+    /// that they never take more than half of the time.
+    pub fn took(&mut self, time: Duration) {
+        self.pace = time.min(SLOWEST_PACE);
     }
 
     /// Takes in what happened.
@@ -383,7 +394,8 @@ impl World {
     }
 
     fn request_plan(&mut self, now: Instant) {
-        self.plan_at.get_or_insert(now + COALESCE);
+        let delay = COALESCE.max(self.pace);
+        self.plan_at.get_or_insert(now + delay);
     }
 }
 
