@@ -281,6 +281,11 @@ impl Cluster {
         self.times.of(uid)
     }
 
+    /// When pods reached their stages.
+    pub fn timelines(&self) -> &Timelines {
+        &self.times
+    }
+
     /// Time since the cluster started, on the clock of the timelines.
     pub fn now(&self) -> Duration {
         self.times.now()

@@ -1,6 +1,6 @@
 //! The DaemonSet controller: one pod per node that a DaemonSet wants, and none on the others.
 //!
-//! [`plan`](fn@plan::plan) decides; the loop here feeds it. Pods go through the scheduler, pinned to
+//! A pure function (`plan`) decides; the loop here feeds it. Pods go through the scheduler, pinned to
 //! their node by a field of its affinity, as with the real controller.
 
 mod plan;

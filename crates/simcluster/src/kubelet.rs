@@ -1,7 +1,7 @@
 //! The kubelet of one node: admits pods, has plugins allocate their devices, runs them, and tells
 //! the API server and its local clients about it.
 //!
-//! One [`Kubelet`] is one life of the process: to restart it, stop it and start another. Containers
+//! One `Kubelet` is one life of the process: to restart it, stop it and start another. Containers
 //! belong to the [`crate::runtime`] and live on meanwhile; devices that pods hold are remembered in
 //! the checkpoint file.
 //!

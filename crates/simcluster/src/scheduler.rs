@@ -24,6 +24,7 @@ use crate::store::{Change, Event, Gone, Kind, Store, object};
 use crate::timeline::{Stage, Timelines};
 
 use cache::{Cache, NodeChange};
+use filter::Unfitness;
 use pod::PodInfo;
 use queue::Queue;
 
@@ -72,6 +73,7 @@ struct Scheduler {
     start: Instant,
     queue: Queue,
     cache: Cache,
+    unfitness: Unfitness,
     bound: (mpsc::Sender<Bound>, mpsc::Receiver<Bound>),
 }
 
@@ -85,6 +87,7 @@ impl Scheduler {
             start: Instant::now(),
             queue: Queue::new(options.behaviour),
             cache: Cache::default(),
+            unfitness: Unfitness::default(),
             bound: mpsc::channel(BINDINGS),
         }
     }
@@ -225,7 +228,8 @@ impl Scheduler {
     }
 
     fn schedule(&mut self, pod: &Arc<PodInfo>, shutdown: &CancellationToken) {
-        match filter::choose(self.options.behaviour, &self.cache, pod) {
+        let behaviour = self.options.behaviour;
+        match self.unfitness.choose(behaviour, &self.cache, pod) {
             Err(unfit) => {
                 self.times.reached(&pod.uid, Stage::Unschedulable);
                 self.queue

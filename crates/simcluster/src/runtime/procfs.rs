@@ -2,8 +2,6 @@
 //! the time would have put it into, so that whoever looks for a pod's processes finds simulated
 //! ones, too, and never those of another node of the same machine.
 
-use std::path::Path;
-
 use super::{Record, RuntimeConfig};
 use crate::behaviour::Behaviour;
 
@@ -19,16 +17,10 @@ pub(super) fn appear(config: &RuntimeConfig, record: &Record, qos: &str) {
     let directory = config.host_root.join("proc").join(record.pid.to_string());
     let cgroup = cgroup(config.behaviour, record, qos);
     let written = std::fs::create_dir_all(&directory)
-        .and_then(|()| std::fs::write(directory.join("cgroup"), cgroup))
-        .and_then(|()| write_comm(&directory, record));
+        .and_then(|()| std::fs::write(directory.join("cgroup"), cgroup));
     if let Err(error) = written {
         tracing::warn!(node = config.node, %error, "Failed to show a process in the node's /proc");
     }
-}
-
-fn write_comm(directory: &Path, record: &Record) -> std::io::Result<()> {
-    let name: String = record.container.chars().take(15).collect();
-    std::fs::write(directory.join("comm"), format!("{name}\n"))
 }
 
 pub(super) fn vanish(config: &RuntimeConfig, pid: u32) {

@@ -129,9 +129,15 @@ struct Placed {
 pub struct Cache {
     nodes: BTreeMap<String, NodeInfo>,
     pods: HashMap<String, Placed>,
+    version: u64,
 }
 
 impl Cache {
+    /// Changes whenever anything in here does.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
         self.nodes.values()
@@ -146,6 +152,7 @@ impl Cache {
     pub fn set_node(&mut self, node: Arc<Value>) -> NodeChange {
         let mut info = NodeInfo::new(node);
         let name = info.name().to_owned();
+        self.version += 1;
         let change = if let Some(old) = self.nodes.get(&name) {
             let change = NodeChange::between(old, &info);
             info.requested = old.requested.clone();
@@ -164,6 +171,7 @@ impl Cache {
 
     /// Forgets a node; its pods stay known.
     pub fn remove_node(&mut self, name: &str) {
+        self.version += 1;
         self.nodes.remove(name);
     }
 
@@ -186,6 +194,7 @@ impl Cache {
     }
 
     fn place(&mut self, uid: &str, node: &str, requests: &Resources, assumed: bool) {
+        self.version += 1;
         if let Some(info) = self.nodes.get_mut(node) {
             info.add(requests);
         }
@@ -209,6 +218,7 @@ impl Cache {
     /// Stops counting a pod that ended or went; returns the node it was on.
     pub fn remove_pod(&mut self, uid: &str) -> Option<String> {
         let placed = self.pods.remove(uid)?;
+        self.version += 1;
         if let Some(info) = self.nodes.get_mut(&placed.node) {
             info.subtract(&placed.requests);
         }

@@ -1,6 +1,7 @@
 //! Whether a pod fits a node, why not, and what is said of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::behaviour::Behaviour;
 use crate::nodematch;
@@ -57,6 +58,34 @@ impl Unfit {
             self.nodes,
             parts.join(", ")
         )
+    }
+}
+
+/// What was found unfit while nothing changed: pods of the same class need not be tried again.
+#[derive(Debug, Default)]
+pub struct Unfitness {
+    version: u64,
+    known: HashMap<Arc<str>, Unfit>,
+}
+
+impl Unfitness {
+    /// [`choose`], but for pods whose like was just refused.
+    pub fn choose<'a>(
+        &mut self,
+        behaviour: Behaviour,
+        cache: &'a Cache,
+        pod: &PodInfo,
+    ) -> Result<&'a NodeInfo, Unfit> {
+        if self.version != cache.version() {
+            self.known.clear();
+            self.version = cache.version();
+        }
+        if let Some(unfit) = self.known.get(&pod.class) {
+            return Err(unfit.clone());
+        }
+        choose(behaviour, cache, pod).inspect_err(|unfit| {
+            self.known.insert(pod.class.clone(), unfit.clone());
+        })
     }
 }
 

@@ -20,6 +20,8 @@ pub struct PodInfo {
     pub requests: Resources,
     /// It has scheduling gates.
     pub gated: bool,
+    /// Equal for pods that fit the same nodes: requests, selector, affinity, tolerations.
+    pub class: Arc<str>,
 }
 
 impl PodInfo {
@@ -27,10 +29,19 @@ impl PodInfo {
     /// carries no number.
     pub fn new(object: Arc<Value>, class_priority: i64) -> Self {
         let priority = object.pointer("/spec/priority").and_then(Value::as_i64);
+        let requests = pod_requests(&object);
+        let part = |path: &str| object.pointer(path).unwrap_or(&Value::Null);
+        let selector = part("/spec/nodeSelector");
+        let (affinity, tolerations) = (
+            part("/spec/affinity/nodeAffinity"),
+            part("/spec/tolerations"),
+        );
+        let class = format!("{requests:?} {selector} {affinity} {tolerations}");
         Self {
+            class: class.into(),
             uid: object::uid(&object).to_owned(),
             priority: priority.unwrap_or(class_priority),
-            requests: pod_requests(&object),
+            requests,
             gated: !object::array(&object, "/spec/schedulingGates").is_empty(),
             object,
         }

@@ -316,3 +316,84 @@ async fn a_shutdown_leaves_no_process_behind_even_of_a_pod_that_ignores_sigterm(
         0
     );
 }
+
+/// Not a check by itself: the process that the next test kills.
+#[tokio::test]
+#[ignore = "started by the next test"]
+async fn a_cluster_that_runs_until_it_is_killed() {
+    use simcluster::cluster::{Cluster, ClusterConfig, NodeConfig, Program};
+    let Ok(dir) = std::env::var("SIMCLUSTER_TEST_DIR") else {
+        return;
+    };
+    let shell = Program {
+        path: "/bin/sh".into(),
+        env: Vec::new(),
+    };
+    let config = ClusterConfig {
+        dir: dir.into(),
+        nodes: vec![NodeConfig::new("n")],
+        images: std::collections::HashMap::from([("shell".to_owned(), shell)]),
+        ..ClusterConfig::default()
+    };
+    let cluster = Cluster::start(config).await.unwrap();
+    let script = "trap '' TERM; sleep 1000 & wait";
+    let pod = json!({
+        "metadata": { "name": "p" },
+        "spec": { "containers": [{ "name": "c", "image": "shell", "args": ["-c", script] }] },
+    });
+    cluster
+        .store()
+        .create(simcluster::store::Kind::Pod, "default", pod)
+        .unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn when_the_cluster_is_killed_its_processes_die_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--ignored",
+            "--exact",
+            "life::a_cluster_that_runs_until_it_is_killed",
+        ])
+        .env("SIMCLUSTER_TEST_DIR", directory.path())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let books = directory.path().join("run");
+    let group = || {
+        std::fs::read_dir(&books)
+            .ok()?
+            .next()?
+            .ok()?
+            .file_name()
+            .into_string()
+            .ok()
+    };
+    let found = tokio::time::timeout(std::time::Duration::from_mins(1), async {
+        loop {
+            if let Some(group) = group() {
+                return group;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    });
+    let group = found.await.expect("the process never started");
+    cluster.kill().await.unwrap();
+    let alive = || {
+        std::fs::read_to_string(format!("/proc/{group}/stat")).is_ok_and(|stat| {
+            // Ended, but nobody has read its exit code.
+            !stat
+                .rsplit_once(')')
+                .is_some_and(|(_, fields)| fields.starts_with(" Z"))
+        })
+    };
+    let gone = tokio::time::timeout(std::time::Duration::from_mins(1), async {
+        while alive() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    });
+    gone.await.expect("the process outlived its cluster");
+}

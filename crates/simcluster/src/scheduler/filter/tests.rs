@@ -3,6 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::resources::Resources;
 
 fn node(name: &str, allocatable: &Value) -> Arc<Value> {
     Arc::new(json!({
@@ -110,4 +111,16 @@ fn a_full_node_says_too_many_pods() {
     assert_eq!(unfit.message(), "0/1 nodes are available: 1 Too many pods.");
 }
 
-use crate::resources::Resources;
+#[test]
+fn what_was_unfit_is_tried_again_as_soon_as_anything_changed() {
+    let mut cache = Cache::default();
+    cache.set_node(node("a", &json!({ "pods": "10", "example.com/x": "1" })));
+    let pod = pod("p", &json!({ "example.com/x": "1" }));
+    cache.assume("other", "a", &pod.requests);
+    let mut unfitness = Unfitness::default();
+    for _ in 0..2 {
+        assert!(unfitness.choose(NOW, &cache, &pod).is_err());
+    }
+    cache.remove_pod("other");
+    assert!(unfitness.choose(NOW, &cache, &pod).is_ok());
+}
