@@ -287,6 +287,29 @@ fn a_stuck_call_makes_the_gpu_unhealthy_until_it_returns() {
 }
 
 #[test]
+fn a_destroy_that_fails_after_its_plan_was_given_up_leaves_the_device_offered() {
+    let mut world = World::made(&[("3g.20gb", 0)]);
+    let idle = world.instances();
+    let plan = world.plan(&[&idle[0]], &[]);
+    world.input(Input::Plan(plan));
+    world.drain();
+    world.commit();
+    while !matches!(world.pending.front(), Some(Action::Destroy { .. })) {
+        let action = world.pending.pop_front().unwrap();
+        world.perform(action, true);
+    }
+    let op = world.pending_op(|action| matches!(action, Action::Destroy { .. }));
+    world.input(Input::Late(op));
+    assert_eq!(world.last().category, "driver_stuck");
+    let failure = Failure::new("in_use", "It is in use.");
+    world.pending.clear();
+    let outcome = Outcome::Destroyed(Err((Remains::Whole, failure)));
+    world.input(Input::Done(op, outcome));
+    world.drain();
+    assert_eq!(world.instances()[0].state(), State::Idle);
+}
+
+#[test]
 fn a_fault_of_an_instance_takes_only_that_one_out_of_service() {
     let mut world = World::made(&[("3g.20gb", 0), ("3g.20gb", 4)]);
     let made = world.instances();

@@ -30,6 +30,7 @@ impl Node {
         self.ensure_resources();
         for at in 0..self.gpus.len() {
             if self.gpus[at].plan.is_none() {
+                self.return_stranded(at);
                 self.offer_unlisted(at);
             }
             self.prepare_whole(at);
@@ -65,6 +66,19 @@ impl Node {
         }
     }
 
+    /// Offers again what was withdrawn for something that will not happen any more: a change that
+    /// failed after its plan had ended, or turning MIG mode on after the controller went.
+    fn return_stranded(&mut self, at: usize) {
+        let turning_on = self.gpus[at].busy.is_some() || self.may_turn_on(&self.gpus[at]);
+        let stranded = self.gpus[at].units.values().filter(|unit| {
+            matches!(unit.life, Life::Withdrawn | Life::Fenced)
+                && !(unit.slot == Slot::Whole && turning_on)
+        });
+        for slot in stranded.map(|unit| unit.slot).collect::<Vec<_>>() {
+            self.reinstate(at, slot);
+        }
+    }
+
     /// Offers a unit if it can be offered now.
     pub(super) fn offer(&mut self, at: usize, slot: Slot) {
         let now = self.now.tick;
@@ -76,6 +90,8 @@ impl Node {
             && unit.listed.is_none()
             && unit.sick.is_none()
             && gpu.fault.is_none()
+            // A whole GPU is not given out while its mode is being changed.
+            && (slot != Slot::Whole || gpu.busy.is_none())
             // Its uuid may be one that is still being dropped.
             && gpu.forgetting == 0
             && unit.retry_at <= now;
@@ -175,17 +191,22 @@ impl Node {
         self.actions.push(Action::Read { op, gpu });
     }
 
+    fn may_turn_on(&self, gpu: &Gpu) -> bool {
+        matches!(gpu.mode, MigMode::Off | MigMode::PendingOn)
+            && gpu.model.is_some()
+            && gpu.fault.is_none()
+            && gpu.turn_on_at <= self.now.tick
+            && self.session
+            && self.pods_revision > 0
+    }
+
     /// MIG mode goes on where it is off and the GPU is proven free.
     fn turn_on(&mut self, at: usize) {
         let gpu = &self.gpus[at];
-        let wanted = matches!(gpu.mode, MigMode::Off | MigMode::PendingOn)
-            && gpu.model.is_some()
-            && gpu.fault.is_none();
-        let allowed = self.session && self.pods_revision > 0 && gpu.turn_on_at <= self.now.tick;
         let Some(whole) = gpu.units.get(&Slot::Whole) else {
             return;
         };
-        if !wanted || !allowed {
+        if !self.may_turn_on(gpu) {
             return;
         }
         let gpu_uuid = gpu.info.uuid.clone();

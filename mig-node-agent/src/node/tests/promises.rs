@@ -20,6 +20,8 @@ enum Event {
     Session(bool),
     Late(usize),
     Pass(u64),
+    Fault(usize),
+    Vanish(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -35,6 +37,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => proptest::bool::weighted(0.8).prop_map(Event::Session),
         1 => any().prop_map(Event::Late),
         1 => (0u64..90).prop_map(Event::Pass),
+        1 => any().prop_map(Event::Fault),
+        1 => any().prop_map(Event::Vanish),
     ]
 }
 
@@ -79,8 +83,33 @@ impl World {
                     self.input(Input::Late(changes[n % changes.len()]));
                 }
             }
+            Event::Fault(n) => {
+                let board = &self.gpus[n % self.gpus.len()];
+                let instances = board.instances.iter().map(|i| i.gi_id);
+                let fault = Input::Fault {
+                    gpu: board.uuid.clone(),
+                    instance: instances.cycle().nth(n / 8 % 8),
+                    reason: "XID".into(),
+                };
+                self.input(fault);
+            }
+            // Somebody else destroys an instance that nobody uses.
+            Event::Vanish(n) => self.vanish(*n),
             Event::Pass(seconds) => self.pass(Duration::from_secs(*seconds)),
             _ => {}
+        }
+    }
+
+    fn vanish(&mut self, n: usize) {
+        let board = n % self.gpus.len();
+        let changing = self.pending.iter().any(|action| change(action).is_some());
+        let idle = |id: &str| !self.devices.iter().any(|((_, i), l)| i == id && l.held);
+        let instances = &self.gpus[board].instances;
+        let at = instances
+            .iter()
+            .position(|i| i.compute.iter().all(|c| idle(&c.uuid)));
+        if let (Some(at), false) = (at, changing) {
+            self.gpus[board].instances.remove(at);
         }
     }
 
@@ -123,6 +152,24 @@ impl World {
                 }
             }
         }
+        let moved = gpu.instances.iter().filter(|instance| {
+            (n >> 40) & 1 == 1
+                && !give_up
+                    .iter()
+                    .any(|r: &api::InstanceRef| r.gpu_instance_id == instance.gpu_instance_id)
+        });
+        let names = [
+            "",
+            "cdmo.clear.ml/fraction-0.500",
+            "cdmo.clear.ml/fraction-0.125",
+        ];
+        let expose = moved
+            .take(1)
+            .map(|instance| api::Expose {
+                instance: Some(reference(instance)),
+                resource: names[(n >> 41) % 3].into(),
+            })
+            .collect();
         api::Plan {
             id: format!("plan-{number}"),
             gpus: vec![api::GpuPlan {
@@ -130,7 +177,7 @@ impl World {
                 state_version: gpu.state_version,
                 give_up,
                 create,
-                expose: Vec::new(),
+                expose,
             }],
         }
     }
@@ -146,13 +193,14 @@ fn change(action: &Action) -> Option<OpId> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_of_events_keeps_the_promises(
         events in proptest::collection::vec(event(), 1..150),
     ) {
-        let mut world = World::connected(2);
+        let mut world = World::mixed();
+        world.connect();
         let mut plans = Vec::new();
         for event in &events {
             world.happen(event, &mut plans);

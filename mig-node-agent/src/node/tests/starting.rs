@@ -168,6 +168,20 @@ fn a_free_gpu_is_offered_whole_while_no_controller_comes_and_turned_on_when_one_
 }
 
 #[test]
+fn a_whole_gpu_is_offered_again_if_the_controller_goes_before_mig_mode_is_on() {
+    let mut world = World::new(vec![found(MigMode::Off, Vec::new())], &Recorded::default());
+    world.drain();
+    world.pass(upkeep::WHOLE_PATIENCE);
+    world.drain();
+    world.connect();
+    world.input(Input::SessionClosed);
+    world.drain();
+    assert_eq!(world.gpus[0].mode, MigMode::Off);
+    let whole = world.node.snapshot().gpus[0].whole.clone().unwrap();
+    assert_eq!(whole.state(), State::Idle);
+}
+
+#[test]
 fn a_gpu_that_a_pod_holds_whole_is_not_switched() {
     let mut recorded = Recorded::default();
     recorded.apply(&Record::Grant {

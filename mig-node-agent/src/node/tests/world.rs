@@ -117,6 +117,23 @@ impl World {
         world
     }
 
+    /// One GPU with an instance, one without any, and one whose MIG mode is off.
+    pub(super) fn mixed() -> Self {
+        let modes = [MigMode::On, MigMode::On, MigMode::Off];
+        let found = modes.into_iter().zip(0..).map(|(mode, index)| Found {
+            info: info(index),
+            model: Some(model()),
+            view: View {
+                mode,
+                instances: (index == 0)
+                    .then(|| instance("GPU-0", "2g.10gb", 2, true))
+                    .into_iter()
+                    .collect(),
+            },
+        });
+        Self::new(found.collect(), &Recorded::default())
+    }
+
     /// GPUs in MIG mode without instances, and a controller.
     pub(super) fn connected(gpus: u32) -> Self {
         let found = (0..gpus).map(|index| Found {
@@ -384,19 +401,19 @@ impl World {
                 self.hardware_changes += 1;
                 let bare = self.bare_after_destroy || (!kind && op.is_multiple_of(2));
                 let board = self.board_mut(&gpu);
-                let at = board
-                    .instances
-                    .iter()
-                    .position(|i| i.gi_id == instance)
-                    .unwrap();
-                let gone = if bare {
-                    board.instances[at].compute.clear();
-                    Err((Remains::Bare, failure()))
-                } else if kind {
-                    board.instances.remove(at);
-                    Ok(())
-                } else {
-                    Err((Remains::Whole, failure()))
+                let at = board.instances.iter().position(|i| i.gi_id == instance);
+                let gone = match at {
+                    // Somebody else was faster.
+                    None => Ok(()),
+                    Some(at) if bare => {
+                        board.instances[at].compute.clear();
+                        Err((Remains::Bare, failure()))
+                    }
+                    Some(at) if kind => {
+                        board.instances.remove(at);
+                        Ok(())
+                    }
+                    Some(_) => Err((Remains::Whole, failure())),
                 };
                 (op, Outcome::Destroyed(gone))
             }
