@@ -24,6 +24,7 @@ pub(crate) fn refusal(
     demand: &Demand,
     wants: &[Want],
     cut_off: bool,
+    memo: &mut Memo,
 ) -> Refusal {
     let asked = asked(wants);
     if cut_off {
@@ -39,7 +40,7 @@ pub(crate) fn refusal(
         .nodes
         .iter()
         .zip(demand.nodes.iter())
-        .map(|(node, eligibility)| verdict(node, eligibility, wants))
+        .map(|(node, eligibility)| verdict(node, eligibility, wants, memo))
         .collect();
     let kind = [
         RefusalKind::NoRoom,
@@ -56,10 +57,11 @@ pub(crate) fn refusal(
         RefusalKind::TooMany => {
             format!("{asked} is more than any node can give: {detail}; ask for less in one pod")
         }
-        RefusalKind::NoSuchProfile => format!(
+        RefusalKind::NoSuchProfile if wants.iter().any(|want| want.profile.is_some()) => format!(
             "no node offers {asked}: {detail}; the nodes of this cluster have {}",
             profiles(cluster)
         ),
+        RefusalKind::NoSuchProfile => format!("no node offers {asked}: {detail}"),
         _ if verdicts.is_empty() => format!(
             "no node for {asked}: no node with GPUs is managed; label one with cdmo.clear.ml/gpu-partitioning=mig"
         ),
@@ -76,7 +78,7 @@ fn asked(wants: &[Want]) -> String {
     each.join(" + ")
 }
 
-fn verdict(node: &Node, eligibility: &Eligibility, wants: &[Want]) -> Verdict {
+fn verdict(node: &Node, eligibility: &Eligibility, wants: &[Want], memo: &mut Memo) -> Verdict {
     if let Eligibility::Excluded(text) = eligibility {
         return Verdict {
             kind: RefusalKind::NoNode,
@@ -95,10 +97,7 @@ fn verdict(node: &Node, eligibility: &Eligibility, wants: &[Want]) -> Verdict {
             text: "its GPUs cannot be partitioned at the moment".into(),
         };
     }
-    if matches!(
-        search(&emptied(node, wants), wants, &mut Memo::default()),
-        Found::Nothing
-    ) {
+    if matches!(search(&emptied(node, wants), wants, memo), Found::Nothing) {
         let text = match wants {
             [want] => format!("at most {}", most(node, want)).into(),
             _ => "not all of it at once".into(),
@@ -114,12 +113,10 @@ fn verdict(node: &Node, eligibility: &Eligibility, wants: &[Want]) -> Verdict {
     }
 }
 
-/// Whether the node has any GPU that could ever serve the want.
+/// Whether the node has any GPU or fixed device that could ever serve the want.
 fn has(node: &Node, want: &Want) -> bool {
-    match want.profile {
-        Some(name) => node.gpus.iter().any(|gpu| gpu.model.find(&name).is_some()),
-        None => node.fixed.contains_key(&want.resource),
-    }
+    let on_a_gpu = |name| node.gpus.iter().any(|gpu| gpu.model.find(&name).is_some());
+    node.fixed.contains_key(&want.resource) || want.profile.is_some_and(on_a_gpu)
 }
 
 /// The node as it would be if no pod ran on it.
@@ -133,7 +130,8 @@ fn emptied(node: &Node, wants: &[Want]) -> WorkNode {
             ..board.clone()
         };
     }
-    for want in wants.iter().filter(|want| want.profile.is_none()) {
+    let fixed = |want: &&Want| node.fixed.contains_key(&want.resource);
+    for want in wants.iter().filter(fixed) {
         // How many whole GPUs an empty node would have is not known here; leave the benefit of the
         // doubt.
         work.fixed.insert(want.resource.clone(), want.count);

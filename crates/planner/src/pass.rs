@@ -1,5 +1,7 @@
 //! One pass over all demands.
 
+use std::collections::BTreeMap;
+
 use mig::{ProfileName, RESOURCE_PREFIX};
 
 use crate::{
@@ -22,6 +24,7 @@ pub fn plan(cluster: &Cluster, demands: &[Demand]) -> Vec<Outcome> {
     let mut pass = Pass {
         cluster,
         work: cluster.nodes.iter().map(WorkNode::new).collect(),
+        memos: BTreeMap::new(),
     };
     let mut outcomes: Vec<(usize, Outcome)> = order
         .into_iter()
@@ -34,6 +37,8 @@ pub fn plan(cluster: &Cluster, demands: &[Demand]) -> Vec<Outcome> {
 struct Pass<'a> {
     cluster: &'a Cluster,
     work: Vec<WorkNode>,
+    /// What GPUs can do for equal demands: pods of one queue ask for the same.
+    memos: BTreeMap<BTreeMap<String, u32>, Memo>,
 }
 
 impl Pass<'_> {
@@ -42,17 +47,18 @@ impl Pass<'_> {
             Ok(wants) => wants,
             Err(refusal) => return Outcome::Refused(refusal),
         };
-        let mut memo = Memo::default();
-        let mut best: Option<(usize, Cost, Vec<Choice>)> = None;
+        let memo = self.memos.entry(demand.wants.clone()).or_default();
+        let mut best: Option<(Price, usize, Vec<Choice>)> = None;
         let mut cut_off = false;
         for (number, eligibility) in demand.nodes.iter().enumerate().take(self.work.len()) {
             if *eligibility != Eligibility::Allowed {
                 continue;
             }
-            match search(&self.work[number], &wants, &mut memo) {
+            match search(&self.work[number], &wants, memo) {
                 Found::Served { cost, choices } => {
-                    if best.as_ref().is_none_or(|(_, known, _)| cost < *known) {
-                        best = Some((number, cost, choices));
+                    let price = price(&self.work[number], cost);
+                    if best.as_ref().is_none_or(|(known, _, _)| price < *known) {
+                        best = Some((price, number, choices));
                     }
                 }
                 Found::Nothing => {}
@@ -60,8 +66,14 @@ impl Pass<'_> {
             }
         }
         match best {
-            Some((node, _, choices)) => self.promise(node, &wants, &choices),
-            None => Outcome::Refused(explain::refusal(self.cluster, demand, &wants, cut_off)),
+            Some((_, node, choices)) => self.promise(node, &wants, &choices),
+            None => Outcome::Refused(explain::refusal(
+                self.cluster,
+                demand,
+                &wants,
+                cut_off,
+                memo,
+            )),
         }
     }
 
@@ -107,6 +119,17 @@ impl Pass<'_> {
             Outcome::Plan(NodePlan { node, gpus: plans })
         }
     }
+}
+
+/// What serving a demand on a node costs; smaller is better, the first part decides first: idle
+/// instances given up, whether it has to queue behind another plan of the node (a node's NVML calls
+/// run one after another, so that a burst of pods starts sooner spread over nodes), the rest.
+type Price = (u32, bool, Cost);
+
+fn price(node: &WorkNode, cost: Cost) -> Price {
+    let changes = cost.given_up > 0 || cost.created > 0;
+    let queues = changes && node.boards.iter().any(|board| board.busy);
+    (cost.given_up, queues, cost)
 }
 
 fn gpu_plan(

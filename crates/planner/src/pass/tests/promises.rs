@@ -213,3 +213,25 @@ fn seven_small_pods_share_one_gpu_of_many() {
         .count();
     assert_eq!(used, 1);
 }
+
+#[test]
+fn a_burst_of_pods_is_spread_over_nodes_rather_than_queued_on_one() {
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[])]), mk_node(vec![a100(&[])])]);
+    let demand = mk_demand(&cluster, &[("1g.5gb", 1)]);
+    let outcomes = plan(&cluster, &[demand.clone(), demand.clone(), demand]);
+    assert_eq!(planned(&outcomes[0]).node, 0);
+    assert_eq!(planned(&outcomes[1]).node, 1);
+    assert_eq!(outcomes[2], Outcome::Wait { node: 0 });
+}
+
+#[test]
+fn queueing_is_better_than_giving_an_idle_instance_up_elsewhere() {
+    let mut busy = mk_node(vec![a100(&[])]);
+    busy.gpus[0].busy = true;
+    let full = mk_node(vec![a100(&[("7g.40gb", 0, Usage::Idle)])]);
+    let cluster = mk_cluster(vec![full, busy]);
+    assert_eq!(
+        plan_one(&cluster, &[("1g.5gb", 1)]),
+        Outcome::Wait { node: 1 }
+    );
+}

@@ -89,3 +89,27 @@ fn an_absurd_demand_is_cut_off_and_says_so() {
     assert_eq!(refused(&outcome).kind, RefusalKind::TooComplex);
     assert!(refused(&outcome).text.contains("ask for fewer"));
 }
+
+#[test]
+fn a_full_node_with_fixed_devices_is_not_told_to_lack_them() {
+    let mut node = mk_node(vec![]);
+    node.fixed.insert("nvidia.com/mig-3g.20gb".to_owned(), 0);
+    let cluster = mk_cluster(vec![node]);
+    assert_says(
+        &cluster,
+        &[("3g.20gb", 1)],
+        RefusalKind::NoRoom,
+        "no room for 1x nvidia.com/mig-3g.20gb now: 1 node: running pods are in the way",
+    );
+}
+
+#[test]
+fn whole_gpus_are_not_answered_with_profiles() {
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[])])]);
+    assert_says(
+        &cluster,
+        &[("nvidia.com/gpu", 1)],
+        RefusalKind::NoSuchProfile,
+        "no node offers 1x nvidia.com/gpu: 1 node: no GPU has it",
+    );
+}
