@@ -112,6 +112,10 @@ fn keep(
         let result = storage
             .append(&bytes)
             .map_err(|error| WriteError::Disk(Arc::new(error)));
+        let sentence = result.as_ref().err().map(|error| {
+            format!("No device can be granted, made or destroyed: {error}; see to the disk under --state-dir.")
+        });
+        trouble.send_if_modified(|shown| std::mem::replace(shown, sentence.clone()) != sentence);
         for entry in batch {
             if result.is_ok() {
                 entry.records.iter().for_each(|r| recorded.apply(r));
@@ -119,10 +123,6 @@ fn keep(
             // A writer that gave up waiting needs no answer.
             let _ = entry.reply.send(result.clone());
         }
-        let sentence = result.as_ref().err().map(|error| {
-            format!("No device can be granted, made or destroyed: {error}; see to the disk under --state-dir.")
-        });
-        trouble.send_if_modified(|shown| std::mem::replace(shown, sentence.clone()) != sentence);
         match result {
             Ok(()) => compact(&mut storage, &recorded),
             Err(error) => tracing::error!(%error, "What was to be journaled is not done"),
