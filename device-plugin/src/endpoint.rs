@@ -217,7 +217,10 @@ impl Endpoint {
 
     fn due(&mut self) -> Vec<Action> {
         match &self.phase {
-            Phase::Retrying(_) if self.attempt.is_multiple_of(FRESH_SOCKET_EVERY) => self.open(),
+            Phase::Retrying(_) if self.attempt.is_multiple_of(FRESH_SOCKET_EVERY) => {
+                self.listening = false;
+                self.begin()
+            }
             Phase::Retrying(_) | Phase::Settling => self.begin(),
             Phase::Draining => {
                 // The old streams do not end: leave them behind with their socket.
@@ -241,13 +244,14 @@ impl Endpoint {
         }
     }
 
-    /// Does what is missing for a Register: a socket, no old streams.
+    /// Does what is missing for a Register: no old streams, a socket.
     fn begin(&mut self) -> Vec<Action> {
-        if !self.listening {
-            return self.open();
-        }
         if self.streams == 0 {
-            return self.register();
+            return if self.listening {
+                self.register()
+            } else {
+                self.open()
+            };
         }
         self.phase = Phase::Draining;
         vec![

@@ -144,6 +144,38 @@ fn an_open_stream_is_closed_and_the_kubelet_given_a_moment_before_a_new_register
 }
 
 #[test]
+fn the_stream_of_a_socket_that_vanished_is_closed_too_before_a_new_register() {
+    let mut endpoint = live();
+    let actions = endpoint.handle(look(Some(1), false));
+    assert_eq!(
+        actions,
+        [
+            Action::CloseStreams,
+            Action::Timer(Some(timing().close_timeout))
+        ]
+    );
+    let actions = endpoint.handle(Event::Streams(0));
+    assert_eq!(actions, [Action::Timer(Some(timing().settle))]);
+    assert_eq!(endpoint.handle(Event::Due).last(), Some(&Action::Listen));
+}
+
+#[test]
+fn a_stream_opened_by_a_register_that_failed_is_closed_before_the_socket_is_made_anew() {
+    let mut endpoint = endpoint();
+    endpoint.handle(look(Some(1), false));
+    endpoint.handle(Event::Listening(Ok(())));
+    for _ in 1..FRESH_SOCKET_EVERY {
+        endpoint.handle(Event::Registered(Err("no".to_owned())));
+        endpoint.handle(Event::Due);
+    }
+    endpoint.handle(Event::Streams(1));
+    endpoint.handle(Event::Registered(Err("no".to_owned())));
+    let actions = endpoint.handle(Event::Due);
+    assert_eq!(actions[0], Action::CloseStreams);
+    assert!(!actions.contains(&Action::Listen));
+}
+
+#[test]
 fn streams_that_do_not_end_are_left_behind_with_their_socket() {
     let mut endpoint = live();
     endpoint.handle(Event::Starved);
