@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use crate::device::Candidate;
 
 /// Chooses `size` of the `available` ids, `must` first, then from as few groups as possible. What is
-/// not among the `candidates` (in the order offered) is never preferred. The answer is shorter where
+/// not among the `candidates` (in the order offered) is never preferred, nor what is not proven to be
+/// free: the kubelet gives a device away while containers of a pod deleted by force still use it. The answer is shorter where
 /// too few are left; the kubelet then fills up by itself.
 pub(crate) fn prefer(
     candidates: &[Candidate<'_>],
@@ -24,7 +25,7 @@ pub(crate) fn prefer(
 
     let mut groups: Vec<Group<'_>> = Vec::new();
     for candidate in candidates {
-        if !available.contains(candidate.id) || taken.contains(candidate.id) {
+        if candidate.held || !available.contains(candidate.id) || taken.contains(candidate.id) {
             continue;
         }
         match groups
@@ -77,26 +78,32 @@ mod tests {
         Candidate {
             id: "a1",
             group: "a",
+            held: false,
         },
         Candidate {
             id: "b1",
             group: "b",
+            held: false,
         },
         Candidate {
             id: "b2",
             group: "b",
+            held: false,
         },
         Candidate {
             id: "c1",
             group: "c",
+            held: false,
         },
         Candidate {
             id: "c2",
             group: "c",
+            held: false,
         },
         Candidate {
             id: "c3",
             group: "c",
+            held: false,
         },
     ];
 
@@ -124,6 +131,17 @@ mod tests {
     fn what_the_kubelet_insists_on_comes_first_and_its_group_next() {
         assert_eq!(choose(&ALL, &["b2"], 2), ["b2", "b1"]);
         assert_eq!(choose(&ALL, &["zz"], 2), ["zz", "a1"]);
+    }
+
+    #[test]
+    fn what_is_still_held_is_left_to_the_kubelet_unless_it_insists() {
+        let mut offered = OFFERED;
+        offered[1].held = true;
+        let all: Vec<_> = ALL.iter().map(|id| (*id).to_owned()).collect();
+        assert_eq!(prefer(&offered, &all, &[], 2), ["c1", "c2"]);
+        let must = ["b1".to_owned()];
+        assert_eq!(prefer(&offered, &all, &must, 2), ["b1", "b2"]);
+        assert_eq!(prefer(&offered, &all, &[], 6).len(), 5);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Listed {
 pub(crate) struct Candidate<'a> {
     pub(crate) id: &'a str,
     pub(crate) group: &'a str,
+    /// A pod holds it, or had it and is not proven to be gone.
+    pub(crate) held: bool,
 }
 
 impl Table {
@@ -64,6 +66,7 @@ impl Table {
             .map(|entry| Candidate {
                 id: &entry.device.id,
                 group: &entry.device.group,
+                held: entry.grip.is_some(),
             })
             .collect()
     }
