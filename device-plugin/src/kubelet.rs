@@ -1,6 +1,8 @@
 //! The kubelet's two sockets, seen as a client.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cdmo_proto::DEVICE_PLUGIN_VERSION;
@@ -10,6 +12,7 @@ use cdmo_proto::podresources::pod_resources_lister_client::PodResourcesListerCli
 use cdmo_proto::podresources::{AllocatableResourcesRequest, ListPodResourcesRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio::sync::Mutex;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower::service_fn;
@@ -21,7 +24,7 @@ use crate::listing::Allocatable;
 const LARGEST_ANSWER: usize = 16 << 20;
 
 /// A call to the kubelet failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum CallError {
     #[error("failed to reach the kubelet at {}: {why}", socket.display())]
     Unreachable { socket: PathBuf, why: String },
@@ -111,12 +114,18 @@ pub(crate) fn options() -> DevicePluginOptions {
     }
 }
 
+/// An answer of List, as several callers get it.
+type Listed = Result<Arc<Listing>, CallError>;
+
 /// The kubelet's account of who holds what.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct PodResources {
     socket: PathBuf,
     limit: Duration,
     client: PodResourcesListerClient<Channel>,
+    lists_begun: AtomicU64,
+    /// The number of the List that was answered last, from 1, and the answer.
+    last_list: Mutex<Option<(u64, Listed)>>,
 }
 
 impl PodResources {
@@ -128,11 +137,29 @@ impl PodResources {
             socket,
             limit,
             client,
+            lists_begun: AtomicU64::new(0),
+            last_list: Mutex::default(),
         }
     }
 
-    /// Who holds what.
-    pub(crate) async fn list(&self) -> Result<Listing, CallError> {
+    /// Who holds what, asked for after this was called. Whoever comes while a call is under way
+    /// shares the next one: the kubelet refuses the eleventh of many calls at once, and a dozen
+    /// devices may be given up at the same time.
+    pub(crate) async fn list(&self) -> Listed {
+        let begun = self.lists_begun.load(Ordering::SeqCst);
+        let mut last = self.last_list.lock().await;
+        if let Some((number, answer)) = &*last
+            && *number > begun
+        {
+            return answer.clone();
+        }
+        let number = self.lists_begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let answer = self.call_list().await.map(Arc::new);
+        *last = Some((number, answer.clone()));
+        answer
+    }
+
+    async fn call_list(&self) -> Result<Listing, CallError> {
         let mut client = self.client.clone();
         let call = client.list(ListPodResourcesRequest {});
         let answer = limited(&self.socket, self.limit, call).await?;
