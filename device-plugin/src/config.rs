@@ -73,6 +73,9 @@ pub struct Timing {
     pub directory_recheck: Duration,
     /// Time limit of one podresources call.
     pub pod_resources_timeout: Duration,
+    /// Time limit of one call of the agent's [`Ledger`](crate::Ledger), the wait for the call before
+    /// it included. The kubelet admits no other pod while it waits for a grant.
+    pub ledger_timeout: Duration,
     /// Time limit of the agent's [`Evidence`](crate::Evidence) for one device.
     pub evidence_timeout: Duration,
     /// First pause between two looks at the kubelet's allocatable devices; doubles. The kubelet
@@ -112,6 +115,7 @@ impl Default for Timing {
             starved_after: Duration::from_secs(30),
             directory_recheck: Duration::from_secs(5),
             pod_resources_timeout: Duration::from_secs(5),
+            ledger_timeout: Duration::from_secs(5),
             evidence_timeout: Duration::from_secs(10),
             allocatable_pause: Duration::from_millis(1),
             allocatable_pause_max: Duration::from_millis(250),

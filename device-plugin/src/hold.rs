@@ -39,7 +39,9 @@ pub struct Hold {
 /// What a [`Ledger`] may fail with; only its text is used.
 pub type LedgerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The journal of holds. Calls never overlap: one ends before the next begins.
+/// The journal of holds. Calls never overlap: one ends before the next begins, also one that took
+/// longer than [`Timing::ledger_timeout`](crate::Timing::ledger_timeout) and that nobody waits for
+/// any more.
 pub trait Ledger: Send + Sync + 'static {
     /// Writes and syncs that these ids are held, before the grant is answered. An id that is held
     /// already may be granted again.

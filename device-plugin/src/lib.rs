@@ -18,6 +18,7 @@ mod directory;
 mod endpoint;
 mod error;
 mod hold;
+mod journal;
 mod kubelet;
 mod listing;
 mod looks;

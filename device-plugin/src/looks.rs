@@ -5,14 +5,19 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::Listing;
 use crate::device::{Held, Seen, Table};
 use crate::directory::Directory;
+use crate::journal::{JournalError, Line};
 use crate::pace::Pace;
 use crate::shared::Shared;
+use crate::{Holder, Listing};
+
+/// Holds that are put to the proofs at the same time.
+const PROOFS_AT_ONCE: usize = 8;
 
 /// When to look next: soon after a wish, later and later after that, or never without reason.
 struct Timer {
@@ -43,7 +48,7 @@ impl Timer {
     }
 }
 
-/// Confirms offers and withdrawals until shutdown.
+/// Confirms offers and withdrawals for ever.
 pub(crate) async fn allocatable(shared: Arc<Shared>, directory: watch::Receiver<Directory>) {
     let timing = &shared.config.timing;
     let mut timer = Timer {
@@ -53,18 +58,16 @@ pub(crate) async fn allocatable(shared: Arc<Shared>, directory: watch::Receiver<
     // The kubelet that cannot say what is allocatable; its successor may be a newer version.
     let mut silent = None;
     loop {
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            () = timer.wait(&shared.allocatable_wanted) => {}
-        }
+        timer.wait(&shared.allocatable_wanted).await;
         let kubelet = directory.borrow().kubelet;
         if silent.is_none_or(|silent| silent != kubelet) {
             silent = None;
-            let begun = shared.change(Table::begin_observation);
+            let begun = shared.begin_observation();
             match shared.pod_resources.allocatable().await {
                 Ok(Some(seen)) => {
                     shared.change(|table| table.saw_allocatable(begun, &seen));
                     shared.set_pod_resources_problem(None);
+                    revive(&shared);
                 }
                 Ok(None) => {
                     tracing::info!("The kubelet cannot say what is allocatable; waiting instead");
@@ -75,10 +78,6 @@ pub(crate) async fn allocatable(shared: Arc<Shared>, directory: watch::Receiver<
         }
         if silent.is_some() && shared.read(Table::unsettled) {
             round_trip(&shared).await;
-        }
-        for resource in shared.read(|table| table.starved(Instant::now())) {
-            tracing::warn!(%resource, "The kubelet shows none of our devices; registering again");
-            shared.starve(&resource);
         }
         let (unsettled, listed) = shared.read(|table| (table.unsettled(), table.any_listed()));
         let pause = if unsettled && shared.anyone_waits() {
@@ -94,16 +93,25 @@ pub(crate) async fn allocatable(shared: Arc<Shared>, directory: watch::Receiver<
     }
 }
 
+/// Has resources register again of which the kubelet shows nothing for long.
+fn revive(shared: &Shared) {
+    for resource in shared.read(|table| table.starved(Instant::now())) {
+        tracing::warn!(%resource, "The kubelet shows none of our devices; registering again");
+        shared.starve(&resource);
+    }
+}
+
 /// Asks a kubelet that cannot say what is allocatable something else.
 async fn round_trip(shared: &Shared) {
-    let begun = shared.change(Table::begin_observation);
+    let begun = shared.begin_observation();
     match shared.pod_resources.list().await {
         Ok(_) => shared.change(|table| table.saw_round_trip(begun, Instant::now())),
         Err(error) => shared.set_pod_resources_problem(Some(error.to_string())),
     }
 }
 
-/// Follows who holds what, and ends holds, until shutdown.
+/// Follows who holds what, and ends holds, for ever. May be dropped at any point: what the journal does
+/// not say goes on.
 pub(crate) async fn holders(shared: Arc<Shared>) {
     let timing = &shared.config.timing;
     let mut timer = Timer {
@@ -111,11 +119,8 @@ pub(crate) async fn holders(shared: Arc<Shared>) {
         due: Some(Instant::now()),
     };
     loop {
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            () = timer.wait(&shared.list_wanted) => {}
-        }
-        let begun = shared.change(Table::begin_observation);
+        timer.wait(&shared.list_wanted).await;
+        let begun = shared.begin_observation();
         let looked = match shared.pod_resources.list().await {
             Ok(listing) => {
                 let now = Instant::now();
@@ -137,30 +142,52 @@ pub(crate) async fn holders(shared: Arc<Shared>) {
 
 /// Writes down what is new and puts quiet holds to the other proofs.
 async fn follow(shared: &Shared, seen: Seen, listing: &Listing) {
-    for (resource, id) in seen.found {
+    write_down(shared, seen.found, seen.named).await;
+    // Together, because one device whose evidence hangs must not keep the others held.
+    futures::stream::iter(seen.quiet)
+        .for_each_concurrent(PROOFS_AT_ONCE, |held| async move {
+            end(shared, &held, listing).await;
+        })
+        .await;
+}
+
+/// Writes down holds that were found and containers that were seen. What fails is tried again after
+/// the next look, for podresources may never again show a pod that is deleted by force.
+async fn write_down(
+    shared: &Shared,
+    found: Vec<(String, String)>,
+    named: Vec<(String, String, Holder)>,
+) {
+    let found = found.into_iter().map(|(resource, id)| {
         tracing::info!(
             resource,
             id,
-            "A pod has this device without a grant of ours"
+            "A pod has a device that the journal does not have"
         );
-        let _alone = shared.journal.lock().await;
-        if let Err(error) = shared
-            .ledger
-            .grant(&resource, std::slice::from_ref(&id))
-            .await
-        {
-            // podresources shows it again after a restart, so nothing is lost yet.
+        let line = Line::Grant {
+            resource: resource.clone(),
+            ids: vec![id.clone()],
+        };
+        (resource, id, true, line)
+    });
+    let found: Vec<_> = found.collect();
+    let named = named.into_iter().map(|(resource, id, holder)| {
+        let line = Line::HeldBy {
+            resource: resource.clone(),
+            id: id.clone(),
+            holder,
+        };
+        (resource, id, false, line)
+    });
+    let mut failed = false;
+    for (resource, id, whole, line) in found.into_iter().chain(named) {
+        if !failed && let Err(error) = shared.journal.write(line).await {
             tracing::error!(%error, resource, id, "Failed to write a hold to the journal");
+            failed = true;
         }
-    }
-    for (resource, id, holder) in seen.named {
-        let _alone = shared.journal.lock().await;
-        if let Err(error) = shared.ledger.held_by(&resource, &id, &holder).await {
-            tracing::error!(%error, resource, id, %holder, "Failed to write a holder to the journal");
+        if failed || whole {
+            shared.change(|table| table.journaled(&resource, &id, !failed));
         }
-    }
-    for held in seen.quiet {
-        end(shared, &held, listing).await;
     }
 }
 
@@ -172,20 +199,30 @@ async fn end(shared: &Shared, quiet: &Held, listing: &Listing) {
         shared.change(|table| table.doubt(quiet, why));
         return;
     }
-    let _alone = shared.journal.lock().await;
-    if !shared.read(|table| table.unchanged(quiet)) {
-        return;
-    }
-    match shared.ledger.release(&hold.resource, &hold.id).await {
-        // A grant that began meanwhile is written after this one, and keeps the hold.
-        Ok(()) => shared.change(|table| table.release(quiet)),
+    match release(shared, quiet).await {
+        Ok(true) => tracing::info!(resource = hold.resource, id = hold.id, "Released"),
+        Ok(false) => {}
         Err(error) => {
             tracing::error!(%error, resource = hold.resource, id = hold.id, "Failed to write a release");
             shared.change(|table| table.doubt(quiet, format!("the journal failed: {error}")));
-            return;
         }
     }
-    tracing::info!(resource = hold.resource, id = hold.id, "Released");
+}
+
+/// Writes that a proven hold ended, then ends it; false if a grant came between.
+async fn release(shared: &Shared, quiet: &Held) -> Result<bool, JournalError> {
+    let turn = shared.journal.turn().await?;
+    if !shared.read(|table| table.unchanged(quiet)) {
+        return Ok(false);
+    }
+    let line = Line::Release {
+        resource: quiet.hold.resource.clone(),
+        id: quiet.hold.id.clone(),
+    };
+    // A grant that begins meanwhile is written after this line, and keeps the hold.
+    turn.write(line).await?;
+    shared.change(|table| table.release(quiet));
+    Ok(true)
 }
 
 /// What the agent has against the device being free; no answer in time is doubt, too.

@@ -70,10 +70,14 @@ impl Plugins {
             shutdown.clone(),
         ));
         shared.tasks.spawn(watch);
+        let allocatable = looks::allocatable(Arc::clone(&shared), directory.clone());
+        let holders = looks::holders(Arc::clone(&shared));
         shared
             .tasks
-            .spawn(looks::allocatable(Arc::clone(&shared), directory.clone()));
-        shared.tasks.spawn(looks::holders(Arc::clone(&shared)));
+            .spawn(shutdown.clone().run_until_cancelled_owned(allocatable));
+        shared
+            .tasks
+            .spawn(shutdown.run_until_cancelled_owned(holders));
         let plugins = Self {
             shared,
             directory,
@@ -90,6 +94,13 @@ impl Plugins {
     /// Serves the resource and registers it with the kubelet, at zero devices too, from now until
     /// shutdown. [`Plugins::state`] tells when the kubelet reads the list.
     pub fn ensure(&self, resource: &str) -> Result<(), EnsureError> {
+        self.check(resource)?;
+        self.serve(resource);
+        Ok(())
+    }
+
+    /// Whether the resource can be served.
+    fn check(&self, resource: &str) -> Result<(), EnsureError> {
         names::check_resource(resource)?;
         self.names.path(resource, 0)?;
         if self.shared.shutdown.is_cancelled() {
@@ -97,6 +108,10 @@ impl Plugins {
                 resource: resource.to_owned(),
             });
         }
+        Ok(())
+    }
+
+    fn serve(&self, resource: &str) {
         if let Some(inputs) = self.shared.add_endpoint(resource) {
             let (directory, names) = (self.directory.clone(), Arc::clone(&self.names));
             let task = Task::new(Arc::clone(&self.shared), resource, inputs, directory, names);
@@ -104,7 +119,6 @@ impl Plugins {
             // Pods may have devices of that name from before.
             self.shared.list_wanted.notify_one();
         }
-        Ok(())
     }
 
     /// Lists the device as healthy and waits until the kubelet is known to give it out. Serves the
@@ -117,7 +131,7 @@ impl Plugins {
         if !names::is_device_id(&id) {
             return Err(OfferError::DeviceId { id });
         }
-        names::check_resource(resource)?;
+        self.check(resource)?;
         let offered = self.shared.change(|table| table.offer(resource, device));
         let resource_name = resource.to_owned();
         offered.map_err(|refusal| match refusal {
@@ -131,7 +145,7 @@ impl Plugins {
                 resource: resource_name.clone(),
             },
         })?;
-        self.ensure(resource)?;
+        self.serve(resource);
         let after = self.shared.config.timing.offer_timeout;
         let progress = self.settled(after, || {
             self.shared
@@ -180,8 +194,6 @@ impl Plugins {
             }
         };
         let withdrawn = Withdrawn::new(ticket);
-        // A device that was sick before changes nothing in the list.
-        self.shared.allocatable_wanted.notify_one();
         let after = self.shared.config.timing.withdraw_timeout;
         let number = withdrawn.ticket().number;
         let progress = self.settled(after, || {
@@ -227,10 +239,17 @@ impl Plugins {
             }
             Err(FenceRefusal::Void) => return Err(StillHeld::Void { id, resource }),
         };
-        match self.proof(&device).await {
-            None => Ok(withdrawn.into_fenced()),
-            Some(why) => Err(StillHeld::Doubt { id, resource, why }),
+        if let Some(why) = self.proof(&device).await {
+            return Err(StillHeld::Doubt { id, resource, why });
         }
+        let number = ticket.number;
+        if !self
+            .shared
+            .read(|table| table.fenced(&resource, &id, number))
+        {
+            return Err(StillHeld::Void { id, resource });
+        }
+        Ok(withdrawn.into_fenced())
     }
 
     /// Drops the device from the list. Only after its destruction was read back, or when it moves to
@@ -284,11 +303,16 @@ impl Plugins {
         let _waiting = self.shared.wait();
         let mut changes = self.shared.progress();
         let settled = async {
+            let mut asked = false;
             loop {
                 changes.mark_unchanged();
                 let progress = look();
                 if !matches!(progress, Progress::Unread | Progress::Unsettled) {
                     return progress;
+                }
+                if !std::mem::replace(&mut asked, true) {
+                    // The list need not change for this, and then nothing else asks for a look.
+                    self.shared.allocatable_wanted.notify_one();
                 }
                 if changes.changed().await.is_err() {
                     return progress;

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 
 use crate::answer::answer;
 use crate::device::{Grant, GrantError, List};
+use crate::journal::{JournalError, Line};
 use crate::kubelet;
 use crate::prefer::prefer;
 use crate::shared::Shared;
@@ -122,12 +123,17 @@ async fn grant(
         .await
         .map_err(|error| refuse(resource, &error))?;
 
-    let written = {
-        let _alone = shared.journal.lock().await;
-        shared.ledger.grant(resource, grant.ids()).await
+    let line = Line::Grant {
+        resource: resource.to_owned(),
+        ids: ids.clone(),
     };
-    if let Err(error) = written {
-        shared.change(|table| table.abort_grant(&grant));
+    if let Err(error) = shared.journal.write(line).await {
+        shared.change(|table| match error {
+            // It may be written yet, so the hold has to end as any other.
+            JournalError::Late(_) => table.commit_grant(&grant, Instant::now()),
+            JournalError::Busy(_) | JournalError::Failed(_) => table.abort_grant(&grant),
+        });
+        shared.list_wanted.notify_one();
         tracing::error!(%error, resource, ?ids, "Failed to write a grant to the journal");
         return Err(Status::internal(format!(
             "failed to grant {resource} {}: the node agent cannot write its journal: {error}",
@@ -164,12 +170,16 @@ async fn begin(
     let mut changes = shared.progress();
     let over = tokio::time::sleep(shared.config.timing.grant_timeout);
     tokio::pin!(over);
+    let mut asked = false;
     loop {
         changes.mark_unchanged();
         if !shared.read(|table| table.grant_may_pass_later(resource, ids)) {
             break;
         }
-        shared.allocatable_wanted.notify_one();
+        if !std::mem::replace(&mut asked, true) {
+            // Once: every wish begins the doubling of the pauses anew.
+            shared.allocatable_wanted.notify_one();
+        }
         tokio::select! {
             () = &mut over => break,
             _ = changes.changed() => {}

@@ -9,18 +9,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::device::{List, Rules, Table};
+use crate::device::{List, Rules, Table, Tick};
+use crate::journal::Journal;
 use crate::kubelet::PodResources;
 use crate::{Config, Evidence, Hold, Ledger, PluginState, Registration};
 
 /// What all tasks of one [`Plugins`](crate::Plugins) share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) evidence: Arc<dyn Evidence>,
     pub(crate) pod_resources: PodResources,
-    /// Held during every call of the ledger, so that a release never overtakes a newer grant.
-    pub(crate) journal: tokio::sync::Mutex<()>,
+    pub(crate) journal: Journal,
     /// A list was handed over: see whether the kubelet acts on it.
     pub(crate) allocatable_wanted: Notify,
     /// Holders may have changed.
@@ -79,12 +78,12 @@ impl Shared {
             config.pod_resources_socket.clone(),
             config.timing.pod_resources_timeout,
         );
+        let journal = Journal::new(ledger, config.timing.ledger_timeout);
         Self {
             config,
-            ledger,
             evidence,
             pod_resources,
-            journal: tokio::sync::Mutex::default(),
+            journal,
             allocatable_wanted: Notify::new(),
             list_wanted: Notify::new(),
             holders_known: CancellationToken::new(),
@@ -104,6 +103,11 @@ impl Shared {
     /// Asks the table something.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&Table) -> R) -> R {
         read(&self.lock().table)
+    }
+
+    /// A look at the kubelet begins now. Nothing that others see changes with that.
+    pub(crate) fn begin_observation(&self) -> Tick {
+        self.lock().table.begin_observation()
     }
 
     /// Changes the table; lists and state follow before anyone else can change it again.

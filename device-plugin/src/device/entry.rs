@@ -52,6 +52,8 @@ pub(super) struct Grip {
     pub(super) pending: u32,
     /// A grant was written, or podresources shows the device: only proof ends the hold.
     pub(super) committed: bool,
+    /// The journal has it, and everyone seen with it.
+    pub(super) journaled: bool,
     /// When the last grant was answered.
     pub(super) answered: Tick,
     pub(super) since: Instant,
@@ -63,11 +65,20 @@ pub(super) struct Grip {
 }
 
 impl Grip {
+    /// A hold that podresources told of.
+    pub(super) fn found(serial: u64, now: Instant) -> Self {
+        Self {
+            journaled: false,
+            ..Self::new(serial, true, now)
+        }
+    }
+
     pub(super) fn new(serial: u64, committed: bool, now: Instant) -> Self {
         Self {
             serial,
             pending: 0,
             committed,
+            journaled: committed,
             answered: 0,
             since: now,
             shown: false,

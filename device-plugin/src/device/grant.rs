@@ -28,11 +28,6 @@ impl Grant {
             ids,
         }
     }
-
-    /// The ids, in the order asked for.
-    pub(crate) fn ids(&self) -> &[String] {
-        &self.ids
-    }
 }
 
 /// Why ids are not given to a container.
@@ -115,6 +110,7 @@ impl Table {
             if let Some(grip) = self.grip_mut(&grant.resource, id) {
                 grip.pending = grip.pending.saturating_sub(1);
                 grip.committed = true;
+                grip.journaled = true;
                 grip.answered = tick;
                 grip.since = now;
                 grip.shown = false;

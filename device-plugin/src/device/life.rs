@@ -154,6 +154,12 @@ impl Table {
         })
     }
 
+    /// The device is fenced by this withdrawal: not lost, nor offered anew since.
+    pub(crate) fn fenced(&self, resource: &str, id: &str, ticket: u64) -> bool {
+        self.entry(resource, id)
+            .is_some_and(|entry| entry.is(DevicePhase::Fenced, ticket))
+    }
+
     /// Drops a fenced device from the list.
     pub(crate) fn forget(&mut self, resource: &str, id: &str, ticket: u64) {
         if let Some(resource) = self.resources.get_mut(resource) {

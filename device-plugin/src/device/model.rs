@@ -85,6 +85,8 @@ enum Step {
     BeginGrant,
     JournalWrites,
     JournalFails,
+    /// The journal answers too late: the grant is refused, but may be written.
+    JournalIsLate,
     Show,
     StartContainer,
     ForgetPod,
@@ -103,7 +105,7 @@ enum Step {
     Vanish,
 }
 
-const STEPS: [Step; 27] = [
+const STEPS: [Step; 28] = [
     Step::Create,
     Step::Offer,
     Step::OpenStream,
@@ -114,6 +116,7 @@ const STEPS: [Step; 27] = [
     Step::BeginGrant,
     Step::JournalWrites,
     Step::JournalFails,
+    Step::JournalIsLate,
     Step::Show,
     Step::StartContainer,
     Step::ForgetPod,
@@ -302,6 +305,13 @@ impl World {
             Step::JournalFails => {
                 self.call == Call::Writing && {
                     next.table_mut().abort_grant(&grant());
+                    next.call = Call::None;
+                    true
+                }
+            }
+            Step::JournalIsLate => {
+                self.call == Call::Writing && {
+                    next.table_mut().commit_grant(&grant(), now);
                     next.call = Call::None;
                     true
                 }

@@ -21,8 +21,9 @@ pub(crate) struct Held {
 pub(crate) struct Seen {
     /// Holds that no longer show, to be put to the other proofs.
     pub(crate) quiet: Vec<Held>,
-    /// Devices that a pod has without a grant of ours (we took over from another plugin, or the
-    /// journal was lost): held from now on, to be written down.
+    /// Devices that a pod has without a hold in the journal (we took over from another plugin, or the
+    /// journal was lost or failed): held from now on, to be written down. Told at every look until
+    /// [`Table::journaled`].
     pub(crate) found: Vec<(String, String)>,
     /// Containers newly seen with a device, to be written down.
     pub(crate) named: Vec<(String, String, Holder)>,
@@ -116,7 +117,7 @@ impl Table {
     /// An answer of List that was asked for at `begun`.
     pub(crate) fn saw_list(&mut self, begun: Tick, listing: &Listing, now: Instant) -> Seen {
         let mut seen = Seen::default();
-        self.find_unknown(listing, now, &mut seen);
+        self.find_unknown(listing, now);
         self.find_elsewhere(listing);
         let serial = &mut self.serial;
         for (name, resource) in &mut self.resources {
@@ -129,8 +130,7 @@ impl Table {
                         continue;
                     }
                     *serial += 1;
-                    entry.grip = Some(Grip::new(*serial, true, now));
-                    seen.found.push((name.clone(), id.clone()));
+                    entry.grip = Some(Grip::found(*serial, now));
                 }
                 let Some(grip) = &mut entry.grip else {
                     continue;
@@ -154,7 +154,11 @@ impl Table {
                     }
                     continue;
                 }
-                let first_look = !grip.shown || grip.absences > 0;
+                let unwritten = grip.committed && !grip.journaled;
+                if unwritten {
+                    seen.found.push((name.clone(), id.clone()));
+                }
+                let first_look = !grip.shown || grip.absences > 0 || unwritten;
                 grip.shown = true;
                 grip.absences = 0;
                 grip.doubt = None;
@@ -166,6 +170,14 @@ impl Table {
             }
         }
         seen
+    }
+
+    /// Whether the journal has everything about the hold. A grant that came between has it anew.
+    pub(crate) fn journaled(&mut self, resource: &str, id: &str, journaled: bool) {
+        let entry = self.entry_mut(resource, id);
+        if let Some(grip) = entry.and_then(|entry| entry.grip.as_mut()) {
+            grip.journaled = journaled;
+        }
     }
 
     /// The hold is as it was when it was put to the proofs.
@@ -197,7 +209,7 @@ impl Table {
 
     /// Ids of our resources that we do not list but that a pod has: they were lost before we
     /// started, and must be listed until the pod is gone.
-    fn find_unknown(&mut self, listing: &Listing, now: Instant, seen: &mut Seen) {
+    fn find_unknown(&mut self, listing: &Listing, now: Instant) {
         for shown in listing.iter() {
             if !self.resources.contains_key(&shown.resource) {
                 continue;
@@ -211,9 +223,9 @@ impl Table {
                 if let Some(resource) = self.resources.get_mut(&shown.resource) {
                     resource.version += 1;
                     let version = resource.version;
-                    let entry = Entry::adopted(id.clone(), Vec::new(), version, serial, now);
+                    let mut entry = Entry::adopted(id.clone(), Vec::new(), version, serial, now);
+                    entry.grip = Some(Grip::found(serial, now));
                     resource.entries.push(entry);
-                    seen.found.push((shown.resource.clone(), id.clone()));
                 }
             }
         }

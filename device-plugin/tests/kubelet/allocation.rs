@@ -263,6 +263,28 @@ async fn a_grant_for_a_device_that_the_kubelet_never_shows_is_refused() {
 }
 
 #[tokio::test]
+async fn a_waiting_grant_asks_the_kubelet_less_and_less_often() {
+    let rig = Rig::with(
+        |config, kubelet| {
+            config.timing.grant_timeout = Duration::from_millis(500);
+            kubelet.start();
+        },
+        Vec::new(),
+    )
+    .await;
+    rig.plugins.ensure(MIG).unwrap();
+    rig.registered(MIG).await;
+    rig.kubelet.turn(|knobs| knobs.frozen = true);
+    let before = rig.kubelet.node().allocatable_calls;
+    tokio::select! {
+        _ = rig.plugins.offer(MIG, device("a1")) => panic!("the kubelet does not take the list over"),
+        refused = within(rig.kubelet.allocate(MIG, &[&["a1"]])) => { refused.unwrap_err(); }
+    }
+    let looks = rig.kubelet.node().allocatable_calls - before;
+    assert!(looks < 30, "{looks} looks");
+}
+
+#[tokio::test]
 async fn noise_on_our_socket_ends_that_connection_and_nothing_else() {
     let rig = Rig::new().await;
     rig.offer(MIG, &["a1"]).await;

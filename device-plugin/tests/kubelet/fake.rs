@@ -36,6 +36,8 @@ pub(crate) enum Allocatable {
     Unimplemented,
     /// As from 1.21 without the feature gate.
     Disabled,
+    /// Too many calls.
+    Busy,
 }
 
 #[derive(Clone, Debug)]
@@ -429,6 +431,7 @@ impl PodResourcesLister for Kubelet {
         match self.knobs.borrow().allocatable {
             Allocatable::Answers => {}
             Allocatable::Unimplemented => return Err(Status::unimplemented("unknown method")),
+            Allocatable::Busy => return Err(Status::resource_exhausted("rejected by rate limit")),
             Allocatable::Disabled => {
                 return Err(Status::unknown(
                     "Pod Resources API GetAllocatableResources disabled",

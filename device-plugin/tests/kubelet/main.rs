@@ -6,6 +6,7 @@
 mod allocation;
 mod fake;
 mod holds;
+mod journal;
 mod offers;
 mod registration;
 mod rig;

@@ -1,11 +1,13 @@
 //! Offer: done only when the kubelet is known to give the device out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use device_plugin::{OfferError, Registration};
+use device_plugin::{OfferError, Plugins, Registration};
+use tokio_util::sync::CancellationToken;
 
-use crate::fake::Allocatable;
-use crate::rig::{MIG, OTHER, Rig, device, within};
+use crate::fake::{Allocatable, Kubelet};
+use crate::rig::{Journal, MIG, OTHER, Rig, Witness, config, device, within};
 
 #[tokio::test]
 async fn an_offer_ends_when_the_kubelet_shows_the_device_as_allocatable() {
@@ -156,4 +158,48 @@ async fn the_state_falls_with_the_kubelet_and_rises_with_it() {
         state.resources[MIG].allocatable == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_offer_made_again_is_looked_at_at_once_however_long_the_pauses_were() {
+    let rig = Rig::with(
+        |config, kubelet| {
+            config.timing.offer_timeout = Duration::from_millis(400);
+            config.timing.safety_interval = Duration::from_hours(1);
+            kubelet.start();
+        },
+        Vec::new(),
+    )
+    .await;
+    rig.plugins.ensure(MIG).unwrap();
+    rig.registered(MIG).await;
+    rig.kubelet.turn(|knobs| knobs.frozen = true);
+    let calls = rig.kubelet.node().allocatable_calls;
+    within(rig.plugins.offer(MIG, device("a1")))
+        .await
+        .unwrap_err();
+    // Nobody waits: by the eleventh look the pauses are longer than the second offer's patience.
+    rig.node("looks", |node| node.allocatable_calls >= calls + 11)
+        .await;
+    rig.kubelet.turn(|knobs| knobs.frozen = false);
+    rig.known(MIG, |known| known.devices.get("a1") == Some(&true))
+        .await;
+    rig.offer(MIG, &["a1"]).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_not_offered_either() {
+    let deep = tempfile::tempdir().unwrap();
+    let deep = deep.path().join("x".repeat(100));
+    let _kubelet = Kubelet::new(&deep);
+    let (ledger, evidence) = (Arc::<Journal>::default(), Arc::<Witness>::default());
+    let shutdown = CancellationToken::new();
+    let started = Plugins::start(config(&deep), ledger, evidence, Vec::new(), shutdown).await;
+    let plugins = started.unwrap();
+    for resource in [MIG, OTHER] {
+        let error = within(plugins.offer(resource, device("a1")))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, OfferError::Ensure(_)), "{error}");
+    }
 }

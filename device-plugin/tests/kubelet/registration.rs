@@ -6,8 +6,8 @@ use std::time::Duration;
 use device_plugin::{Config, EnsureError, Error, Plugins, Registration};
 use tokio_util::sync::CancellationToken;
 
-use crate::fake::Kubelet;
-use crate::rig::{Journal, MIG, OTHER, Rig, Witness, config, within};
+use crate::fake::{Allocatable, Kubelet};
+use crate::rig::{Journal, MIG, OTHER, Rig, Witness, config, device, within};
 
 #[tokio::test]
 async fn a_resource_without_devices_is_registered_and_asks_for_both_optional_calls() {
@@ -175,6 +175,28 @@ async fn a_kubelet_that_lost_our_devices_is_registered_with_again_after_the_old_
         "the old stream is closed first"
     );
     assert_eq!(rig.kubelet.node().registrations[MIG], 2);
+}
+
+#[tokio::test]
+async fn a_kubelet_that_does_not_answer_what_is_allocatable_is_not_taken_to_have_lost_our_devices()
+{
+    let rig = Rig::with(
+        |config, kubelet| {
+            config.timing.starved_after = Duration::from_millis(50);
+            kubelet.turn(|knobs| knobs.allocatable = Allocatable::Busy);
+            config.timing.offer_timeout = Duration::from_millis(50);
+            kubelet.start();
+        },
+        Vec::new(),
+    )
+    .await;
+    within(rig.plugins.offer(MIG, device("a1")))
+        .await
+        .unwrap_err();
+    let calls = rig.kubelet.node().allocatable_calls;
+    rig.node("looks", |node| node.allocatable_calls >= calls + 8)
+        .await;
+    assert_eq!(rig.kubelet.node().registrations[MIG], 1);
 }
 
 #[tokio::test]

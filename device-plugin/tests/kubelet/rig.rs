@@ -29,6 +29,8 @@ pub(crate) struct Journal {
     pub(crate) broken: Mutex<bool>,
     /// Grants wait while this is held.
     pub(crate) gate: tokio::sync::Mutex<()>,
+    /// Releases wait while this is held.
+    pub(crate) release_gate: tokio::sync::Mutex<()>,
 }
 
 impl Journal {
@@ -69,6 +71,7 @@ impl Ledger for Journal {
         id: &'a str,
     ) -> BoxFuture<'a, Result<(), LedgerError>> {
         Box::pin(async move {
+            let _gate = self.release_gate.lock().await;
             self.write(format!("release {id}"))?;
             self.held
                 .lock()
@@ -93,6 +96,9 @@ impl Ledger for Journal {
 pub(crate) struct Witness {
     pub(crate) doubt: Mutex<Option<String>>,
     pub(crate) asked: watch::Sender<Vec<Hold>>,
+    /// Answers about this device wait while this is held.
+    pub(crate) gate: tokio::sync::Mutex<()>,
+    pub(crate) gated: Mutex<Option<String>>,
 }
 
 impl Evidence for Witness {
@@ -102,7 +108,15 @@ impl Evidence for Witness {
         _shown: &'a Listing,
     ) -> BoxFuture<'a, Option<String>> {
         self.asked.send_modify(|asked| asked.push(device.clone()));
-        Box::pin(std::future::ready(self.doubt.lock().unwrap().clone()))
+        Box::pin(async move {
+            let gated = self.gated.lock().unwrap().as_ref() == Some(&device.id);
+            let _gate = if gated {
+                Some(self.gate.lock().await)
+            } else {
+                None
+            };
+            self.doubt.lock().unwrap().clone()
+        })
     }
 }
 

@@ -261,3 +261,43 @@ async fn a_lost_device_voids_its_withdrawal_and_leaves_the_list_once_the_kubelet
     assert!(matches!(error, StillHeld::Void { .. }), "{error}");
     rig.known(MIG, |known| known.devices.is_empty()).await;
 }
+
+#[tokio::test]
+async fn a_device_that_is_lost_and_offered_anew_during_the_proofs_is_not_fenced() {
+    let rig = Rig::new().await;
+    rig.offer(MIG, &["a1"]).await;
+    let withdrawn = within(rig.plugins.withdraw(MIG, "a1")).await.unwrap();
+    *rig.witness.gated.lock().unwrap() = Some("a1".to_owned());
+    let gate = rig.witness.gate.lock().await;
+    let plugins = rig.plugins.clone();
+    let fence = tokio::spawn(async move { plugins.fence(withdrawn).await });
+    let mut asked = rig.witness.asked.subscribe();
+    within(asked.wait_for(|asked| !asked.is_empty()))
+        .await
+        .unwrap();
+    rig.plugins.lose(MIG, "a1");
+    rig.offer(MIG, &["a1"]).await;
+    drop(gate);
+    let error = within(fence).await.unwrap().unwrap_err();
+    assert!(matches!(error, StillHeld::Void { .. }), "{error}");
+    within(rig.kubelet.allocate(MIG, &[&["a1"]])).await.unwrap();
+}
+
+#[tokio::test]
+async fn fences_at_the_same_time_share_their_looks_at_the_kubelet() {
+    let rig = Rig::new().await;
+    let ids: Vec<String> = (0..12).map(|n| format!("a{n}")).collect();
+    let offered: Vec<&str> = ids.iter().map(String::as_str).collect();
+    rig.offer(MIG, &offered).await;
+    let withdrawals = ids.iter().map(|id| rig.plugins.withdraw(MIG, id));
+    let withdrawn = within(futures::future::join_all(withdrawals)).await;
+    let calls = rig.kubelet.node().list_calls;
+    let fences = withdrawn
+        .into_iter()
+        .map(|withdrawn| rig.plugins.fence(withdrawn.unwrap()));
+    for fenced in within(futures::future::join_all(fences)).await {
+        rig.plugins.forget(fenced.unwrap());
+    }
+    let calls = rig.kubelet.node().list_calls - calls;
+    assert!(calls <= 4, "{calls} calls; the kubelet refuses ten at once");
+}
