@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use fake_nvml::control::{Error, GpuState, Host, HostState, InstanceState};
+pub use fake_nvml::control::{Error, HostState};
+use fake_nvml::control::{GpuState, Host, InstanceState};
 
 use crate::journey::Device;
 
@@ -53,6 +54,7 @@ pub fn find(state: &HostState, id: &str) -> Option<Device> {
             profile: instance.profile.to_owned(),
             start: narrow(instance.start),
             size: narrow(instance.size),
+            serial: instance.serial,
         })
     })
 }
@@ -72,6 +74,7 @@ fn whole(gpu: &GpuState) -> Device {
         profile: String::new(),
         start: 0,
         size: narrow(gpu.memory_slices.max(1)),
+        serial: 0,
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Device {
     pub start: u8,
     /// Memory slices.
     pub size: u8,
+    /// The driver's number of this instance; one that is made anew has another. 0 for a whole GPU.
+    pub serial: u64,
 }
 
 /// What one container asks for.
@@ -127,6 +129,8 @@ pub struct Journey {
     pub node: Option<String>,
     /// The devices granted to it.
     pub grants: Vec<Grant>,
+    /// All of its devices were another pod's before, and nothing was made for it.
+    pub reused: bool,
     /// When its containers had ended.
     pub ended: Option<Duration>,
 }
@@ -297,7 +301,7 @@ impl Journeys {
             "SliceReady" => journey.reach(Stage::Ready, at),
             _ => true,
         };
-        if journey.stage() < Stage::Running {
+        if journey.stage() < Stage::Allocated {
             let note = text(object, "/message").to_owned();
             journey.reason = Some((reason, note));
         }
@@ -306,20 +310,77 @@ impl Journeys {
 
     /// The kubelet granted devices to a pod. True if that is news.
     pub fn granted(&mut self, pod: &PodKey, node: &str, grants: Vec<Grant>, at: Duration) -> bool {
+        let had_others = |device: &Device| {
+            let same = |grant: &Grant| {
+                let other = grant.device.as_ref();
+                other.is_some_and(|d| (&d.gpu_uuid, d.serial) == (&device.gpu_uuid, device.serial))
+            };
+            self.all
+                .iter()
+                .any(|journey| journey.pod != *pod && journey.grants.iter().any(same))
+        };
+        let reused = grants
+            .iter()
+            .all(|grant| grant.device.as_ref().is_some_and(had_others));
         self.get_mut(pod).is_some_and(|journey| {
             journey.node.get_or_insert_with(|| node.to_owned());
             let news = journey.reach(Stage::Allocated, at);
+            if news {
+                journey.reused = reused && !grants.is_empty();
+            }
             for grant in grants {
-                let known = journey
-                    .grants
-                    .iter()
-                    .any(|g| g.container == grant.container && g.device_id == grant.device_id);
+                let known = journey.grants.iter().any(|known| {
+                    (&known.container, &known.resource, &known.device_id)
+                        == (&grant.container, &grant.resource, &grant.device_id)
+                });
                 if !known {
                     journey.grants.push(grant);
                 }
             }
             news
         })
+    }
+
+    /// A stage that a pod has reached was reached at another time than it was seen.
+    pub fn correct(&mut self, pod: &PodKey, stage: Stage, at: Duration) {
+        if let Some(seen) = self.get_mut(pod).and_then(|j| j.reached.get_mut(&stage)) {
+            *seen = at;
+        }
+    }
+
+    /// Pods of which that holds have ended by then, if they have devices.
+    pub fn end_if(&mut self, at: Duration, ended: impl Fn(&Journey) -> bool) {
+        let held = self
+            .all
+            .iter_mut()
+            .filter(|j| j.ended.is_none() && !j.grants.is_empty());
+        for journey in held {
+            if ended(journey) {
+                journey.ended = Some(at);
+            }
+        }
+    }
+
+    /// Pods that are on a node and whose devices were not seen yet.
+    pub fn awaiting_grants(&self) -> impl Iterator<Item = &Journey> {
+        self.all.iter().filter(|journey| {
+            journey.node.is_some()
+                && journey.ended.is_none()
+                && journey.grants.is_empty()
+                && journey
+                    .requests
+                    .iter()
+                    .any(|request| !request.devices.is_empty())
+        })
+    }
+
+    /// The youngest pod of a name, by its uid.
+    pub fn name_of(&self, uid: &str) -> Option<PodKey> {
+        let journey = self.all.iter().rev().find(|journey| journey.uid == uid)?;
+        self.index
+            .get(&journey.pod)
+            .filter(|at| self.all[**at].uid == uid)?;
+        Some(journey.pod.clone())
     }
 
     /// The API server refused to create a pod, so that nothing else will ever be seen of it.
@@ -351,6 +412,7 @@ fn begin(object: &Value, pod: PodKey, uid: &str, at: Duration) -> Journey {
         reason: None,
         node: None,
         grants: Vec::new(),
+        reused: false,
         ended: None,
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::driver::{self, HostState};
 use crate::journey::{Device, Grant, Journey, Journeys, PodKey, Request};
 
 /// Something that should not be.
@@ -25,6 +26,31 @@ impl std::fmt::Display for Fault {
 pub fn faults(journeys: &Journeys) -> Vec<Fault> {
     let mut faults: Vec<Fault> = journeys.all().iter().flat_map(pod_faults).collect();
     faults.extend(overlaps(journeys.all()));
+    faults
+}
+
+/// Devices of pods that still run and that the drivers, by node, no longer show as they were
+/// granted.
+pub fn vanished(journeys: &Journeys, states: &BTreeMap<String, HostState>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for journey in journeys
+        .all()
+        .iter()
+        .filter(|journey| journey.ended.is_none())
+    {
+        let Some(state) = journey.node.as_ref().and_then(|node| states.get(node)) else {
+            continue;
+        };
+        for grant in &journey.grants {
+            let now = driver::find(state, &grant.device_id);
+            if grant.device.is_some() && now != grant.device {
+                faults.push(Fault {
+                    pod: journey.pod.clone(),
+                    message: format!("its device {} was changed while it ran", grant.device_id),
+                });
+            }
+        }
+    }
     faults
 }
 

