@@ -19,5 +19,4 @@ pub mod watcher;
 pub use pods::Pod;
 pub use scenario::{Failure, Outcome, Verdict, scenario};
 pub use spec::{NodeSpec, Spec, Tls};
-pub use start::{AGENT, CONTROLLER, NAMESPACE as OWN_NAMESPACE};
 pub use system::{Given, LIMIT, System};

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use simcluster::cluster::{Behaviour, Tuning};
 use testbed::certs::Validity;
 use testbed::hardware::Latency;
-
-/// Label that hands a node to the system.
-pub const LABEL: (&str, &str) = ("cdmo.clear.ml/gpu-partitioning", "mig");
+use testbed::manifests::NODE_LABEL;
 
 /// A system to be started.
 #[derive(Debug, Clone)]
@@ -123,7 +121,7 @@ impl NodeSpec {
         Self {
             name: name.to_owned(),
             gpus: gpus.split_whitespace().map(str::to_owned).collect(),
-            labels: BTreeMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())]),
+            labels: BTreeMap::from([(NODE_LABEL.0.to_owned(), NODE_LABEL.1.to_owned())]),
             latency: Latency::NONE,
             driver: String::new(),
             library: true,
@@ -136,6 +134,13 @@ impl NodeSpec {
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Self {
         self.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// It is not labelled yet.
+    #[must_use]
+    pub fn not_handed_over(mut self) -> Self {
+        self.labels.remove(NODE_LABEL.0);
         self
     }
 

@@ -1,5 +1,5 @@
-//! Puts a system together: certificates, drivers, the cluster, and in it the agents as a
-//! `DaemonSet` and the controller as a pod.
+//! Puts a system together from the testbed's parts, with everything wrong that the specification
+//! wants wrong.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -7,32 +7,25 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use fake_nvml::control::HostState;
-use serde_json::{Value, json};
+use serde_json::Value;
 use simcluster::cluster::{Cluster, ClusterConfig, NodeConfig, Options, Program};
 use simcluster::store::{Kind, Store};
 use testbed::binaries::{Binaries, Profile, Progress};
 use testbed::certs::{AGENT_NAME, Authority, CONTROLLER_NAME};
 use testbed::driver::Driver;
 use testbed::hardware::{self, Host};
+use testbed::manifests::{self, AGENT, AGENT_TLS, CONTROLLER, NAMESPACE};
+use testbed::system::CONTROL_NODE;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
-use crate::spec::{LABEL, NodeSpec, Spec, Tls};
+use crate::spec::{NodeSpec, Spec, Tls};
 use crate::system::System;
 use crate::watcher::{Watched, Watcher};
 
-/// Namespace of agents and controller.
-pub const NAMESPACE: &str = "cdmo-operator";
-/// Value of the label `app.kubernetes.io/name` of agents.
-pub const AGENT: &str = "mig-node-agent";
-/// Value of the label `app.kubernetes.io/name` of the controller.
-pub const CONTROLLER: &str = "cdmo-controller";
-/// Node of the controller.
-pub(crate) const CONTROL_NODE: &str = "control";
-
 /// Everything of ours; libraries only where something is wrong.
 const LOG_LEVEL: &str =
-    "--log-level=warn,mig_node_agent=debug,device_plugin=debug,cdmo_controller=debug,planner=debug";
+    "warn,mig_node_agent=debug,device_plugin=debug,cdmo_controller=debug,planner=debug";
 
 /// The programs, built once for all scenarios of a process.
 async fn binaries() -> anyhow::Result<&'static Binaries> {
@@ -56,7 +49,7 @@ pub(crate) async fn start(spec: &Spec, folder: &Path) -> anyhow::Result<System> 
     let mut configs = BTreeMap::new();
     for node in &spec.nodes {
         let root = folder.join("nodes").join(&node.name);
-        certify(node.tls, &root.join("etc/cdmo/tls"), AGENT_NAME)?;
+        certify(node.tls, &root.join(AGENT_TLS), AGENT_NAME)?;
         configs.insert(node.name.as_str(), prepare(node, &root, &binaries.nvml)?);
     }
     let cluster = cluster(spec, folder, binaries).await?;
@@ -147,78 +140,12 @@ async fn cluster(spec: &Spec, folder: &Path, binaries: &Binaries) -> anyhow::Res
 }
 
 fn install(store: &Store, spec: &Spec, controller_tls: &Path) -> anyhow::Result<()> {
-    store.create(
-        Kind::Namespace,
-        "",
-        json!({ "metadata": { "name": NAMESPACE } }),
-    )?;
-    store.create(Kind::DaemonSet, NAMESPACE, agents())?;
-    store.create(Kind::Pod, NAMESPACE, controller(spec, controller_tls))?;
+    let further = &spec.controller_args;
+    let controller = manifests::controller(CONTROL_NODE, controller_tls, LOG_LEVEL, further);
+    store.create(Kind::Namespace, "", manifests::namespace(NAMESPACE))?;
+    store.create(Kind::DaemonSet, NAMESPACE, manifests::agents(LOG_LEVEL))?;
+    store.create(Kind::Pod, NAMESPACE, controller)?;
     Ok(())
-}
-
-fn agents() -> Value {
-    let labels = json!({ "app.kubernetes.io/name": AGENT });
-    let handed_over = json!({ "key": LABEL.0, "operator": "In", "values": [LABEL.1] });
-    let affinity = json!({ "nodeAffinity": {
-        "requiredDuringSchedulingIgnoredDuringExecution": {
-            "nodeSelectorTerms": [{ "matchExpressions": [handed_over] }],
-        },
-    }});
-    let container = json!({
-        "name": "agent",
-        "image": format!("cdmo/{AGENT}"),
-        "ports": [{ "name": "grpc", "containerPort": 7443 }],
-        "args": [
-            "--node-name=$(NODE_NAME)",
-            "--listen=$(POD_IP):7443",
-            "--http-listen=$(POD_IP):7444",
-            "--kubelet-dir=$(HOST_ROOT)/var/lib/kubelet",
-            "--state-dir=$(HOST_ROOT)/var/lib/cdmo",
-            format!("--nvml-library=$(HOST_ROOT)/{}", hardware::LIBRARY),
-            "--tls-ca=$(HOST_ROOT)/etc/cdmo/tls/ca.crt",
-            "--tls-cert=$(HOST_ROOT)/etc/cdmo/tls/tls.crt",
-            "--tls-key=$(HOST_ROOT)/etc/cdmo/tls/tls.key",
-            "--proc-dir=$(HOST_ROOT)/proc",
-            "--host-root=$(HOST_ROOT)",
-            LOG_LEVEL,
-        ],
-    });
-    json!({
-        "metadata": { "name": AGENT },
-        "spec": {
-            "selector": { "matchLabels": labels },
-            "template": {
-                "metadata": { "labels": labels },
-                "spec": { "hostNetwork": true, "affinity": affinity, "containers": [container] },
-            },
-        },
-    })
-}
-
-fn controller(spec: &Spec, tls: &Path) -> Value {
-    let tls = tls.display();
-    let mut args = vec![
-        "--kubeconfig=$(KUBECONFIG)".to_owned(),
-        format!("--namespace={NAMESPACE}"),
-        "--http-listen=$(POD_IP):7445".to_owned(),
-        format!("--tls-ca={tls}/ca.crt"),
-        format!("--tls-cert={tls}/tls.crt"),
-        format!("--tls-key={tls}/tls.key"),
-        LOG_LEVEL.to_owned(),
-    ];
-    args.extend(spec.controller_args.iter().cloned());
-    json!({
-        "metadata": { "name": CONTROLLER, "labels": { "app.kubernetes.io/name": CONTROLLER } },
-        "spec": {
-            "nodeSelector": { "kubernetes.io/hostname": CONTROL_NODE },
-            "containers": [{
-                "name": "controller",
-                "image": format!("cdmo/{CONTROLLER}"),
-                "args": args,
-            }],
-        },
-    })
 }
 
 /// How many devices of each of our resources a node's status shows; none are left out.

@@ -11,6 +11,7 @@ use simcluster::cluster::{Cluster, Node, State};
 use simcluster::store::{DeleteOptions, Kind, Store, object};
 use testbed::driver::Driver;
 use testbed::journey::Device;
+use testbed::{http, manifests};
 use tokio_util::sync::CancellationToken;
 
 use crate::pods::{NAMESPACE, Pod};
@@ -283,7 +284,7 @@ impl System {
 
     /// Names of the pods of our own DaemonSet on a node, or of the controller.
     pub fn own_pod(&self, app: &str, node: Option<&str>) -> Option<Arc<Value>> {
-        let (pods, _) = self.store().list(Kind::Pod, Some(start::NAMESPACE));
+        let (pods, _) = self.store().list(Kind::Pod, Some(manifests::NAMESPACE));
         pods.into_iter().find(|pod| {
             pod["metadata"]["labels"]["app.kubernetes.io/name"] == app
                 && node.is_none_or(|node| object::text(pod, "/spec/nodeName") == node)
@@ -292,13 +293,13 @@ impl System {
 
     /// What a node's agent wrote so far.
     pub fn agent_log(&self, node: &str) -> String {
-        let pod = self.own_pod(start::AGENT, Some(node));
+        let pod = self.own_pod(manifests::AGENT, Some(node));
         self.log(pod.as_deref())
     }
 
     /// What the controller wrote so far.
     pub fn controller_log(&self) -> String {
-        let pod = self.own_pod(start::CONTROLLER, None);
+        let pod = self.own_pod(manifests::CONTROLLER, None);
         self.log(pod.as_deref())
     }
 
@@ -313,10 +314,118 @@ impl System {
         std::fs::read_to_string(file).unwrap_or_default()
     }
 
+    /// The sum of a metric of a node's agent over all rows whose labels contain a text; none while
+    /// the agent does not answer or has no such row.
+    pub async fn metric(&self, node: &str, name: &str, labels: &str) -> Option<f64> {
+        let pod = self.own_pod(manifests::AGENT, Some(node))?;
+        let address = object::text(&pod, "/status/podIP").to_owned();
+        let answer = http::get(&address, manifests::AGENT_HTTP, "/metrics")
+            .await
+            .ok()?;
+        http::metric(&answer.1, name, labels)
+    }
+
+    /// Waits until no device of the node is held by anybody, or may be.
+    pub async fn idle(&self, node: &str) -> anyhow::Result<()> {
+        let idle = async || {
+            let connected = self
+                .metric(node, "cdmo_agent_controller_connected", "")
+                .await?;
+            let held = self
+                .metric(node, "cdmo_agent_held_devices", "")
+                .await
+                .unwrap_or(0.0);
+            (connected > 0.0 && held == 0.0).then_some(())
+        };
+        self.until(&format!("nobody holds a device of node {node}"), idle)
+            .await
+    }
+
+    /// Waits until a node's agent has a controller, and that many instances to give out.
+    pub async fn offers(&self, node: &str, count: u32) -> anyhow::Result<()> {
+        let offered = async || {
+            let connected = self
+                .metric(node, "cdmo_agent_controller_connected", "")
+                .await?;
+            let idle = self.metric(node, "cdmo_agent_instances", "idle").await?;
+            (connected > 0.0 && idle >= f64::from(count)).then_some(())
+        };
+        self.until(&format!("node {node} has {count} idle instances"), offered)
+            .await
+    }
+
+    /// Where all files of the cluster are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Hands a node to the system, as `kubectl label` does.
+    pub fn hand_over(&self, node: &str) -> anyhow::Result<()> {
+        let (label, value) = manifests::NODE_LABEL;
+        let set = |node: &mut Value| node["metadata"]["labels"][label] = value.into();
+        self.store().modify(Kind::Node, "", node, set)?;
+        Ok(())
+    }
+
+    /// Takes a node's label away and waits until its agent is gone.
+    pub async fn take_back(&self, node: &str) -> anyhow::Result<()> {
+        let label = manifests::NODE_LABEL.0;
+        let unset = |node: &mut Value| {
+            if let Some(labels) = node["metadata"]["labels"].as_object_mut() {
+                labels.remove(label);
+            }
+        };
+        self.store().modify(Kind::Node, "", node, unset)?;
+        let gone = async || {
+            self.own_pod(manifests::AGENT, Some(node))
+                .is_none()
+                .then_some(())
+        };
+        self.until(&format!("the agent of node {node} is gone"), gone)
+            .await
+    }
+
+    /// Waits until a node's agent has ended, and returns its exit code.
+    pub async fn agent_exit(&self, node: &str) -> anyhow::Result<i32> {
+        self.exit(manifests::AGENT, Some(node)).await
+    }
+
+    /// Waits until the controller has ended, and returns its exit code.
+    pub async fn controller_exit(&self) -> anyhow::Result<i32> {
+        self.exit(manifests::CONTROLLER, None).await
+    }
+
+    async fn exit(&self, app: &str, node: Option<&str>) -> anyhow::Result<i32> {
+        let ended = async || {
+            let pod = self.own_pod(app, node)?;
+            let node = self.cluster.node(object::text(&pod, "/spec/nodeName"))?;
+            let records = node.containers().into_iter();
+            let mut own = records.filter(|record| record.pod_uid == object::uid(&pod));
+            let code = |state: &State| match state {
+                State::Exited { code, .. } => Some(*code),
+                State::Running { .. } => None,
+            };
+            own.find_map(|own| code(&own.state).or_else(|| code(own.last.as_ref()?)))
+        };
+        self.until(&format!("{app} has ended"), ended).await
+    }
+
+    /// How many times a node's agent was started.
+    pub fn agent_starts(&self, node: &str) -> anyhow::Result<u32> {
+        let pod = self
+            .own_pod(manifests::AGENT, Some(node))
+            .context("no agent")?;
+        let records = self.node(node)?.containers().into_iter();
+        let attempts = records.filter(|record| record.pod_uid == object::uid(&pod));
+        Ok(attempts.map(|record| record.attempt + 1).sum())
+    }
+
     /// Kills a node's agent as `kill -9` does, and returns once it is dead. The kubelet starts it
     /// again.
     pub async fn kill_agent(&self, node: &str) -> anyhow::Result<()> {
-        let pod = self.own_pod(start::AGENT, Some(node)).context("no agent")?;
+        let pod = self
+            .own_pod(manifests::AGENT, Some(node))
+            .context("no agent")?;
         self.kill(&pod).await
     }
 
@@ -324,7 +433,7 @@ impl System {
     /// again.
     pub async fn kill_controller(&self) -> anyhow::Result<()> {
         let pod = self
-            .own_pod(start::CONTROLLER, None)
+            .own_pod(manifests::CONTROLLER, None)
             .context("no controller")?;
         self.kill(&pod).await
     }

@@ -9,6 +9,8 @@ fn an_idle_agent_that_is_killed_comes_back_and_serves() -> Verdict {
         system.remove("before").await?;
         let standing = system.instances("a")?;
         system.kill_agent("a").await?;
+        // Until it is back, the kubelet fails pods that the scheduler still sends to its devices.
+        system.offers("a", 1).await?;
         system.run(&Pod::of("after", "1g.5gb")).await?;
         assert_eq!(
             system.instances("a")?,

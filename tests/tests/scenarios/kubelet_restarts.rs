@@ -10,7 +10,9 @@ async fn goes_on(system: &System) -> Outcome {
     system.run(&Pod::of("next", "2g.10gb")).await?;
     assert_eq!(system.device("stays").await?, kept);
     system.remove("stays").await?;
-    system.run(&Pod::of("last", "4g.20gb")).await?;
+    system
+        .run(&Pod::new("last").asks(&[("2g.10gb", 2)]))
+        .await?;
     system.consistent().await
 }
 

@@ -8,6 +8,7 @@ fn an_idle_instance_is_reused_without_making_one() -> Verdict {
         system.run(&Pod::of("first", "3g.20gb")).await?;
         let (before, device) = (system.instances("a")?, system.device("first").await?);
         system.remove("first").await?;
+        system.idle("a").await?;
         system.run(&Pod::of("second", "3g.20gb")).await?;
         assert_eq!(system.device("second").await?.id, device.id);
         assert_eq!(
@@ -25,6 +26,7 @@ fn only_what_is_missing_is_made() -> Verdict {
         system.run(&Pod::of("first", "2g.10gb")).await?;
         let before = system.instances("a")?;
         system.remove("first").await?;
+        system.idle("a").await?;
         system
             .run(&Pod::new("both").asks(&[("2g.10gb", 1), ("1g.5gb", 1)]))
             .await?;

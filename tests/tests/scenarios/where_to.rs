@@ -44,7 +44,7 @@ fn when_one_node_is_full_the_next_is_used() -> Verdict {
 #[test]
 fn nodes_that_nobody_handed_over_are_left_alone() -> Verdict {
     let spec = Spec::gpus("A100-40GB:1")
-        .node(NodeSpec::new("b", "A100-40GB:4").label(scenarios::spec::LABEL.0, "none"));
+        .node(NodeSpec::new("b", "A100-40GB:4").label(testbed::manifests::NODE_LABEL.0, "none"));
     scenario(spec, async |system| {
         system.run(&Pod::of("p", "7g.40gb")).await?;
         system.create(&Pod::of("q", "7g.40gb"))?;
