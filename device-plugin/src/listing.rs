@@ -1,6 +1,6 @@
 //! What podresources says: who holds which device, and which devices the kubelet would give out.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use cdmo_proto::podresources::{AllocatableResourcesResponse, ListPodResourcesResponse};
 
@@ -90,24 +90,23 @@ impl From<ListPodResourcesResponse> for Listing {
 /// One answer of `GetAllocatableResources`: the healthy devices the kubelet knows, held or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Allocatable {
-    devices: HashSet<(String, String)>,
+    devices: HashMap<String, HashSet<String>>,
 }
 
 impl Allocatable {
     /// Whether the kubelet would give out this device.
     pub(crate) fn has(&self, resource: &str, id: &str) -> bool {
-        // A set of pairs cannot be asked for borrowed pairs; there are at most a few dozen.
-        self.devices.iter().any(|(r, i)| r == resource && i == id)
+        let ids = self.devices.get(resource);
+        ids.is_some_and(|ids| ids.contains(id))
     }
 }
 
 impl From<AllocatableResourcesResponse> for Allocatable {
     fn from(response: AllocatableResourcesResponse) -> Self {
-        let mut devices = HashSet::new();
+        let mut devices: HashMap<_, HashSet<_>> = HashMap::new();
         for entry in response.devices {
-            for id in entry.device_ids {
-                devices.insert((entry.resource_name.clone(), id));
-            }
+            let ids = devices.entry(entry.resource_name).or_default();
+            ids.extend(entry.device_ids);
         }
         Self { devices }
     }
