@@ -29,11 +29,15 @@ pub struct Newer(pub u32);
 
 /// A whole journal that adds up to the given state.
 pub fn render(recorded: &Recorded) -> Vec<u8> {
-    let mut bytes = format!("{NAME}{VERSION}\n").into_bytes();
+    let mut bytes = header().into_bytes();
     for record in recorded.records() {
         encode(&record, &mut bytes);
     }
     bytes
+}
+
+fn header() -> String {
+    format!("{NAME}{VERSION}\n")
 }
 
 /// Appends one record's line.
@@ -75,6 +79,11 @@ pub fn read(bytes: &[u8]) -> Result<Reading, Newer> {
         .map_or(0, |at| at + 1);
     reading.torn = bytes.len() - whole;
     let Some(body) = bytes[..whole].strip_suffix(b"\n") else {
+        // A crash can have cut the first line short, but not made another one of it.
+        if !header().as_bytes().starts_with(bytes) {
+            reading.torn = 0;
+            damage(1, &mut reading);
+        }
         return Ok(reading);
     };
     let mut lines = body.split(|b| *b == b'\n').enumerate().peekable();

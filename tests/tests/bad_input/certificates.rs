@@ -25,7 +25,7 @@ async fn agent_ends(system: &System, word: &str) -> Outcome {
 #[test]
 fn an_agent_without_certificate_ends_with_one_sentence() -> Verdict {
     scenario(agent_with(Tls::Missing), async |system| {
-        agent_ends(system, "tls.crt").await
+        agent_ends(system, "ca.crt").await
     })
 }
 

@@ -62,6 +62,17 @@ fn a_file_that_is_no_journal_is_damage() {
 }
 
 #[test]
+fn a_file_without_any_line_is_damage_unless_it_began_as_a_journal() {
+    let reading = read(&[0xff; 300]).unwrap();
+    assert_eq!((reading.damaged_lines, reading.first_damaged, reading.torn), (1, 1, 0));
+    let header = journal(&[]);
+    for cut in 0..header.len() {
+        let reading = read(&header[..cut]).unwrap();
+        assert_eq!((reading.damaged_lines, reading.torn), (0, cut));
+    }
+}
+
+#[test]
 fn a_change_of_boot_voids_hardware_records_but_not_holds() {
     let mut recorded = Recorded::default();
     recorded.apply(&Record::Boot { id: "one".into() });
