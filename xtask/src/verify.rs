@@ -4,12 +4,12 @@
 mod python;
 mod tools;
 
-use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use testbed::binaries::{Binaries, Profile, Progress, repository};
+use testbed::binaries::{Binaries, Profile, Progress, cargo, repository};
 use tokio::process::Command;
 
 use self::python::Python;
@@ -82,8 +82,7 @@ async fn kubectl(python: &Python) -> anyhow::Result<String> {
     version.args(["version", "--client"]);
     let version = said(version).await?;
     let version = version.lines().next().unwrap_or_default().to_owned();
-    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command
         .args([
             "test",
@@ -93,11 +92,13 @@ async fn kubectl(python: &Python) -> anyhow::Result<String> {
             "--test",
             "kubectl",
         ])
-        .current_dir(repository())
         .env("KUBECTL", &kubectl);
     said(command).await?;
     Ok(format!("{version} is content with the embedded cluster"))
 }
+
+/// Nothing that a check starts takes longer, a build in it included.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// What a program printed; if it fails, its last lines are the error.
 async fn said(mut command: Command) -> anyhow::Result<String> {
@@ -106,11 +107,10 @@ async fn said(mut command: Command) -> anyhow::Result<String> {
         .get_program()
         .to_string_lossy()
         .into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(LIMIT, output)
         .await
+        .with_context(|| format!("{program} did not end within {} s", LIMIT.as_secs()))?
         .with_context(|| format!("failed to start {program}"))?;
     let text =
         [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned());

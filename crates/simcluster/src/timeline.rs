@@ -27,6 +27,8 @@ pub enum Stage {
     Allocated,
     /// Its phase became `Running`.
     Running,
+    /// None of its containers runs any more, nor will again.
+    Ended,
 }
 
 /// When a pod first reached each stage, since the start of the cluster; `None`: not yet, or never.
@@ -46,6 +48,8 @@ pub struct Timeline {
     pub allocated: Option<Duration>,
     /// [`Stage::Running`].
     pub running: Option<Duration>,
+    /// [`Stage::Ended`].
+    pub ended: Option<Duration>,
 }
 
 impl Timeline {
@@ -58,6 +62,7 @@ impl Timeline {
             Stage::AllocateCalled => &mut self.allocate_called,
             Stage::Allocated => &mut self.allocated,
             Stage::Running => &mut self.running,
+            Stage::Ended => &mut self.ended,
         }
     }
 }

@@ -40,10 +40,8 @@ pub struct Binaries {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// Cargo could not be started.
-    #[error("failed to start {cargo}; is Rust installed?")]
+    #[error("failed to start cargo; is Rust installed?")]
     Start {
-        /// The program that was tried.
-        cargo: String,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -98,6 +96,30 @@ impl Binaries {
     }
 }
 
+/// A cargo for this repository. What an outer cargo tells the program that it runs (`CARGO_PKG_NAME`
+/// and the like) is kept from it: build scripts would take it for a change and build again.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let told = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+        "CARGO_PRIMARY_",
+    ];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if told.iter().any(|prefix| name.starts_with(prefix)) || name == "OUT_DIR" {
+            command.env_remove(&*name);
+        }
+    }
+    command
+        .current_dir(repository())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
 /// A line of `cargo build --message-format=json` that names files.
 #[derive(Debug, Deserialize)]
 struct Artifact {
@@ -116,32 +138,22 @@ async fn cargo_build(
     profile: Profile,
     progress: Progress,
 ) -> Result<Vec<Artifact>, BuildError> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut command = Command::new(&cargo);
+    let mut command = cargo();
     command
         .arg("build")
         .arg("--message-format=json-render-diagnostics")
         .args(packages.iter().flat_map(|package| ["--package", package]))
-        .current_dir(repository())
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true);
+        .stderr(Stdio::inherit());
     if profile == Profile::Release {
         command.arg("--release");
     }
     if progress == Progress::Quiet {
         command.arg("--quiet");
     }
-    let output = command
-        .spawn()
-        .map_err(|source| BuildError::Start { cargo, source })?
-        .wait_with_output()
-        .await
-        .map_err(|source| BuildError::Start {
-            cargo: "cargo".to_owned(),
-            source,
-        })?;
+    let started = |source| BuildError::Start { source };
+    let child = command.spawn().map_err(started)?;
+    let output = child.wait_with_output().await.map_err(started)?;
     if !output.status.success() {
         return Err(BuildError::Failed {
             what: packages.join(", "),

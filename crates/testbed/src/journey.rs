@@ -131,8 +131,10 @@ pub struct Journey {
     pub grants: Vec<Grant>,
     /// All of its devices were another pod's before, and nothing was made for it.
     pub reused: bool,
-    /// When its containers had ended.
+    /// When it was seen to be over: its phase says so, or it is gone from the API.
     pub ended: Option<Duration>,
+    /// When the last of its containers had really ended, by the kubelet's account.
+    pub released: Option<Duration>,
 }
 
 impl Journey {
@@ -348,16 +350,14 @@ impl Journeys {
         }
     }
 
-    /// Pods of which that holds have ended by then, if they have devices.
-    pub fn end_if(&mut self, at: Duration, ended: impl Fn(&Journey) -> bool) {
-        let held = self
+    /// Notes when pods had really ended, as far as somebody knows by uid.
+    pub fn released(&mut self, known: impl Fn(&str) -> Option<Duration>) {
+        for journey in self
             .all
             .iter_mut()
-            .filter(|j| j.ended.is_none() && !j.grants.is_empty());
-        for journey in held {
-            if ended(journey) {
-                journey.ended = Some(at);
-            }
+            .filter(|journey| journey.released.is_none())
+        {
+            journey.released = known(&journey.uid);
         }
     }
 
@@ -414,6 +414,7 @@ fn begin(object: &Value, pod: PodKey, uid: &str, at: Duration) -> Journey {
         grants: Vec::new(),
         reused: false,
         ended: None,
+        released: None,
     }
 }
 

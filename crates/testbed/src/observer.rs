@@ -24,13 +24,17 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct Observed {
     journeys: Arc<Mutex<Journeys>>,
+    times: Timelines,
     changed: watch::Sender<u64>,
 }
 
 impl Observed {
     /// The ways of all pods, but those of the system itself.
     pub fn journeys(&self) -> Journeys {
-        self.with(|journeys| journeys.clone())
+        self.with(|journeys| {
+            journeys.released(|uid| self.times.of(uid).and_then(|timeline| timeline.ended));
+            journeys.clone()
+        })
     }
 
     /// Reads, or changes, without a copy.
@@ -66,6 +70,7 @@ impl Observer {
     pub(crate) fn start(cluster: &Cluster, drivers: Arc<BTreeMap<String, Driver>>) -> Self {
         let observed = Observed {
             journeys: Arc::default(),
+            times: cluster.timelines().clone(),
             changed: watch::Sender::new(0),
         };
         let stop = CancellationToken::new();
@@ -221,21 +226,6 @@ impl Eyes {
         }
     }
 
-    /// Pods of a node that the API knows to have ended, whether or not that event was read here
-    /// already: their ends came before whatever was granted since.
-    fn end_those_before(&self, journeys: &mut Journeys, node: &str, at: Duration) {
-        let ended = |pod: &PodKey, uid: &str| {
-            let found = self.store.get(Kind::Pod, &pod.namespace, &pod.name);
-            found.is_none_or(|found| {
-                let phase = object::text(&found, "/status/phase");
-                object::uid(&found) != uid || matches!(phase, "Succeeded" | "Failed")
-            })
-        };
-        journeys.end_if(at, |journey| {
-            journey.node.as_deref() == Some(node) && ended(&journey.pod, &journey.uid)
-        });
-    }
-
     /// Reads what a kubelet granted, and what the driver says of it.
     async fn grants(&self, node: &str) -> bool {
         let (Some(kubelet), Some(driver)) = (self.nodes.get(node), self.drivers.get(node)) else {
@@ -266,10 +256,9 @@ impl Eyes {
                 device: driver::find(&state, id),
             });
             let grants = grants.collect();
-            news |= self.observed.with(|journeys| {
-                self.end_those_before(journeys, node, at);
-                journeys.granted(&pod, node, grants, at)
-            });
+            news |= self
+                .observed
+                .with(|journeys| journeys.granted(&pod, node, grants, at));
         }
         news
     }

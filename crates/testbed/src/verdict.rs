@@ -185,7 +185,7 @@ fn overlaps(journeys: &[Journey]) -> Vec<Fault> {
         let Some(from) = journey.reached.get(&crate::journey::Stage::Allocated) else {
             continue;
         };
-        let until = journey.ended.unwrap_or(Duration::MAX);
+        let until = journey.released.unwrap_or(Duration::MAX);
         for device in journey
             .grants
             .iter()

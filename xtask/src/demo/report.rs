@@ -20,7 +20,7 @@ pub(crate) fn draw(journeys: &[Journey], given_up: Option<u64>, faults: &[Fault]
         .filter(|journey| journey.has_run() && !journey.grants.is_empty())
         .partition(|journey| journey.reused);
     waits(&mut text, "got new instances", &made);
-    waits(&mut text, "took over idle instances", &reused);
+    waits(&mut text, "took idle instances over", &reused);
     if let Some(count) = given_up.filter(|count| *count > 0) {
         let _ = writeln!(text, "{count:>4} idle instances were given up to make room");
     }
@@ -63,7 +63,7 @@ fn waits(text: &mut String, what: &str, journeys: &[&Journey]) {
     };
     let _ = writeln!(
         text,
-        "{:>4} pods {what}: allocated after {} (median), {} (longest)",
+        "{:>4} pods {what}: allocated after {}, {} at most",
         times.len(),
         words::seconds(*middle),
         words::seconds(*longest)

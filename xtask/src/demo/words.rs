@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use testbed::journey::{Grant, Journey, Stage};
+use testbed::journey::{Grant, Journey};
 
 /// What a pod asks for, for example `2x 3g.20gb, 1g.5gb`.
 pub(crate) fn asks(journey: &Journey) -> String {

@@ -126,6 +126,10 @@ impl Kubelet {
         let mut phase = String::new();
         let idle = !records.iter().any(|record| record.state.is_running());
         let over = machine.is_over(&records);
+        if over {
+            // Before anybody can learn of it and give its devices to the next pod.
+            self.times().reached(uid, Stage::Ended);
+        }
         let write = |stored: &mut Value| {
             if object::uid(stored) == uid {
                 stored["status"] = machine.status(stored, &records, network, now);

@@ -125,6 +125,31 @@ fn slices_are_compared_not_ids() {
 }
 
 #[test]
+fn a_pod_that_is_gone_from_the_api_may_still_hold_its_devices() {
+    let mut journeys = Journeys::default();
+    ran(
+        &mut journeys,
+        "one",
+        1,
+        vec![grant("MIG-1", "3g.20gb", 0, 4)],
+        1,
+    );
+    journeys.pod_gone(
+        &json!({ "metadata": { "namespace": "team", "name": "one" } }),
+        ms(2),
+    );
+    ran(
+        &mut journeys,
+        "two",
+        1,
+        vec![grant("MIG-1", "3g.20gb", 0, 4)],
+        3,
+    );
+    journeys.released(|uid| (uid == "one").then_some(ms(5)));
+    assert_eq!(messages(&journeys).len(), 1);
+}
+
+#[test]
 fn a_device_may_go_from_a_pod_that_ended_to_the_next() {
     let mut journeys = Journeys::default();
     ran(
@@ -134,8 +159,7 @@ fn a_device_may_go_from_a_pod_that_ended_to_the_next() {
         vec![grant("MIG-1", "3g.20gb", 0, 4)],
         1,
     );
-    let gone = json!({ "metadata": { "namespace": "team", "name": "one" } });
-    journeys.pod_gone(&gone, ms(5));
+    journeys.released(|uid| (uid == "one").then_some(ms(5)));
     ran(
         &mut journeys,
         "two",
