@@ -246,8 +246,12 @@ impl World {
         match input {
             Input::Pod(event) => self.hear_pod(*event, now),
             Input::Node(event) => {
+                let listed = matches!(*event, Event::InitDone);
                 let changes = self.nodes.apply(*event);
                 self.hear_nodes(changes, now);
+                if listed {
+                    self.request_plan(now);
+                }
             }
             Input::AgentPod(event) => self.hear_agent_pod(*event, now),
             Input::Report(report) => self.hear_report(report, now),
@@ -293,7 +297,12 @@ impl World {
             Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod) => Some(key_of(pod)),
             Event::Init | Event::InitDone => None,
         };
+        let was_synced = self.pods.is_synced();
         let changed = self.pods.apply(event);
+        if !was_synced && self.pods.is_synced() {
+            // Tables wait for this.
+            self.dirty.extend(self.tables.iter().cloned());
+        }
         if let Some(key) = key {
             self.note_demand(&key, now);
         }

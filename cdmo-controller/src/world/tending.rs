@@ -34,13 +34,15 @@ pub(super) struct ProblemKeeper {
 
 impl World {
     pub(super) fn tend(&mut self, node: &str, now: Instant) {
+        self.send_table_if_due(node);
         if self.nodes.get(node).is_none() {
             self.statuses.remove(node);
             self.problems.remove(node);
-            self.tables.remove(node);
+            if self.agents.get(node).is_none() {
+                self.tables.remove(node);
+            }
             return;
         }
-        self.send_table_if_due(node);
         self.advance_operations(node, now);
         self.keep_status(node, now);
         self.keep_problems(node, now);
@@ -238,7 +240,12 @@ impl World {
         self.dirty.insert(node.to_owned());
     }
 
+    /// An agent takes a pod that the table lacks for one that is gone, so none is sent before all pods
+    /// are listed.
     fn send_table_if_due(&mut self, node: &str) {
+        if !self.pods.is_synced() {
+            return;
+        }
         if self.agents.get(node).is_some_and(|agent| agent.up) && self.tables.remove(node) {
             self.send_table(node, &[]);
         }

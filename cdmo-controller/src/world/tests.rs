@@ -5,5 +5,6 @@ mod bench;
 mod faults;
 mod refusals;
 mod serving;
+mod starting;
 mod status;
 mod withdrawing;

@@ -61,6 +61,17 @@ pub(super) struct Bench {
 impl Bench {
     /// A cluster of managed nodes with A100 40 GB GPUs, all sessions standing.
     pub(super) fn new(nodes: &[(&str, usize)]) -> Self {
+        let mut bench = Self::unheard(nodes);
+        bench.list_nodes();
+        bench.list_pods();
+        bench.list_agents();
+        bench.run();
+        bench.log.clear();
+        bench
+    }
+
+    /// The same, but the world has heard nothing of it yet.
+    pub(super) fn unheard(nodes: &[(&str, usize)]) -> Self {
         let now = Instant::now();
         let config = Config {
             namespace: "cdmo-operator".into(),
@@ -89,22 +100,32 @@ impl Bench {
         for (name, gpus) in nodes {
             bench.add_node(name, *gpus);
         }
-        bench.apply(Input::Node(Box::new(Event::Init)));
-        for node in bench.nodes.values().cloned().collect::<Vec<_>>() {
-            bench.apply(Input::Node(Box::new(Event::InitApply(from(node)))));
-        }
-        bench.apply(Input::Node(Box::new(Event::InitDone)));
-        bench.apply(Input::Pod(Box::new(Event::Init)));
-        bench.apply(Input::Pod(Box::new(Event::InitDone)));
-        bench.apply(Input::AgentPod(Box::new(Event::Init)));
-        for (name, _) in nodes {
-            let pod = agent_pod(name);
-            bench.apply(Input::AgentPod(Box::new(Event::InitApply(pod))));
-        }
-        bench.apply(Input::AgentPod(Box::new(Event::InitDone)));
-        bench.run();
-        bench.log.clear();
         bench
+    }
+
+    pub(super) fn list_nodes(&mut self) {
+        self.apply(Input::Node(Box::new(Event::Init)));
+        for node in self.nodes.values().cloned().collect::<Vec<_>>() {
+            self.apply(Input::Node(Box::new(Event::InitApply(from(node)))));
+        }
+        self.apply(Input::Node(Box::new(Event::InitDone)));
+    }
+
+    pub(super) fn list_pods(&mut self) {
+        self.apply(Input::Pod(Box::new(Event::Init)));
+        for pod in self.pods.values().cloned().collect::<Vec<_>>() {
+            self.apply(Input::Pod(Box::new(Event::InitApply(from(pod)))));
+        }
+        self.apply(Input::Pod(Box::new(Event::InitDone)));
+    }
+
+    pub(super) fn list_agents(&mut self) {
+        self.apply(Input::AgentPod(Box::new(Event::Init)));
+        for name in self.hosts.keys().cloned().collect::<Vec<_>>() {
+            let pod = agent_pod(&name);
+            self.apply(Input::AgentPod(Box::new(Event::InitApply(pod))));
+        }
+        self.apply(Input::AgentPod(Box::new(Event::InitDone)));
     }
 
     fn add_node(&mut self, name: &str, gpus: usize) {
