@@ -155,9 +155,13 @@ struct UnderWay {
 }
 
 impl StatusKeeper {
-    /// Write the status at the next opportunity even if it seems right.
+    /// Write the status at the next opportunity even if it seems right. A patch under way does not
+    /// count: the kubelet may have undone it before it is answered.
     pub fn assert(&mut self) {
         self.assert = true;
+        if let Some(under_way) = &mut self.under_way {
+            under_way.asserts = false;
+        }
     }
 
     /// Whether a patch is under way, so that what the node shows is about to change.

@@ -256,6 +256,19 @@ fn an_assertion_writes_even_what_seems_right_and_counts_only_if_begun_after_the_
 }
 
 #[test]
+fn a_second_wish_to_assert_is_not_fulfilled_by_a_patch_that_was_already_sent() {
+    let now = Instant::now();
+    let wanted = BTreeMap::new();
+    let mut keeper = StatusKeeper::default();
+    keeper.assert();
+    assert!(keeper.next(&row("5", &[]), &wanted, true, now).is_some());
+    keeper.assert();
+    assert!(!keeper.answered(Answer::Written, now));
+    assert!(keeper.next(&row("6", &[]), &wanted, true, now).is_some());
+    assert!(keeper.answered(Answer::Written, now));
+}
+
+#[test]
 fn a_difference_in_capacity_alone_waits_until_no_operation_is_under_way() {
     let now = Instant::now();
     let wanted = BTreeMap::from([(
