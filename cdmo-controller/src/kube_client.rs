@@ -16,6 +16,9 @@ use tower::timeout::TimeoutLayer;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Time until an answer begins. A watch answers at once and then streams; a page of a list is small.
 const ANSWER: Duration = Duration::from_secs(15);
+/// Time that a connection may be silent in the middle of an answer; a list that stalls would hang for
+/// ever. Longer than the server keeps a quiet watch open (see [`crate::watches`]).
+const SILENCE: Duration = Duration::from_secs(180);
 
 /// The cluster's address or credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,8 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Error> {
     };
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     let url = config.cluster_url.to_string();
     let builder = ClientBuilder::try_from(config).map_err(|source| Error::Client {
         url,
