@@ -198,7 +198,8 @@ impl World {
         let mut claimed = view::claimed(snapshot, &bound);
         for (_, row) in self.on_their_way(operation, listed) {
             for (resource, count) in &row.wants {
-                *claimed.entry(resource.clone()).or_default() += count;
+                let sum = claimed.entry(resource.clone()).or_default();
+                *sum = sum.saturating_add(*count);
             }
         }
         for resource in operation
@@ -268,7 +269,7 @@ impl World {
             let is_listed = listed.is_some_and(|rows| rows.iter().any(|(k, _)| k == *key));
             asks && early
                 && !is_listed
-                && **key != operation.pod.0
+                && (*key, &pod.uid) != (&operation.pod.0, &operation.pod.1)
                 && row.is_some_and(|row| {
                     pod.constraints.check(row, used) == planner::Eligibility::Allowed
                 })
