@@ -1,14 +1,92 @@
 //! `cargo xtask bench`: the figures that the project promises, measured on release builds.
 
-use clap::Args;
+mod document;
+mod latency;
+mod memory;
+mod numbers;
+mod size;
 
+use clap::{Args, ValueEnum};
+use testbed::binaries::{Binaries, Profile, Progress, cargo};
+
+use crate::interrupt::Interrupt;
 use crate::outcome::Outcome;
 
 /// Measure latency, memory and size of release builds, and write them to docs/benchmarks.
+///
+/// Builds everything with --release, this program included, since the cluster runs inside it. The
+/// figures are only as good as the machine is quiet.
 #[derive(Debug, Args)]
-pub(crate) struct Options {}
+pub(crate) struct Options {
+    /// What to measure; everything if nothing is named.
+    #[arg(value_enum)]
+    figures: Vec<Figure>,
+}
 
-#[allow(clippy::unused_async, reason = "filled in below")]
-pub(crate) async fn run(_options: Options) -> anyhow::Result<Outcome> {
-    Ok(Outcome::Good)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Figure {
+    /// From a pod's creation to its devices: 100 pods, each needing a new instance, on 80 GPUs.
+    Latency,
+    /// Resident memory of agents and controller.
+    Memory,
+    /// Size of the stripped programs.
+    Size,
+}
+
+impl Options {
+    fn wants(&self, figure: Figure) -> bool {
+        self.figures.is_empty() || self.figures.contains(&figure)
+    }
+}
+
+pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
+    if cfg!(debug_assertions) {
+        return again(&options).await;
+    }
+    let mut interrupt = Interrupt::take()?;
+    let binaries = Binaries::build(Profile::Release, Progress::Shown).await?;
+    tokio::select! {
+        biased;
+        signal = interrupt.came() => Ok(Outcome::Interrupted(signal)),
+        result = measure(&options, &binaries) => result.map(|()| Outcome::Good),
+    }
+}
+
+/// Measures in a release build of this program.
+async fn again(options: &Options) -> anyhow::Result<Outcome> {
+    let figures = options
+        .figures
+        .iter()
+        .filter_map(ValueEnum::to_possible_value);
+    let mut command = cargo();
+    command
+        .args([
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "xtask",
+            "--",
+            "bench",
+        ])
+        .args(figures.map(|figure| figure.get_name().to_owned()));
+    let status = command.status().await?;
+    Ok(if status.success() {
+        Outcome::Good
+    } else {
+        Outcome::Failed
+    })
+}
+
+async fn measure(options: &Options, binaries: &Binaries) -> anyhow::Result<()> {
+    if options.wants(Figure::Latency) {
+        document::publish("latency", &latency::measure(binaries).await?)?;
+    }
+    if options.wants(Figure::Memory) {
+        document::publish("memory", &memory::measure(binaries).await?)?;
+    }
+    if options.wants(Figure::Size) {
+        document::publish("size", &size::measure(binaries)?)?;
+    }
+    Ok(())
 }

@@ -29,7 +29,7 @@ use crate::outcome::Outcome;
 /// How often the picture is drawn while nothing happens: clocks in it go on.
 const FRAME: Duration = Duration::from_millis(100);
 /// How long agents and controller may take to come up.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// Runs the demo.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
@@ -61,7 +61,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
 }
 
 async fn build(screen: &mut Screen) -> anyhow::Result<Binaries> {
-    screen.say("Building the agent, the controller and the simulated driver ...");
+    screen.say("Building agent, controller and simulated driver ...");
     let progress = if screen.is_live() {
         Progress::Shown
     } else {

@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 
 /// Puts a libnvidia-ml.so.1 that behaves as MIG hardware does into a folder.
 ///
-/// Programs that load it see the GPUs of the configuration that FAKE_NVML_CONFIG names, or that lies
+/// Programs that load it see the GPUs of the configuration that `FAKE_NVML_CONFIG` names, or that lies
 /// beside it as fake-nvml.toml; without one, a host with one A100-SXM4-40GB.
 #[derive(Debug, Args)]
 pub(crate) struct Options {

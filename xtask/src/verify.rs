@@ -98,7 +98,7 @@ async fn kubectl(python: &Python) -> anyhow::Result<String> {
 }
 
 /// Nothing that a check starts takes longer, a build in it included.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// What a program printed; if it fails, its last lines are the error.
 async fn said(mut command: Command) -> anyhow::Result<String> {

@@ -250,7 +250,7 @@ impl Journeys {
         if let Some(node) = object.pointer("/spec/nodeName").and_then(Value::as_str) {
             journey.node = Some(node.to_owned());
         }
-        journey.phase = text(object, "/status/phase").to_owned();
+        text(object, "/status/phase").clone_into(&mut journey.phase);
         if matches!(journey.phase.as_str(), "Running" | "Succeeded") {
             journey.reach(Stage::Running, at);
         }

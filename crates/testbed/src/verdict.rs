@@ -57,13 +57,13 @@ pub fn vanished(journeys: &Journeys, states: &BTreeMap<String, HostState>) -> Ve
 /// What is wrong with one pod by itself.
 pub fn pod_faults(journey: &Journey) -> Vec<Fault> {
     let mut messages = Vec::new();
-    if !journey.has_run() {
-        messages.push(not_run(journey));
-    } else {
+    if journey.has_run() {
         for request in &journey.requests {
             messages.extend(request_faults(journey, request));
         }
         messages.extend(container_overlap(journey));
+    } else {
+        messages.push(not_run(journey));
     }
     for grant in &journey.grants {
         messages.extend(grant_fault(grant));

@@ -5,6 +5,7 @@ use testbed::journey::{Journey, Stage};
 
 /// One pod.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "programs rely on these names")]
 pub(crate) struct Pod {
     pod: String,
     phase: String,
@@ -16,6 +17,7 @@ pub(crate) struct Pod {
 }
 
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "programs rely on these names")]
 struct Device {
     resource: String,
     gpu_uuid: Option<String>,

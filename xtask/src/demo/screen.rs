@@ -100,7 +100,7 @@ impl Screen {
         // Heading, the line about hidden pods, a blank line, and the one with the cursor.
         let around = 4;
         let with_map = height.saturating_sub(map.lines().count() + around);
-        let map_fits = with_map >= journeys.len().min(6);
+        let map_fits = with_map >= journeys.len().clamp(1, 6);
         let rows = if map_fits {
             with_map
         } else {
@@ -128,9 +128,9 @@ impl Screen {
         let mut lines: Vec<(Duration, String)> = Vec::new();
         for journey in journeys {
             let key = format!("{} {}", journey.pod, journey.uid);
-            let (stage, state) = self.said.get(&key).cloned().unwrap_or_default();
+            let (said, state) = self.said.get(&key).cloned().unwrap_or_default();
             for (reached, at) in &journey.reached {
-                if stage.is_none_or(|stage| *reached > stage) {
+                if said.is_none_or(|said| *reached > said) {
                     let at = at.saturating_sub(self.zero);
                     lines.push((at, stage_line(journey, *reached, at)));
                 }

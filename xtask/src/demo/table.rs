@@ -72,7 +72,7 @@ fn row(journey: &Journey, now: Duration) -> String {
     let state = paint(state_style(journey), &column(&words::state(journey), STATE));
     let waits = journey.stage() < Stage::Running && !journey.is_settled();
     let place = match &journey.reason {
-        Some((reason, _)) if !journey.has_run() => reason.clone(),
+        Some((reason, _)) if !journey.has_run() && !reason.starts_with("Slice") => reason.clone(),
         _ if waits => String::new(),
         _ => words::places(journey),
     };
