@@ -29,6 +29,8 @@ pub struct Constraints {
     tolerations: Vec<Toleration>,
     /// Requests of resources that agents do not serve.
     requests: Amounts,
+    /// See [`PodSpec::binds_slowly`].
+    pub binds_slowly: bool,
 }
 
 impl Constraints {
@@ -45,6 +47,7 @@ impl Constraints {
                         .clone()
                 }),
             tolerations: spec.tolerations.clone(),
+            binds_slowly: spec.binds_slowly(),
             requests: total
                 .iter()
                 .filter(|(name, _)| !requests::is_ours(name))

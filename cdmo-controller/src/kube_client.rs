@@ -18,7 +18,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(15);
 /// Time that a connection may be silent in the middle of an answer; a list that stalls would hang for
 /// ever. Longer than the server keeps a quiet watch open (see [`crate::watches`]).
-const SILENCE: Duration = Duration::from_secs(180);
+const SILENCE: Duration = Duration::from_mins(3);
 
 /// The cluster's address or credentials cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 use kube::Resource;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 /// Quantities by resource name, as the API writes them.
 pub type ResourceList = BTreeMap<String, Quantity>;
@@ -45,6 +45,10 @@ pub struct PodSpec {
     pub node_selector: BTreeMap<String, String>,
     /// Of its affinities, only the node's matters here.
     pub affinity: Option<Affinity>,
+    /// Its volumes.
+    pub volumes: Vec<Volume>,
+    /// Claims of dynamic resource allocation.
+    pub resource_claims: Vec<IgnoredAny>,
     /// Taints that it bears.
     pub tolerations: Vec<Toleration>,
     /// Its containers.
@@ -55,6 +59,25 @@ pub struct PodSpec {
     pub overhead: ResourceList,
     /// Requests of the pod as a whole, which replace the containers' sums.
     pub resources: Option<Resources>,
+}
+
+impl PodSpec {
+    /// Whether its binding may take minutes after the scheduler has chosen a node: volumes and
+    /// claimed resources are provided in between.
+    pub fn binds_slowly(&self) -> bool {
+        let claims = |v: &Volume| v.persistent_volume_claim.is_some() || v.ephemeral.is_some();
+        !self.resource_claims.is_empty() || self.volumes.iter().any(claims)
+    }
+}
+
+/// A volume; which it is does not matter.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Volume {
+    /// It is claimed by name.
+    pub persistent_volume_claim: Option<IgnoredAny>,
+    /// It is claimed by the pod itself.
+    pub ephemeral: Option<IgnoredAny>,
 }
 
 /// A scheduling gate.

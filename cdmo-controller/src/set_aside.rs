@@ -16,6 +16,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const FIRST: Duration = Duration::from_mins(1);
 /// Doublings at most: 64 minutes.
 const MOST_DOUBLINGS: u32 = 6;
+/// Times that a node was set aside for a pod that binds slowly until the pod is no longer taken to be
+/// on its way there: a quarter of an hour in all, for stock schedulers wait ten minutes for volumes.
+const SLOW_BINDING: u32 = 4;
 
 /// What one pod has learned.
 #[derive(Debug, Default)]
@@ -30,6 +33,13 @@ impl SetAside {
     /// Whether the node is set aside.
     pub fn contains(&self, node: &str, now: Instant) -> bool {
         self.until.get(node).is_some_and(|(until, _)| now < *until)
+    }
+
+    /// Whether the node is set aside, but not for so long that a pod that binds slowly could not still
+    /// be on its way there.
+    pub fn may_be_bound_to(&self, node: &str, now: Instant) -> bool {
+        let known = self.until.get(node);
+        known.is_some_and(|(until, times)| now < *until && *times <= SLOW_BINDING)
     }
 
     /// Says on which nodes devices are ready for the pod now; returns those set aside by that.

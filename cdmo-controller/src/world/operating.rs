@@ -5,7 +5,12 @@ use planner::NodePlan;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Action, World, alarms::Alarm, demand::Standing};
+use super::{
+    Action, World,
+    alarms::Alarm,
+    demand::Standing,
+    planning::{LONGEST_PAUSE, LONGEST_REST},
+};
 use crate::{
     names::PodKey,
     objects::PodLite,
@@ -102,7 +107,7 @@ impl World {
             let node = operation.node.clone();
             match asked {
                 Output::Look => {
-                    let verdict = self.counted_on(id, None);
+                    let verdict = self.counted_on(id, None, now);
                     output = self
                         .operations
                         .get_mut(id)
@@ -161,7 +166,7 @@ impl World {
         let verdict = match pods {
             Ok(pods) => {
                 let rows: Vec<_> = pods.iter().filter_map(|pod| self.listed_row(pod)).collect();
-                let verdict = self.counted_on(id, Some(&rows));
+                let verdict = self.counted_on(id, Some(&rows), now);
                 self.listed.insert(id.to_owned(), rows);
                 verdict
             }
@@ -179,7 +184,12 @@ impl World {
     /// Whether pods count on devices that the operation gives up: those bound to the node (as
     /// listed, or as the watch has shown), and those that the scheduler may have sent there before
     /// the node's status went down.
-    fn counted_on(&self, id: &str, listed: Option<&[(PodKey, PodRow)]>) -> Result<(), String> {
+    fn counted_on(
+        &self,
+        id: &str,
+        listed: Option<&[(PodKey, PodRow)]>,
+        now: Instant,
+    ) -> Result<(), String> {
         let Some(operation) = self.operations.get(id) else {
             return Ok(());
         };
@@ -196,7 +206,7 @@ impl World {
             None => self.pods.bound(node).collect(),
         };
         let mut claimed = view::claimed(snapshot, &bound);
-        for (_, row) in self.on_their_way(operation, listed) {
+        for (_, row) in self.on_their_way(operation, listed, now) {
             for (resource, count) in &row.wants {
                 let sum = claimed.entry(resource.clone()).or_default();
                 *sum = sum.saturating_add(*count);
@@ -248,6 +258,7 @@ impl World {
         &'a self,
         operation: &'a Operation,
         listed: Option<&'a [(PodKey, PodRow)]>,
+        now: Instant,
     ) -> impl Iterator<Item = (&'a PodKey, &'a PodRow)> {
         let lowered = operation.times.lowered;
         let row = self.nodes.get(&operation.node);
@@ -262,9 +273,12 @@ impl World {
                 .filter_map(|gone| gone.resource.as_ref())
                 .any(|resource| pod.wants.contains_key(resource));
             let early = self.demands.get(key).is_some_and(|demand| {
-                lowered.is_some_and(|at| demand.seen <= at)
-                    // Planned for elsewhere or refused: no room for it here was ever shown.
-                    && matches!(demand.standing, Standing::New | Standing::Covered)
+                // Planned for elsewhere or refused: no room for it here was ever shown, unless that
+                // is why the node was set aside.
+                let was_shown = matches!(demand.standing, Standing::New | Standing::Covered)
+                    || pod.constraints.binds_slowly
+                        && demand.aside.may_be_bound_to(&operation.node, now);
+                was_shown && lowered.is_some_and(|at| demand.seen <= at)
             });
             let is_listed = listed.is_some_and(|rows| rows.iter().any(|(k, _)| k == *key));
             asks && early
@@ -346,7 +360,8 @@ impl World {
         // What was called off at the last moment would be called off again at once.
         let called_off = matches!(category, "aborted" | "counted_on");
         for gpu in operation.gpus.iter().filter(|_| blame || called_off) {
-            let until = self.board.rest(&gpu.uuid, now);
+            let longest = if blame { LONGEST_REST } else { LONGEST_PAUSE };
+            let until = self.board.rest(&gpu.uuid, longest, now);
             self.alarms.set(until, Alarm::Node(node.to_owned()));
         }
         if operation.is_sent() {

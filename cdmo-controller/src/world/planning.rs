@@ -22,8 +22,10 @@ use crate::{
 const OUTDATED: Duration = Duration::from_secs(2);
 /// First rest of a GPU after a failure; doubles up to [`LONGEST_REST`].
 const REST: Duration = Duration::from_secs(1);
-/// Longest rest of a GPU.
-const LONGEST_REST: Duration = Duration::from_mins(5);
+/// Longest rest of a GPU; a failure so long after the last rest is a first one again.
+pub(super) const LONGEST_REST: Duration = Duration::from_mins(5);
+/// Longest rest of a GPU whose plan was called off for a pod's sake: nothing is wrong with it.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// The planner's input, kept up to date node by node.
 #[derive(Debug, Default)]
@@ -73,10 +75,13 @@ impl Board {
         }
     }
 
-    /// Leaves a GPU alone after a failure; returns until when.
-    pub(super) fn rest(&mut self, gpu: &str, now: Instant) -> Instant {
-        let failures = self.resting.get(gpu).map_or(0, |(_, failures)| *failures);
-        let until = now + (REST * 2u32.pow(failures.min(9))).min(LONGEST_REST);
+    /// Leaves a GPU alone after a failure, for `longest` at most; returns until when.
+    pub(super) fn rest(&mut self, gpu: &str, longest: Duration, now: Instant) -> Instant {
+        let known = self.resting.get(gpu);
+        let failures = known
+            .filter(|(until, _)| now < *until + LONGEST_REST)
+            .map_or(0, |(_, failures)| *failures);
+        let until = now + (REST * 2u32.pow(failures.min(9))).min(longest);
         self.resting.insert(gpu.to_owned(), (until, failures + 1));
         until
     }
@@ -111,6 +116,8 @@ struct Candidate {
     demand: Demand,
     /// Nodes whose free devices cover it.
     ready_on: Vec<usize>,
+    /// Nodes set aside whose free devices it may be about to get all the same.
+    guarded: Vec<usize>,
 }
 
 impl World {
@@ -250,6 +257,15 @@ impl World {
             {
                 tracing::info!(pod = %key, node = name, "devices lie ready, but the pod is not bound; setting the node aside");
             }
+            let may_come = |at: &usize| {
+                row.constraints.binds_slowly && state.aside.may_be_bound_to(&names[*at].name, now)
+            };
+            let guarded = free
+                .iter()
+                .filter(|(_, free)| covers(free, &row.wants))
+                .map(|(at, _)| *at)
+                .filter(may_come)
+                .collect();
             if let Some(at) = state.aside.wake_at(now) {
                 self.alarms.set(at, Alarm::Plan);
                 nodes = set_aside(&nodes, names, |name| state.aside.contains(name, now));
@@ -269,6 +285,7 @@ impl World {
                 key,
                 demand,
                 ready_on,
+                guarded,
             });
         }
         candidates
@@ -312,7 +329,7 @@ impl World {
     fn protect(&mut self, candidates: &[Candidate]) {
         let mut needed: BTreeMap<(usize, &str), u32> = BTreeMap::new();
         for candidate in candidates {
-            for at in &candidate.ready_on {
+            for at in candidate.ready_on.iter().chain(&candidate.guarded) {
                 for (resource, count) in &candidate.demand.wants {
                     let sum = needed.entry((*at, resource)).or_default();
                     *sum = sum.saturating_add(*count);

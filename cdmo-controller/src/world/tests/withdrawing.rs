@@ -126,3 +126,46 @@ fn a_device_in_use_is_never_part_of_a_plan() {
     );
     bench.note("big", "NoRoom");
 }
+
+#[test]
+fn a_pod_that_waits_for_its_volume_does_not_lose_the_device_it_was_assigned() {
+    let mut bench = full_of_idle();
+    bench.put(
+        "slow",
+        serde_json::json!({
+            "metadata": {"namespace": "ns", "name": "slow", "uid": "slow"},
+            "spec": {
+                "containers": [{"name": "c", "resources": {"limits": {THREE: "1"}}}],
+                "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "v"}}],
+            },
+            "status": {"phase": "Pending"},
+        }),
+    );
+    bench.pass(Duration::from_secs(40));
+    bench.create("big", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_mins(10));
+    assert_eq!(
+        bench.shown("a", THREE),
+        2,
+        "the scheduler may still bind it"
+    );
+    bench.pass(Duration::from_mins(30));
+    assert_eq!(bench.shown("a", SEVEN), 1, "nor is it waited for for ever");
+}
+
+#[test]
+fn a_plan_called_off_again_and_again_is_not_put_off_for_long() {
+    let mut bench = full_of_idle();
+    bench.unseen.push(serde_json::json!({
+        "metadata": {"namespace": "ns", "name": "late", "uid": "late"},
+        "spec": {"nodeName": "a", "containers": [
+            {"name": "c", "resources": {"limits": {THREE: "1"}}},
+        ]},
+        "status": {"phase": "Pending"},
+    }));
+    bench.create("big", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_mins(5));
+    bench.unseen.clear();
+    bench.pass(Duration::from_secs(10));
+    assert_eq!(bench.shown("a", SEVEN), 1);
+}
