@@ -13,6 +13,11 @@ const REPHRASE: Duration = Duration::from_secs(30);
 /// Refusals that may be reported at once, and how many a second after that.
 const BURST: u32 = 50;
 const PER_SECOND: u32 = 10;
+/// Permissions that repetitions leave for what was never said: with enough waiting pods, repetitions
+/// alone would use up all there are.
+const FOR_NEWS: u32 = BURST / 2;
+/// When to ask again for a permission.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a pod was told last.
 #[derive(Clone, Debug)]
@@ -59,8 +64,8 @@ impl Budget {
         }
     }
 
-    /// Takes one permission; `Err` says when to come back.
-    pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
+    /// Takes one permission, for something new or a repetition; `Err` says when to come back.
+    pub fn take(&mut self, is_new: bool, now: Instant) -> Result<(), Instant> {
         let millis = u64::try_from((now - self.filled).as_millis()).unwrap_or(u64::MAX);
         let gained = millis.saturating_mul(u64::from(PER_SECOND));
         self.left = self
@@ -68,8 +73,9 @@ impl Budget {
             .saturating_add(gained)
             .min(u64::from(BURST) * 1000);
         self.filled += Duration::from_millis(millis);
-        if self.left < 1000 {
-            return Err(now + Duration::from_secs(1) / PER_SECOND);
+        let stays = if is_new { 0 } else { FOR_NEWS };
+        if self.left < u64::from(stays + 1) * 1000 {
+            return Err(now + ASK_AGAIN);
         }
         self.left -= 1000;
         Ok(())
@@ -95,20 +101,31 @@ mod tests {
         let now = Instant::now();
         let mut budget = Budget::new(now);
         for _ in 0..BURST {
-            budget.take(now).unwrap();
+            budget.take(true, now).unwrap();
         }
-        let at = budget.take(now).unwrap_err();
-        assert!(at > now);
-        budget.take(at).unwrap();
-        assert!(budget.take(at).is_err());
+        let at = budget.take(true, now).unwrap_err();
+        assert_eq!(at, now + Duration::from_secs(1));
+        for _ in 0..PER_SECOND {
+            budget.take(true, at).unwrap();
+        }
+        assert!(budget.take(true, at).is_err());
         let much_later = now + Duration::from_hours(1);
         let taken = (0..200)
-            .take_while(|_| budget.take(much_later).is_ok())
+            .take_while(|_| budget.take(true, much_later).is_ok())
             .count();
         assert_eq!(
             taken,
             usize::try_from(BURST).unwrap(),
             "it does not save up beyond the burst"
         );
+    }
+
+    #[test]
+    fn repetitions_leave_room_for_news() {
+        let now = Instant::now();
+        let mut budget = Budget::new(now);
+        while budget.take(false, now).is_ok() {}
+        let news = (0..BURST).take_while(|_| budget.take(true, now).is_ok());
+        assert_eq!(u32::try_from(news.count()).unwrap(), FOR_NEWS);
     }
 }

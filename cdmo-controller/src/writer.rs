@@ -204,6 +204,14 @@ struct Failure {
     text: String,
 }
 
+/// A name of 253 bytes at most, as the API demands, although a pod's own may be that long.
+fn event_name(pod: &str, now: Timestamp) -> String {
+    // Names are ASCII; should one not be, the API refuses the Event as it would have refused the pod.
+    let start = pod.get(..pod.len().min(230)).unwrap_or_default();
+    let start = start.trim_end_matches(['.', '-']);
+    format!("{start}.{:x}", now.as_nanosecond())
+}
+
 /// The Event as the API takes it (events.k8s.io/v1).
 fn event(note: &Note, me: &str) -> Event {
     let now = Timestamp::now();
@@ -212,7 +220,7 @@ fn event(note: &Note, me: &str) -> Event {
         action: Some("Partition".to_owned()),
         event_time: Some(MicroTime(now)),
         metadata: ObjectMeta {
-            name: Some(format!("{}.{:x}", note.pod.name(), now.as_nanosecond())),
+            name: Some(event_name(note.pod.name(), now)),
             namespace: namespace.clone(),
             ..ObjectMeta::default()
         },
@@ -230,5 +238,18 @@ fn event(note: &Note, me: &str) -> Event {
         reporting_instance: Some(me.to_owned()),
         type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_of_a_pod_with_a_long_name_have_valid_names() {
+        let pod = format!("{}-{}", "a".repeat(229), "b".repeat(23));
+        let name = event_name(&pod, Timestamp::now());
+        assert!(name.len() <= 253 && !name.contains("-."), "{name}");
+        assert!(event_name("pod", Timestamp::now()).starts_with("pod."));
     }
 }

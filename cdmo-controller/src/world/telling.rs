@@ -126,7 +126,7 @@ impl World {
         let again = if due > now {
             Err(due)
         } else {
-            self.budget.take(now)
+            self.budget.take(demand.told.is_none(), now)
         };
         if let Err(at) = again {
             self.alarms.set(at, Alarm::Tell(key.clone()));
