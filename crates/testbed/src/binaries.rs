@@ -70,30 +70,28 @@ impl Binaries {
     pub async fn build(profile: Profile, progress: Progress) -> Result<Self, BuildError> {
         let packages = ["mig-node-agent", "cdmo-controller", "fake-nvml"];
         let made = cargo_build(&packages, profile, progress).await?;
-        let find = |target: &'static str, suffix: &str| {
-            made.iter()
-                .filter(|artifact| artifact.target.name == target)
-                .flat_map(|artifact| artifact.executable.iter().chain(&artifact.filenames))
-                .find(|file| file.to_string_lossy().ends_with(suffix))
-                .cloned()
-                .ok_or(BuildError::Missing(target))
-        };
         Ok(Self {
-            agent: find("mig-node-agent", "/mig-node-agent")?,
-            controller: find("cdmo-controller", "/cdmo-controller")?,
-            nvml: find("fake_nvml", ".so")?,
+            agent: find(&made, "mig-node-agent", "/mig-node-agent")?,
+            controller: find(&made, "cdmo-controller", "/cdmo-controller")?,
+            nvml: find(&made, "fake_nvml", ".so")?,
         })
     }
 
     /// Builds the stand-in driver library alone.
     pub async fn build_nvml(profile: Profile, progress: Progress) -> Result<PathBuf, BuildError> {
-        cargo_build(&["fake-nvml"], profile, progress)
-            .await?
-            .into_iter()
-            .flat_map(|artifact| artifact.filenames)
-            .find(|file| file.extension().is_some_and(|extension| extension == "so"))
-            .ok_or(BuildError::Missing("fake_nvml"))
+        let made = cargo_build(&["fake-nvml"], profile, progress).await?;
+        find(&made, "fake_nvml", ".so")
     }
+}
+
+/// The file of a target whose name ends so.
+fn find(made: &[Artifact], target: &'static str, suffix: &str) -> Result<PathBuf, BuildError> {
+    made.iter()
+        .filter(|artifact| artifact.target.name == target)
+        .flat_map(|artifact| artifact.executable.iter().chain(&artifact.filenames))
+        .find(|file| file.to_string_lossy().ends_with(suffix))
+        .cloned()
+        .ok_or(BuildError::Missing(target))
 }
 
 /// A cargo for this repository. What an outer cargo tells the program that it runs (`CARGO_PKG_NAME`
