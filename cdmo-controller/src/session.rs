@@ -34,6 +34,10 @@ impl Problem {
     }
 }
 
+/// How far ahead an agent's epoch may be. Epochs grow by one with each start of a controller; an agent
+/// that names the highest number there is would leave none to any controller on any node.
+const FARTHEST_EPOCH: u64 = 1 << 32;
+
 /// What happens to a session.
 #[derive(Debug)]
 pub enum Input {
@@ -143,6 +147,16 @@ impl Session {
         match (self.state, message) {
             (State::AwaitHello, FromAgent::Hello(hello)) => {
                 let highest = hello.highest_epoch;
+                if highest.saturating_sub(self.epoch) > FARTHEST_EPOCH {
+                    return self.close(Problem {
+                        category: "epoch",
+                        sentence: format!(
+                            "the agent claims to have obeyed epoch {highest}, which no controller \
+                             can have reached; move its journal away and restart it"
+                        ),
+                        lasting: true,
+                    });
+                }
                 // An agent that already obeyed our very number, but not from us, obeyed somebody else.
                 if highest < self.epoch || (highest == self.epoch && self.said == Some(highest)) {
                     self.greet()

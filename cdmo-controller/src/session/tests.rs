@@ -117,3 +117,13 @@ fn attempts_back_off_and_start_over_after_a_success() {
     backoff.reset();
     assert_eq!(backoff.next_delay().as_millis(), 250);
 }
+
+#[test]
+fn an_agent_with_an_absurd_epoch_does_not_use_up_the_numbers() {
+    let mut session = session(5, None);
+    let outputs = session.step(hello(u64::MAX));
+    assert!(
+        matches!(&outputs[..], [Output::Close(problem)] if problem.lasting),
+        "{outputs:?}"
+    );
+}
