@@ -167,9 +167,16 @@ impl Writer {
             };
             let api = Api::<Event>::namespaced(this.client.clone(), note.pod.namespace());
             let event = event(&note, &this.me);
-            if let Ok(Err(error)) = timeout(CALL, api.create(&PostParams::default(), &event)).await
-            {
-                tracing::warn!(pod = %note.pod, %error, "failed to send an Event");
+            for attempt in 1..=ATTEMPTS {
+                let text = match timeout(CALL, api.create(&PostParams::default(), &event)).await {
+                    Ok(Ok(_)) => return,
+                    // It came through, though the answer did not.
+                    Ok(Err(kube::Error::Api(status))) if status.code == 409 => return,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => format!("no answer in {CALL:?}"),
+                };
+                tracing::warn!(pod = %note.pod, attempt, "failed to send an Event: {text}");
+                sleep(Duration::from_millis(200) * attempt).await;
             }
         });
     }
