@@ -61,6 +61,8 @@ pub struct Agent {
     started: Instant,
     tasks: JoinSet<Option<(OpId, Outcome)>>,
     session: Option<(u64, mpsc::Sender<api::PlanProgress>)>,
+    /// The newest session that was ever opened.
+    newest: u64,
 }
 
 impl Agent {
@@ -82,6 +84,7 @@ impl Agent {
             started,
             tasks: JoinSet::new(),
             session: None,
+            newest: 0,
         }
     }
 
@@ -99,16 +102,16 @@ impl Agent {
                 Some(event) = self.inputs.sessions.recv() => self.session_event(event),
                 Some(op) = self.inputs.late.recv() => self.feed(Input::Late(op)),
                 Some(fault) = self.inputs.faults.recv() => self.fault(fault),
-                Ok(()) = self.inputs.plugins.changed() => {
-                    let state = self.inputs.plugins.borrow_and_update().clone();
-                    self.feed(Input::Plugins(state));
-                }
+                Ok(()) = self.inputs.plugins.changed() => self.see_plugins(),
                 Ok(()) = self.inputs.journal.changed() => {
                     let trouble = self.inputs.journal.borrow_and_update().clone();
                     self.feed(Input::Problem("journal_trouble", trouble));
                 }
                 Some(ended) = self.tasks.join_next() => match ended {
-                    Ok(Some((op, outcome))) => self.feed(Input::Done(op, outcome)),
+                    Ok(Some((op, outcome))) => {
+                        self.catch_up();
+                        self.feed(Input::Done(op, outcome));
+                    }
                     Ok(None) => {}
                     Err(error) => tracing::error!(%error, "A task died; its GPU stays as it is"),
                 },
@@ -122,9 +125,24 @@ impl Agent {
         }
     }
 
+    /// An outcome rests on what the kubelet was seen to do; that must be known before it.
+    fn catch_up(&mut self) {
+        if self.inputs.plugins.has_changed().unwrap_or(false) {
+            self.see_plugins();
+        }
+    }
+
+    fn see_plugins(&mut self) {
+        let state = self.inputs.plugins.borrow_and_update().clone();
+        self.feed(Input::Plugins(state));
+    }
+
     fn session_event(&mut self, event: SessionEvent) {
         match event {
+            // It was admitted before the newest one, which has its place; only its word came late.
+            SessionEvent::Opened(id, _) if id <= self.newest => {}
             SessionEvent::Opened(id, progress) => {
+                self.newest = id;
                 if self.session.replace((id, progress)).is_some() {
                     self.feed(Input::SessionClosed);
                 }
