@@ -68,6 +68,8 @@ pub struct Unit {
     pub listed: Option<(String, String)>,
     /// Where it is in its life.
     pub life: Life,
+    /// The action under way with the kubelet.
+    pub motion: Option<OpId>,
     /// A fault that only destroying it can mend.
     pub sick: Option<String>,
     /// Why the last attempt did not work.
@@ -112,6 +114,7 @@ impl Unit {
             resource: None,
             listed: None,
             life: Life::Unlisted,
+            motion: None,
             sick: None,
             reason: String::new(),
             tries: 0,

@@ -125,6 +125,7 @@ impl Node {
             // It lost its compute instance, or got another, without our doing.
             listing = unit.listed.take();
             unit.life = Life::Unlisted;
+            unit.motion = None;
         } else if unit.life == Life::Bare && unit.device.is_some() {
             unit.life = Life::Unlisted;
         }
@@ -156,18 +157,12 @@ impl Node {
     }
 }
 
-/// The resource name an adopted instance had: a hold's, else what the journal says, else its own.
+/// The resource name an adopted instance has: what the journal says of this very instance, else its
+/// profile's own. A hold tells nothing: its device id may name another instance by now.
 fn exposure(gpu: &str, unit: &Unit, recorded: &Recorded) -> Option<String> {
     let (Slot::Instance(instance), Some(profile)) = (unit.slot, unit.profile) else {
         return None;
     };
-    let mut held = recorded
-        .holds
-        .keys()
-        .filter(|(_, id)| Some(id) == unit.device.as_ref());
-    if let (Some((resource, _)), None) = (held.next(), held.next()) {
-        return Some(resource.clone());
-    }
     match recorded.exposures.get(&(gpu.to_owned(), instance)) {
         Some(exposed)
             if exposed.profile == profile.to_string() && exposed.start == unit.placement.start =>

@@ -68,6 +68,13 @@ impl Node {
                 self.gpu_answers(at);
             }
         }
+        if doing.is_motion() {
+            // The unit can have been lost and found since; then this is about its former self.
+            match self.unit(at, slot) {
+                Some(unit) if unit.motion == Some(op) => unit.motion = None,
+                _ => return,
+            }
+        }
         match (doing, outcome) {
             (Doing::Read, Outcome::Read(result)) => self.read_done(at, result),
             (Doing::Create(making), Outcome::Made(result)) => self.created(op, at, &making, result),
@@ -423,6 +430,14 @@ impl Unit {
 }
 
 impl Doing {
+    /// Moves a unit towards the kubelet or away from it.
+    fn is_motion(&self) -> bool {
+        matches!(
+            self,
+            Self::Offer | Self::Withdraw | Self::Fence | Self::Reinstate | Self::Forget
+        )
+    }
+
     fn noun(&self) -> &'static str {
         match self {
             Self::Create(_) => "making an instance",

@@ -151,6 +151,7 @@ impl Node {
                 // Whole again after a failed destroy: what the run cannot give up, it keeps.
                 Life::Offered => {
                     run.failure = Some(in_use(&unit.reason));
+                    run.step = Step::Undoing;
                     return;
                 }
                 _ => return,

@@ -326,6 +326,38 @@ fn a_fault_of_an_instance_takes_only_that_one_out_of_service() {
 }
 
 #[test]
+fn an_answer_about_a_lost_instance_says_nothing_of_the_one_in_its_place() {
+    let mut world = World::made(&[("3g.20gb", 0)]);
+    // Somebody else cut the same place anew while the kubelet was slow to take the old one.
+    world.pass(upkeep::READ_EVERY);
+    let op = match world.pending.pop_front() {
+        Some(Action::Read { op, .. }) => op,
+        other => panic!("{other:?} instead of a look"),
+    };
+    world.gpus[0].instances[0].compute[0].uuid = "MIG-new".into();
+    let view = View {
+        mode: MigMode::On,
+        instances: world.gpus[0].instances.clone(),
+    };
+    world.input(Input::Done(op, Outcome::Read(Ok(view))));
+    while !matches!(world.pending.front(), Some(Action::Offer { .. })) {
+        let action = world.pending.pop_front().unwrap();
+        world.perform(action, true);
+    }
+    let Some(Action::Offer { op: slow, .. }) = world.pending.pop_front() else {
+        panic!("not offered");
+    };
+    world.pass(upkeep::READ_EVERY);
+    world.gpus[0].instances[0].compute[0].uuid = "MIG-newer".into();
+    world.drain();
+    let unconfirmed = Failure::new("void", "It was taken back meanwhile.");
+    world.input(Input::Done(slow, Outcome::Offered(Err(unconfirmed))));
+    world.drain();
+    assert_eq!(world.instances()[0].state(), State::Idle);
+    assert_eq!(world.instances()[0].device_id, "MIG-newer");
+}
+
+#[test]
 fn an_instance_that_somebody_else_destroyed_is_lost_not_offered() {
     let mut world = World::made(&[("3g.20gb", 0)]);
     world.gpus[0].instances.clear();

@@ -108,6 +108,7 @@ impl Node {
         let op = self.op(Pending::unit(at, slot, Doing::Offer));
         if let Some(unit) = self.unit(at, slot) {
             unit.life = Life::Offering;
+            unit.motion = Some(op);
             unit.listed = Some((resource.clone(), id.clone()));
         }
         self.actions.push(Action::Offer {
@@ -280,6 +281,9 @@ impl Node {
         };
         unit.life = life;
         let op = self.op(Pending::unit(at, slot, doing));
+        if let Some(unit) = self.unit(at, slot) {
+            unit.motion = Some(op);
+        }
         self.actions.push(action(op, resource, id));
     }
 

@@ -138,6 +138,18 @@ fn the_name_an_instance_was_offered_under_survives_a_restart() {
 }
 
 #[test]
+fn a_hold_on_a_uuid_that_came_back_for_another_profile_lends_it_no_name() {
+    let mut recorded = Recorded::default();
+    let made = instance("GPU-0", "1g.5gb", 4, true);
+    recorded.apply(&Record::Grant {
+        resource: "nvidia.com/mig-3g.20gb".into(),
+        ids: vec![made.device_uuid().unwrap().to_owned()],
+    });
+    let world = adopted(vec![made], &recorded);
+    assert_eq!(world.instances()[0].resource, "nvidia.com/mig-1g.5gb");
+}
+
+#[test]
 fn mig_mode_is_turned_on_once_a_controller_has_named_the_pods() {
     let mut world = World::new(vec![found(MigMode::Off, Vec::new())], &Recorded::default());
     world.drain();
