@@ -8,7 +8,7 @@ mod events;
 mod real;
 mod thread;
 
-use mig::{GpuModel, Placement};
+use mig::{GpuModel, Placement, ProfileName};
 use nvml_mig::{Activation, GpuInfo, GpuInstance};
 
 use crate::node::{Failure, Remains, View};
@@ -34,8 +34,15 @@ pub trait Hardware {
     -> Result<GpuInstance, Failure>;
     /// Makes the compute instance of an instance that has none.
     fn complete(&self, gpu: &str, instance: u32) -> Result<GpuInstance, Failure>;
-    /// Destroys an instance with its compute instances, and looks whether it is gone.
-    fn destroy(&self, gpu: &str, instance: u32) -> Result<(), (Remains, Failure)>;
+    /// Destroys an instance with its compute instances, and looks whether it is gone. Only if it is
+    /// still of this profile at this first slice: ids are given out again.
+    fn destroy(
+        &self,
+        gpu: &str,
+        instance: u32,
+        profile: ProfileName,
+        start: u8,
+    ) -> Result<(), (Remains, Failure)>;
     /// Turns MIG mode on.
     fn turn_on(&self, gpu: &str) -> Result<Activation, Failure>;
     /// Every process on it.

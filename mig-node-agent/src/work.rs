@@ -94,7 +94,7 @@ impl Worker {
                 };
                 let call = {
                     let gpu = gpu.clone();
-                    move |hw: &dyn Hardware| hw.destroy(&gpu, instance)
+                    move |hw: &dyn Hardware| hw.destroy(&gpu, instance, profile, start)
                 };
                 let untouched = |failure| (Remains::Whole, failure);
                 let gone = self
@@ -192,9 +192,7 @@ impl Worker {
                 None
             }
             Action::Note(record) => {
-                if let Err(error) = self.journal.write(vec![record]).await {
-                    tracing::warn!(%error, "A note for the next start is lost");
-                }
+                self.note(record);
                 None
             }
             _ => None,
@@ -258,10 +256,17 @@ impl Worker {
             return Err(untouched(driver::closed()));
         };
         let half_done = result.as_ref().err().is_some_and(HalfDone::half_done);
-        if !half_done && let Err(error) = self.journal.write(vec![Record::End { op }]).await {
-            tracing::warn!(%error, "The next start will look at this change again");
+        if !half_done {
+            // Waiting for the disk would only keep pods waiting.
+            self.note(Record::End { op });
         }
         result
+    }
+
+    fn note(&self, record: Record) {
+        if let Err(error) = self.journal.note(vec![record]) {
+            tracing::warn!(%error, "A note for the next start is lost");
+        }
     }
 
     fn keep(&self, resource: String, id: String, token: Token) {

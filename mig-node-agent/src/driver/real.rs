@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mig::{GpuModel, Placement};
+use mig::{GpuModel, Placement, ProfileName};
 use nvml_mig::{Activation, DestroyError, Error, EventWatch, GpuInfo, GpuInstance, Nvml};
 
 use super::{Hardware, Process};
@@ -82,7 +82,24 @@ impl Hardware for Real {
         made.map_err(|e| failure(&e))
     }
 
-    fn destroy(&self, gpu: &str, instance: u32) -> Result<(), (Remains, Failure)> {
+    fn destroy(
+        &self,
+        gpu: &str,
+        instance: u32,
+        profile: ProfileName,
+        start: u8,
+    ) -> Result<(), (Remains, Failure)> {
+        let untouched = |failure| (Remains::Whole, failure);
+        let there = self.0.instances(gpu).map_err(|e| untouched(failure(&e)))?;
+        if let Some(other) = there.iter().find(|i| i.gi_id == instance)
+            && (other.profile, other.placement.start) != (profile, start)
+        {
+            let message = format!(
+                "Instance {instance} of {gpu} is not {profile} at slice {start} any more: somebody else has put {} there.",
+                other.profile
+            );
+            return Err(untouched(Failure::new("changed", message)));
+        }
         let destroyed = self.0.destroy(gpu, instance);
         if destroyed.as_ref().is_err_and(DestroyError::is_absent) {
             return Ok(());

@@ -77,18 +77,32 @@ impl Journal {
     /// # Errors
     /// [`WriteError`]; the facts may then be on disk or not, and the act must not be done.
     pub async fn write(&self, records: Vec<Record>) -> Result<(), WriteError> {
-        let (reply, answer) = oneshot::channel();
-        self.entries
-            .try_send(Entry { records, reply })
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => WriteError::Slow,
-                mpsc::error::TrySendError::Closed(_) => WriteError::Closed,
-            })?;
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(PATIENCE, self.enter(records)?).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(WriteError::Closed),
             Err(_) => Err(WriteError::Slow),
         }
+    }
+
+    /// Writes facts that nothing waits for, after everything that was to be written before.
+    ///
+    /// # Errors
+    /// [`WriteError`], if they cannot even wait for the disk.
+    pub fn note(&self, records: Vec<Record>) -> Result<(), WriteError> {
+        self.enter(records).map(drop)
+    }
+
+    fn enter(
+        &self,
+        records: Vec<Record>,
+    ) -> Result<oneshot::Receiver<Result<(), WriteError>>, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        let entered = self.entries.try_send(Entry { records, reply });
+        entered.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => WriteError::Slow,
+            mpsc::error::TrySendError::Closed(_) => WriteError::Closed,
+        })?;
+        Ok(answer)
     }
 }
 

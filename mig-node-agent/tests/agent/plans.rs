@@ -246,3 +246,30 @@ async fn an_idle_instance_moves_to_another_resource_name() {
     assert_eq!(found.resource, HALF, "a restart does not undo it");
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn an_instance_that_somebody_else_put_in_the_place_of_another_is_not_destroyed_for_it() {
+    let host = Host::new(ONE_A100);
+    let agent = host.agent().await;
+    let mut controller = host.controller(agent.address, 1).await;
+    controller.settle().await;
+    let made = controller.make(&[("3g.20gb", 0)]).await;
+    let mut plan = controller.plan(0);
+    let old = reference(&controller.snapshot, &made[0].device_id);
+    plan.gpus[0].give_up.push(old.clone());
+    let id = plan.id.clone();
+    let report = controller.carry_out(plan).await;
+    assert_eq!(report.stage(), Stage::Withdrawn, "{report:?}");
+    let hardware = host.hardware();
+    hardware.destroy_instance(0, old.gpu_instance_id).unwrap();
+    let new = hardware.create_instance(0, "4g.20gb", Some(0)).unwrap();
+    assert_eq!(new, old.gpu_instance_id, "ids are given out again");
+    let report = controller.commit(&id).await;
+    assert_eq!(
+        (report.stage(), &*report.category),
+        (Stage::Failed, "changed"),
+        "{report:?}"
+    );
+    assert_eq!(host.layout(), ["4g.20gb@0+1"]);
+    agent.stop().await;
+}

@@ -52,6 +52,17 @@ async fn a_full_disk_fails_the_write_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_note_is_written_before_what_comes_after_it() {
+    let disk = Disk::default();
+    let (journal, _closed) = Journal::start(disk.clone(), Recorded::default()).unwrap();
+    journal.note(epoch(1)).unwrap();
+    journal.write(epoch(2)).await.unwrap();
+    let text = String::from_utf8(disk.state.lock().unwrap().0.clone()).unwrap();
+    let at = |epoch: &str| text.find(&format!("\"epoch\":{epoch}")).unwrap();
+    assert!(at("1") < at("2"), "{text}");
+}
+
+#[tokio::test]
 async fn everything_is_written_before_the_journal_counts_as_closed() {
     let disk = Disk::default();
     let (journal, closed) = Journal::start(disk.clone(), Recorded::default()).unwrap();
