@@ -11,7 +11,7 @@ use std::path::Path;
 /// UIDs of all pods that have a live process. Blocks for as long as reading `/proc` takes.
 ///
 /// # Errors
-/// If `/proc` itself cannot be listed. A process that ends meanwhile is no error.
+/// If `/proc`, or the groups of a process that lives, cannot be read: it could be anybody's.
 pub fn pods_with_processes(proc_dir: &Path) -> io::Result<BTreeSet<String>> {
     let mut pods = BTreeSet::new();
     for entry in std::fs::read_dir(proc_dir)? {
@@ -20,11 +20,22 @@ pub fn pods_with_processes(proc_dir: &Path) -> io::Result<BTreeSet<String>> {
             .file_name()
             .to_str()
             .is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()));
-        if is_process && let Ok(groups) = std::fs::read_to_string(entry.path().join("cgroup")) {
-            pods.extend(pods_of(&groups));
+        if !is_process {
+            continue;
+        }
+        match std::fs::read_to_string(entry.path().join("cgroup")) {
+            Ok(groups) => pods.extend(pods_of(&groups)),
+            Err(error) if has_ended(&error) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(pods)
+}
+
+/// The process ended before its file was opened, or while it was read.
+fn has_ended(error: &io::Error) -> bool {
+    const NO_SUCH_PROCESS: i32 = 3;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(NO_SUCH_PROCESS)
 }
 
 /// The pod that this process itself belongs to.
@@ -102,5 +113,12 @@ mod tests {
         std::fs::write(proc.path().join("17/cgroup"), group).unwrap();
         let found = pods_with_processes(proc.path()).unwrap();
         assert_eq!(found, BTreeSet::from([UID.to_owned()]));
+    }
+
+    #[test]
+    fn a_process_whose_groups_cannot_be_read_could_be_anybodys() {
+        let proc = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(proc.path().join("17/cgroup")).unwrap();
+        assert!(pods_with_processes(proc.path()).is_err());
     }
 }
