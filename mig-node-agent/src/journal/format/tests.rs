@@ -64,7 +64,10 @@ fn a_file_that_is_no_journal_is_damage() {
 #[test]
 fn a_file_without_any_line_is_damage_unless_it_began_as_a_journal() {
     let reading = read(&[0xff; 300]).unwrap();
-    assert_eq!((reading.damaged_lines, reading.first_damaged, reading.torn), (1, 1, 0));
+    assert_eq!(
+        (reading.damaged_lines, reading.first_damaged, reading.torn),
+        (1, 1, 0)
+    );
     let header = journal(&[]);
     for cut in 0..header.len() {
         let reading = read(&header[..cut]).unwrap();
