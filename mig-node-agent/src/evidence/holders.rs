@@ -9,7 +9,7 @@ use device_plugin::{Holder, Ledger, LedgerError};
 use futures::future::BoxFuture;
 
 use super::Pods;
-use crate::journal::{Journal, PodIdentity, Record, Recorded};
+use crate::journal::{Journal, PodIdentity, Record, Recorded, WriteError, grant_again, remember};
 
 type Key = (String, String);
 
@@ -18,7 +18,14 @@ type Key = (String, String);
 pub struct Holders {
     journal: Journal,
     pods: Pods,
-    known: Mutex<BTreeMap<Key, BTreeSet<PodIdentity>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    holders: BTreeMap<Key, BTreeSet<PodIdentity>>,
+    /// Those of them that are not on disk.
+    unwritten: BTreeSet<(Key, PodIdentity)>,
 }
 
 impl Holders {
@@ -27,14 +34,17 @@ impl Holders {
         Self {
             journal,
             pods,
-            known: Mutex::new(recorded.holds.clone()),
+            known: Mutex::new(Known {
+                holders: recorded.holds.clone(),
+                unwritten: BTreeSet::new(),
+            }),
         }
     }
 
     /// UIDs of everybody seen with a device, one entry a holder; empty where it is not known.
     pub fn of(&self, resource: &str, id: &str) -> Vec<String> {
         let known = self.known();
-        let Some(holders) = known.get(&(resource.to_owned(), id.to_owned())) else {
+        let Some(holders) = known.holders.get(&(resource.to_owned(), id.to_owned())) else {
             return Vec::new();
         };
         let named = |pod: &PodIdentity| {
@@ -52,34 +62,62 @@ impl Holders {
             .collect()
     }
 
+    /// UIDs of those among `former` that were seen with a device; `None` if nobody was, or if the UID
+    /// of one is not known. A pod made anew under the same name is among them.
+    pub fn former(&self, resource: &str, id: &str, former: &[Holder]) -> Option<BTreeSet<String>> {
+        let known = self.known();
+        let seen = known.holders.get(&(resource.to_owned(), id.to_owned()))?;
+        let mut uids = BTreeSet::new();
+        for holder in former {
+            let same = seen.iter().filter(|pod| {
+                !pod.uid.is_empty() && pod.namespace == holder.namespace && pod.name == holder.pod
+            });
+            let same: Vec<_> = same.map(|pod| pod.uid.clone()).collect();
+            if same.is_empty() {
+                return None;
+            }
+            uids.extend(same);
+        }
+        (!uids.is_empty()).then_some(uids)
+    }
+
     /// A new pod table may name pods that were seen before it came.
     pub async fn learn(&self, table: &PodTable) {
-        let mut records = Vec::new();
-        for ((resource, id), holders) in self.known().iter_mut() {
-            let unnamed: Vec<_> = holders
-                .iter()
-                .filter(|h| h.uid.is_empty())
-                .cloned()
-                .collect();
-            for pod in unnamed.iter().filter_map(|holder| identify(holder, table)) {
-                if holders.insert(pod.clone()) {
-                    records.push(Record::Holder {
-                        resource: resource.clone(),
-                        id: id.clone(),
-                        pod,
-                    });
+        {
+            let mut known = self.known();
+            let Known { holders, unwritten } = &mut *known;
+            for (key, holders) in holders {
+                let unnamed = holders.iter().filter(|holder| holder.uid.is_empty());
+                let named = unnamed.filter_map(|holder| identify(holder, table));
+                for pod in named.collect::<Vec<_>>() {
+                    if remember(holders, &pod) {
+                        unwritten.insert((key.clone(), pod));
+                    }
                 }
             }
         }
-        if !records.is_empty()
-            && let Err(error) = self.journal.write(records).await
-        {
-            tracing::warn!(%error, "Holders are not on disk; they are known until the agent ends");
+        if let Err(error) = self.write_holders().await {
+            tracing::warn!(%error, "Holders are not on disk yet; the next pod table tries again");
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<Key, BTreeSet<PodIdentity>>> {
-        // Every change is a single insertion or removal, so a panic leaves the map whole.
+    /// Writes down whom the disk does not know.
+    async fn write_holders(&self) -> Result<(), WriteError> {
+        let unwritten = self.known().unwritten.clone();
+        if unwritten.is_empty() {
+            return Ok(());
+        }
+        let records = unwritten.iter().cloned();
+        let records = records.map(|((resource, id), pod)| Record::Holder { resource, id, pod });
+        self.journal.write(records.collect()).await?;
+        self.known()
+            .unwritten
+            .retain(|one| !unwritten.contains(one));
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Half a change is no holder too few, so a panic elsewhere does no harm.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,6 +128,9 @@ impl Holders {
 
 /// The holder with the UID of the pod that now has its name.
 fn identify(holder: &PodIdentity, table: &PodTable) -> Option<PodIdentity> {
+    if holder.is_unseen() {
+        return None;
+    }
     let mut pods = table.pods.iter();
     let pod = pods.find(|pod| pod.namespace == holder.namespace && pod.name == holder.name)?;
     Some(PodIdentity {
@@ -105,11 +146,16 @@ impl Ledger for Holders {
         ids: &'a [String],
     ) -> BoxFuture<'a, Result<(), LedgerError>> {
         Box::pin(async move {
-            self.write(Record::Grant {
-                resource: resource.to_owned(),
-                ids: ids.to_vec(),
-            })
-            .await
+            let resource = resource.to_owned();
+            // Before the answer, and whether it is written or not: what is late may be on disk, too.
+            for id in ids {
+                let key = (resource.clone(), id.clone());
+                if let Some(holders) = self.known().holders.get_mut(&key) {
+                    grant_again(holders);
+                }
+            }
+            let ids = ids.to_vec();
+            self.write(Record::Grant { resource, ids }).await
         })
     }
 
@@ -125,7 +171,10 @@ impl Ledger for Holders {
                 id: id.clone(),
             })
             .await?;
-            self.known().remove(&(resource, id));
+            let key = (resource, id);
+            let mut known = self.known();
+            known.holders.remove(&key);
+            known.unwritten.retain(|(other, _)| *other != key);
             Ok(())
         })
     }
@@ -147,16 +196,17 @@ impl Ledger for Holders {
             let named = table.and_then(|table| identify(&unnamed, &table));
             let pod = named.unwrap_or(unnamed);
             let key = (resource.to_owned(), id.to_owned());
-            let fresh = self.known().entry(key).or_default().insert(pod.clone());
-            if fresh {
-                self.write(Record::Holder {
-                    resource: resource.to_owned(),
-                    id: id.to_owned(),
-                    pod,
-                })
-                .await?;
+            {
+                // Known at once: podresources may never show it again. Written until it is on disk.
+                let mut known = self.known();
+                if remember(known.holders.entry(key.clone()).or_default(), &pod) {
+                    known.unwritten.insert((key, pod));
+                }
             }
-            Ok(())
+            Ok(self.write_holders().await?)
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

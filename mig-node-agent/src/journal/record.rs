@@ -89,6 +89,46 @@ pub struct PodIdentity {
     pub uid: String,
 }
 
+/// Holders of one device that are told apart. A device that goes from pod to pod before anybody can
+/// prove the end of a hold would else gather them for ever.
+const TOLD_APART: usize = 16;
+
+impl PodIdentity {
+    /// Somebody of whom nothing is known: any process that nobody else accounts for may be theirs.
+    pub fn unseen() -> Self {
+        Self {
+            namespace: String::new(),
+            name: String::new(),
+            container: String::new(),
+            uid: String::new(),
+        }
+    }
+
+    /// Whether this is [`PodIdentity::unseen`].
+    pub fn is_unseen(&self) -> bool {
+        *self == Self::unseen()
+    }
+}
+
+/// A device is granted to somebody yet unseen. Beside holders who are known, that must be remembered.
+pub fn grant_again(holders: &mut BTreeSet<PodIdentity>) {
+    if !holders.is_empty() {
+        holders.insert(PodIdentity::unseen());
+    }
+}
+
+/// Somebody was seen with a device. Returns whether that is new.
+pub fn remember(holders: &mut BTreeSet<PodIdentity>, pod: &PodIdentity) -> bool {
+    if holders.contains(pod) {
+        return false;
+    }
+    if holders.len() >= TOLD_APART {
+        holders.clear();
+        holders.insert(PodIdentity::unseen());
+    }
+    holders.insert(pod.clone())
+}
+
 /// A change of hardware that may be found half done after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
@@ -169,16 +209,13 @@ impl Recorded {
             Record::Epoch { epoch } => self.epoch = self.epoch.max(*epoch),
             Record::Grant { resource, ids } => {
                 for id in ids {
-                    self.holds
-                        .entry((resource.clone(), id.clone()))
-                        .or_default();
+                    let key = (resource.clone(), id.clone());
+                    grant_again(self.holds.entry(key).or_default());
                 }
             }
             Record::Holder { resource, id, pod } => {
-                self.holds
-                    .entry((resource.clone(), id.clone()))
-                    .or_default()
-                    .insert(pod.clone());
+                let key = (resource.clone(), id.clone());
+                remember(self.holds.entry(key).or_default(), pod);
             }
             Record::Release { resource, id } => {
                 self.holds.remove(&(resource.clone(), id.clone()));

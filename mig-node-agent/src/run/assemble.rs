@@ -169,6 +169,7 @@ fn adopted_holds(recorded: &Recorded) -> Vec<Hold> {
             id: id.clone(),
             holders: pods
                 .iter()
+                .filter(|pod| !pod.is_unseen())
                 .map(|pod| Holder {
                     namespace: pod.namespace.clone(),
                     pod: pod.name.clone(),
