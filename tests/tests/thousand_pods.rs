@@ -123,7 +123,7 @@ async fn come_and_go(system: &System) -> Outcome {
         let over = match object::text(&event.object, "/status/phase") {
             "Running" => leaving == Leaving::Deleted,
             "Succeeded" => true,
-            "Failed" => anyhow::bail!("pod {name} failed"),
+            "Failed" if !object::is_deleting(&event.object) => anyhow::bail!("pod {name} failed"),
             _ => false,
         };
         if over && !object::is_deleting(&event.object) && system.pod(name).is_some() {
