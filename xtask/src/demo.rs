@@ -34,7 +34,7 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 /// Runs the demo.
 pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
     let manifests: Result<Vec<_>, _> = options
-        .files
+        .files()
         .iter()
         .map(|file| manifest::read(file))
         .collect();

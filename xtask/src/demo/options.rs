@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use simcluster::behaviour::Behaviour;
+use testbed::binaries::repository;
 use testbed::hardware::{Gpus, Host, Latency};
 
 /// Watch MIG instances come and go for pods that ask for them, on simulated GPUs.
@@ -19,14 +20,10 @@ use testbed::hardware::{Gpus, Host, Latency};
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Pods to run; may be repeated, - is standard input. A pod runs until the demo ends, or for the
-    /// time in its annotation simcluster.cdmo/run-for, for example "5s".
-    #[arg(
-        short,
-        long = "file",
-        value_name = "FILE",
-        default_value = "examples/clearml-queues.yaml"
-    )]
-    pub(crate) files: Vec<String>,
+    /// time in its annotation simcluster.cdmo/run-for, for example "5s" [default:
+    /// examples/clearml-queues.yaml, and examples/h100-queues.yaml where a node has H100-80GB]
+    #[arg(short, long = "file", value_name = "FILE")]
+    files: Vec<String>,
 
     /// The GPUs of a node, for example A100-40GB:8; repeat it for nodes that differ, and separate by
     /// commas what one node has of several kinds.
@@ -129,6 +126,26 @@ impl From<Version> for Behaviour {
 }
 
 impl Options {
+    /// The files to read.
+    pub(crate) fn files(&self) -> Vec<String> {
+        if !self.files.is_empty() {
+            return self.files.clone();
+        }
+        let mut names = vec!["clearml-queues.yaml"];
+        let boards = self.hosts().into_iter().flat_map(|(_, host)| host.gpus);
+        if boards
+            .into_iter()
+            .any(|gpus| gpus.board == "H100-80GB-HBM3")
+        {
+            names.push("h100-queues.yaml");
+        }
+        let examples = repository().join("examples");
+        names
+            .into_iter()
+            .map(|name| examples.join(name).display().to_string())
+            .collect()
+    }
+
     /// The simulated hosts, by node name.
     pub(crate) fn hosts(&self) -> Vec<(String, Host)> {
         let count = self.nodes.map_or(self.gpus.len(), usize::from);
@@ -202,6 +219,18 @@ mod tests {
             hosts(&["--gpus", "A30:2,H100-80GB:1"]),
             [pair("a", "A30:2+H100-80GB-HBM3:1")]
         );
+    }
+
+    #[test]
+    fn examples_go_with_the_boards() {
+        let files = |arguments: &[&str]| {
+            Only::parse_from([&["demo"], arguments].concat())
+                .options
+                .files()
+        };
+        assert_eq!(files(&[]).len(), 2);
+        assert_eq!(files(&["--gpus", "A100-40GB:8"]).len(), 1);
+        assert_eq!(files(&["-f", "a.yaml", "-f", "-"]), ["a.yaml", "-"]);
     }
 
     #[test]
