@@ -243,7 +243,7 @@ impl Runtime {
             let process = process::Process::spawn(&self.config, program, &spec, definition)?;
             Body::Process(process)
         } else {
-            let simulated = simulated::Simulated::new(&spec.pod, self.config.start_delay);
+            let simulated = simulated::Simulated::new(&spec.pod, &name, self.config.start_delay);
             simulated.started().await;
             Body::Simulated(simulated)
         };

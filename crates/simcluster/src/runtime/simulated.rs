@@ -8,10 +8,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::duration::annotation;
+use crate::store::object;
 
 use super::{StopRequest, overdue, requested};
 
-/// How long the container runs by itself; without it, until it is stopped.
+/// How long the container runs by itself; without it, until it is stopped, but for an init container
+/// that others wait for: that ends at once.
 const RUN_FOR: &str = "simcluster.cdmo/run-for";
 /// With which code it then ends.
 const EXIT_CODE: &str = "simcluster.cdmo/exit-code";
@@ -37,11 +39,17 @@ pub(super) struct Simulated {
 }
 
 impl Simulated {
-    pub(super) fn new(pod: &Value, start_delay: Duration) -> Self {
+    pub(super) fn new(pod: &Value, container: &str, start_delay: Duration) -> Self {
+        let awaited = object::array(pod, "/spec/initContainers")
+            .iter()
+            .any(|init| {
+                object::text(init, "/name") == container
+                    && object::text(init, "/restartPolicy") != "Always"
+            });
         let code = pod["metadata"]["annotations"][EXIT_CODE].as_str();
         Self {
             start_delay: annotation(pod, START_DELAY).unwrap_or(start_delay),
-            run_for: annotation(pod, RUN_FOR),
+            run_for: annotation(pod, RUN_FOR).or(awaited.then_some(Duration::ZERO)),
             exit_code: code.and_then(|code| code.parse().ok()).unwrap_or(0),
             stop_delay: annotation(pod, STOP_DELAY).unwrap_or_default(),
             kill_delay: annotation(pod, KILL_DELAY).unwrap_or_default(),
