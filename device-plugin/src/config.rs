@@ -92,6 +92,15 @@ pub struct Timing {
     pub grant_timeout: Duration,
     /// [`Plugins::withdraw`](crate::Plugins::withdraw) waits this long for the kubelet.
     pub withdraw_timeout: Duration,
+    /// The kubelet is taken to have given the admission of a pod up this long after its last call
+    /// for it. Until then List is not asked (see `quiet.rs`).
+    pub admission_timeout: Duration,
+    /// The kubelet remembers an answer to Allocate within this.
+    pub admission_rest: Duration,
+    /// The admission of a pod waits this long for a List under way.
+    pub admission_wait: Duration,
+    /// A List waits this long for admissions that follow without a gap.
+    pub list_patience: Duration,
     /// First pause between two looks at who holds what; doubles up to `safety_interval`.
     pub list_pause: Duration,
     /// Pause between two looks at the kubelet when nothing in particular is expected.
@@ -123,6 +132,10 @@ impl Default for Timing {
             offer_timeout: Duration::from_secs(10),
             grant_timeout: Duration::from_secs(2),
             withdraw_timeout: Duration::from_secs(10),
+            admission_timeout: Duration::from_secs(1),
+            admission_rest: Duration::from_millis(20),
+            admission_wait: Duration::from_millis(200),
+            list_patience: Duration::from_secs(2),
             list_pause: Duration::from_millis(20),
             safety_interval: Duration::from_secs(10),
             unseen_for: Duration::from_secs(10),

@@ -18,7 +18,9 @@ use tonic::{Code, Status};
 use tower::service_fn;
 
 use crate::Listing;
+use crate::config::Timing;
 use crate::listing::Allocatable;
+use crate::quiet::Quiet;
 
 /// The kubelet's own limit on podresources answers; tonic's is 4 MiB.
 const LARGEST_ANSWER: usize = 16 << 20;
@@ -123,6 +125,7 @@ pub(crate) struct PodResources {
     socket: PathBuf,
     limit: Duration,
     client: PodResourcesListerClient<Channel>,
+    quiet: Quiet,
     lists_begun: AtomicU64,
     /// The number of the List that was answered last, from 1, and the answer.
     last_list: Mutex<Option<(u64, Listed)>>,
@@ -130,23 +133,41 @@ pub(crate) struct PodResources {
 
 impl PodResources {
     /// Connects when first asked. Must be called within a tokio runtime.
-    pub(crate) fn new(socket: PathBuf, limit: Duration) -> Self {
+    pub(crate) fn new(socket: PathBuf, timing: Timing) -> Self {
         let client = PodResourcesListerClient::new(channel(&socket))
             .max_decoding_message_size(LARGEST_ANSWER);
         Self {
             socket,
-            limit,
+            limit: timing.pod_resources_timeout,
             client,
+            quiet: Quiet::new(timing),
             lists_begun: AtomicU64::new(0),
             last_list: Mutex::default(),
         }
     }
 
-    /// Who holds what, asked for after this was called. Whoever comes while a call is under way
-    /// shares the next one: the kubelet refuses the eleventh of many calls at once, and a dozen
-    /// devices may be given up at the same time.
+    /// To be told of the admissions of pods.
+    pub(crate) fn quiet(&self) -> &Quiet {
+        &self.quiet
+    }
+
+    /// Who holds what, asked for after this was called and while no pod is being admitted.
     pub(crate) async fn list(&self) -> Listed {
         let begun = self.lists_begun.load(Ordering::SeqCst);
+        let _leave = self.quiet.leave_to_list().await;
+        self.list_after(begun).await
+    }
+
+    /// Who holds what, asked for after this was called, whatever the kubelet is doing.
+    pub(crate) async fn list_at_once(&self) -> Listed {
+        self.list_after(self.lists_begun.load(Ordering::SeqCst))
+            .await
+    }
+
+    /// The answer of a call that began after that many. Whoever comes while a call is under way
+    /// shares the next one: the kubelet refuses the eleventh of many calls at once, and a dozen
+    /// devices may be given up at the same time.
+    async fn list_after(&self, begun: u64) -> Listed {
         let mut last = self.last_list.lock().await;
         if let Some((number, answer)) = &*last
             && *number > begun

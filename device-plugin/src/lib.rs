@@ -25,6 +25,7 @@ mod looks;
 mod pace;
 mod plugins;
 mod prefer;
+mod quiet;
 mod service;
 mod shared;
 mod socket;

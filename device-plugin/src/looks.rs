@@ -104,7 +104,8 @@ fn revive(shared: &Shared) {
 /// Asks a kubelet that cannot say what is allocatable something else.
 async fn round_trip(shared: &Shared) {
     let begun = shared.begin_observation();
-    match shared.pod_resources.list().await {
+    // A pod may be waiting for just this.
+    match shared.pod_resources.list_at_once().await {
         Ok(_) => shared.change(|table| table.saw_round_trip(begun, Instant::now())),
         Err(error) => shared.set_pod_resources_problem(Some(error.to_string())),
     }

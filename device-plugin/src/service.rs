@@ -59,6 +59,7 @@ impl DevicePlugin for Service {
         &self,
         request: Request<PreferredAllocationRequest>,
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
+        self.shared.pod_resources.quiet().begin().await;
         let wanted = request.into_inner().container_requests;
         let container_responses = self.shared.read(|table| {
             let candidates = table.candidates(&self.resource);
@@ -83,7 +84,12 @@ impl DevicePlugin for Service {
         let shared = Arc::clone(&self.shared);
         let resource = Arc::clone(&self.resource);
         // A task of its own: a kubelet that hangs up must not leave a grant half written.
-        let work = async move { grant(&shared, &resource, request.into_inner()).await };
+        let work = async move {
+            shared.pod_resources.quiet().goes_on();
+            let answer = grant(&shared, &resource, request.into_inner()).await;
+            shared.pod_resources.quiet().answered();
+            answer
+        };
         let answer = self.shared.tasks.spawn(work).await;
         let answer = answer.map_err(|_| Status::internal("the grant was interrupted"))??;
         Ok(Response::new(answer))

@@ -74,10 +74,8 @@ impl Shared {
         shutdown: CancellationToken,
     ) -> Self {
         let table = Table::new(Rules::from(&config.timing), adopted, Instant::now());
-        let pod_resources = PodResources::new(
-            config.pod_resources_socket.clone(),
-            config.timing.pod_resources_timeout,
-        );
+        let pod_resources =
+            PodResources::new(config.pod_resources_socket.clone(), config.timing.clone());
         let journal = Journal::new(ledger, config.timing.ledger_timeout);
         Self {
             config,

@@ -1,0 +1,156 @@
+//! Keeps our questions to podresources out of the admission of pods.
+//!
+//! The kubelet marks devices as taken, calls Allocate without its lock, and only after the answer
+//! remembers whose they are. If a List in between frees what another pod had, the kubelet computes
+//! the marks anew from what it remembers (dm/manager.go, `UpdateAllocatedDevices`), and the marks of
+//! the admission under way are lost: it may refuse the pod for want of the devices just granted, or
+//! give them to another one as well. Others may ask List, too, but nobody asks as often as we do.
+//!
+//! `GetPreferredAllocation` comes before the marks, so that is where the quiet begins.
+
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::Timing;
+
+/// Whether List may be called.
+#[derive(Debug)]
+pub(crate) struct Quiet {
+    timing: Timing,
+    until: watch::Sender<Option<Instant>>,
+    listing: Mutex<()>,
+}
+
+impl Quiet {
+    /// No admission is under way.
+    pub(crate) fn new(timing: Timing) -> Self {
+        Self {
+            timing,
+            until: watch::Sender::new(None),
+            listing: Mutex::default(),
+        }
+    }
+
+    /// The kubelet is about to take devices: no List begins from now on, and none is under way when
+    /// this returns.
+    pub(crate) async fn begin(&self) {
+        self.goes_on();
+        // A kubelet that does not answer must not keep its pod waiting.
+        let _ = timeout(self.timing.admission_wait, self.listing.lock()).await;
+    }
+
+    /// The admission has come further.
+    pub(crate) fn goes_on(&self) {
+        self.set(self.timing.admission_timeout);
+    }
+
+    /// Allocate is being answered.
+    pub(crate) fn answered(&self) {
+        self.set(self.timing.admission_rest);
+    }
+
+    fn set(&self, time: Duration) {
+        self.until.send_replace(Some(Instant::now() + time));
+    }
+
+    /// Leave to call List, until it is dropped.
+    pub(crate) async fn leave_to_list(&self) -> MutexGuard<'_, ()> {
+        let mut changes = self.until.subscribe();
+        let patience = Instant::now() + self.timing.list_patience;
+        loop {
+            let leave = self.listing.lock().await;
+            let now = Instant::now();
+            let until = changes.borrow_and_update().filter(|until| *until > now);
+            let Some(until) = until.filter(|_| now < patience) else {
+                return leave;
+            };
+            drop(leave);
+            // Looked at again when the time is over, or is another one.
+            let _ = timeout_at(until.min(patience), changes.changed()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet() -> (Quiet, Timing) {
+        (Quiet::new(Timing::default()), Timing::default())
+    }
+
+    async fn time_to_list(quiet: &Quiet) -> Duration {
+        let start = Instant::now();
+        drop(quiet.leave_to_list().await);
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_admission_nothing_waits() {
+        assert_eq!(time_to_list(&quiet().0).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_list_begins_between_the_preference_and_the_answer() {
+        let (quiet, timing) = quiet();
+        quiet.begin().await;
+        let list = async {
+            let waited = time_to_list(&quiet).await;
+            assert_eq!(waited, Duration::from_millis(300) + timing.admission_rest);
+        };
+        let admit = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            quiet.goes_on();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            quiet.answered();
+        };
+        tokio::join!(list, admit);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admission_begins_when_the_list_under_way_has_ended() {
+        let (quiet, _) = quiet();
+        let leave = quiet.leave_to_list().await;
+        let start = Instant::now();
+        let list = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(leave);
+        };
+        tokio::join!(quiet.begin(), list);
+        assert_eq!(start.elapsed(), Duration::from_millis(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_hangs_holds_an_admission_up_only_so_long() {
+        let (quiet, timing) = quiet();
+        let _leave = quiet.leave_to_list().await;
+        let start = Instant::now();
+        quiet.begin().await;
+        assert_eq!(start.elapsed(), timing.admission_wait);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admission_that_comes_to_nothing_is_over_after_a_while() {
+        let (quiet, timing) = quiet();
+        quiet.begin().await;
+        assert_eq!(time_to_list(&quiet).await, timing.admission_timeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn admissions_without_a_gap_do_not_keep_lists_away_for_ever() {
+        let (quiet, timing) = quiet();
+        quiet.begin().await;
+        let admit = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                quiet.begin().await;
+            }
+        };
+        tokio::select! {
+            waited = time_to_list(&quiet) => assert_eq!(waited, timing.list_patience),
+            () = admit => {}
+        }
+    }
+}
