@@ -119,9 +119,7 @@ async fn perform(
     system.install()?;
     system.label_nodes()?;
     let (label, value) = testbed::manifests::NODE_LABEL;
-    screen.say(&format!(
-        "Labelled all nodes {label}={value}; agents and controller come up ..."
-    ));
+    screen.say(&format!("Label {label}={value} on all; agents come up ..."));
     system.ready(START_LIMIT).await?;
     screen.begin(system.cluster().now());
     apply::apply(system, manifests)?;

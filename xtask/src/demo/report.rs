@@ -63,8 +63,9 @@ fn waits(text: &mut String, what: &str, journeys: &[&Journey]) {
     };
     let _ = writeln!(
         text,
-        "{:>4} pods {what}: allocated after {}, {} at most",
+        "{:>4} {} {what}: allocated after {}, {} at most",
         times.len(),
+        if times.len() == 1 { "pod" } else { "pods" },
         words::seconds(*middle),
         words::seconds(*longest)
     );
