@@ -2,10 +2,14 @@
 //!
 //! A plan that gives nothing up is sent at once. One that does goes through Withdraw: the node's
 //! status is lowered first, so that the scheduler sends no more pods to the devices; after a moment
-//! for pods under way the bound pods are looked at; then the plan is sent. When the agent has
-//! withdrawn the devices from the kubelet, the status is asserted once more (the kubelet may have
-//! undone the first patch), the bound pods are read from the API itself, and only if none counts on
-//! the devices is the plan committed. Any doubt aborts it, and the devices are offered again.
+//! for pods under way the bound pods are read; then the plan is sent. When the agent has withdrawn
+//! the devices from the kubelet, the status is asserted once more (the kubelet may have undone the
+//! first patch), the bound pods are read again, and only if none counts on the devices is the plan
+//! committed. Any doubt aborts it, and the devices are offered again.
+//!
+//! Both times the pods are read from the API itself. A watch that is behind would miss a pod just
+//! bound: at the second time its device would be lost, and at the first the kubelet would fail it
+//! for good, for it finds the device withdrawn.
 
 use std::time::Duration;
 
@@ -40,7 +44,7 @@ pub enum Input {
     Lowered,
     /// Time passed.
     Tick,
-    /// Bound pods were looked at; `Err` says who counts on a device, or why that is not known.
+    /// Bound pods were read; `Err` says who counts on a device, or why that is not known.
     Looked(Result<(), String>),
     /// The node's status was written after the last [`Output::Assert`].
     Asserted,
@@ -53,8 +57,6 @@ pub enum Input {
 /// What an operation wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// Look at the bound pods that the watch has shown, and answer with [`Input::Looked`].
-    Look,
     /// Send the plan.
     Send,
     /// Write the node's status, whatever it seems to be.
@@ -87,6 +89,8 @@ pub enum Stage {
     Lowering,
     /// Pods under way get a moment to arrive.
     Settling,
+    /// The API is asked for pods that have arrived.
+    Arriving,
     /// The agent has the plan and takes the devices back from the kubelet.
     Withdrawing,
     /// The node's status is asserted again.
@@ -195,7 +199,8 @@ impl Operation {
 
     /// Whether the agent knows of it.
     pub fn is_sent(&self) -> bool {
-        !matches!(self.stage, Stage::Lowering | Stage::Settling)
+        let unsent = [Stage::Lowering, Stage::Settling, Stage::Arriving];
+        !unsent.contains(&self.stage)
     }
 
     /// When it wants a [`Input::Tick`].
@@ -204,7 +209,7 @@ impl Operation {
             Stage::Lowering => LOWERING,
             Stage::Settling => self.settle,
             Stage::Withdrawing => WITHDRAWING,
-            Stage::Asserting | Stage::Looking => CHECKING,
+            Stage::Arriving | Stage::Asserting | Stage::Looking => CHECKING,
             Stage::Making => MAKING,
             Stage::Aborting => ABORTING,
             Stage::Showing => SHOWING,
@@ -222,11 +227,13 @@ impl Operation {
                 self.times.lowered = Some(now);
                 self.enter(now, Stage::Settling, None)
             }
-            (Stage::Settling, Input::Tick) if self.is_late(now) => Some(Output::Look),
-            (Stage::Settling, Input::Looked(Ok(()))) => {
+            (Stage::Settling, Input::Tick) if self.is_late(now) => {
+                self.enter(now, Stage::Arriving, Some(Output::List))
+            }
+            (Stage::Arriving, Input::Looked(Ok(()))) => {
                 self.enter(now, Stage::Withdrawing, Some(Output::Send))
             }
-            (Stage::Settling, Input::Looked(Err(who))) => self.fail(now, "counted_on", who, false),
+            (Stage::Arriving, Input::Looked(Err(who))) => self.fail(now, "counted_on", who, false),
             (Stage::Asserting, Input::Asserted) => {
                 self.enter(now, Stage::Looking, Some(Output::List))
             }
@@ -283,6 +290,10 @@ impl Operation {
             Stage::Lowering => {
                 let why = format!("the status of node {node} could not be written in time");
                 self.fail(now, "status", why, true)
+            }
+            Stage::Arriving => {
+                let why = format!("the pods on node {node} could not be read in time");
+                self.fail(now, "timed_out", why, false)
             }
             Stage::Withdrawing | Stage::Asserting | Stage::Looking => {
                 self.enter(now, Stage::Aborting, Some(Output::Abort))

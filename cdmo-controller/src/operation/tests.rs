@@ -55,7 +55,7 @@ fn sent() -> (Operation, Instant) {
     assert_eq!(output, None);
     operation.step(now, Input::Lowered);
     let later = now + SETTLE;
-    assert_eq!(operation.step(later, Input::Tick), Some(Output::Look));
+    assert_eq!(operation.step(later, Input::Tick), Some(Output::List));
     assert_eq!(
         operation.step(later, Input::Looked(Ok(()))),
         Some(Output::Send)

@@ -106,13 +106,6 @@ impl World {
             };
             let node = operation.node.clone();
             match asked {
-                Output::Look => {
-                    let verdict = self.counted_on(id, None, now);
-                    output = self
-                        .operations
-                        .get_mut(id)
-                        .and_then(|o| o.step(now, Input::Looked(verdict)));
-                }
                 Output::Send => {
                     let plan = ToAgent::Plan(operation.to_proto());
                     self.send(&node, plan);
@@ -166,7 +159,7 @@ impl World {
         let verdict = match pods {
             Ok(pods) => {
                 let rows: Vec<_> = pods.iter().filter_map(|pod| self.listed_row(pod)).collect();
-                let verdict = self.counted_on(id, Some(&rows), now);
+                let verdict = self.counted_on(id, &rows, now);
                 self.listed.insert(id.to_owned(), rows);
                 verdict
             }
@@ -181,13 +174,12 @@ impl World {
         Some((key_of(pod), self.pods.row_of(pod, &total)?))
     }
 
-    /// Whether pods count on devices that the operation gives up: those bound to the node (as
-    /// listed, or as the watch has shown), and those that the scheduler may have sent there before
-    /// the node's status went down.
+    /// Whether pods count on devices that the operation gives up: those bound to the node, and those
+    /// that the scheduler may have sent there before the node's status went down.
     fn counted_on(
         &self,
         id: &str,
-        listed: Option<&[(PodKey, PodRow)]>,
+        listed: &[(PodKey, PodRow)],
         now: Instant,
     ) -> Result<(), String> {
         let Some(operation) = self.operations.get(id) else {
@@ -201,10 +193,7 @@ impl World {
         else {
             return Err(format!("nothing is known of the devices of node {node}"));
         };
-        let bound: Vec<(&PodKey, &PodRow)> = match listed {
-            Some(rows) => rows.iter().map(|(key, row)| (key, row)).collect(),
-            None => self.pods.bound(node).collect(),
-        };
+        let bound: Vec<_> = listed.iter().map(|(key, row)| (key, row)).collect();
         let mut claimed = view::claimed(snapshot, &bound);
         for (_, row) in self.on_their_way(operation, listed, now) {
             for (resource, count) in &row.wants {
@@ -257,7 +246,7 @@ impl World {
     fn on_their_way<'a>(
         &'a self,
         operation: &'a Operation,
-        listed: Option<&'a [(PodKey, PodRow)]>,
+        listed: &'a [(PodKey, PodRow)],
         now: Instant,
     ) -> impl Iterator<Item = (&'a PodKey, &'a PodRow)> {
         let lowered = operation.times.lowered;
@@ -280,7 +269,7 @@ impl World {
                         && demand.aside.may_be_bound_to(&operation.node, now);
                 was_shown && lowered.is_some_and(|at| demand.seen <= at)
             });
-            let is_listed = listed.is_some_and(|rows| rows.iter().any(|(k, _)| k == *key));
+            let is_listed = listed.iter().any(|(k, _)| k == *key);
             asks && early
                 && !is_listed
                 && (*key, &pod.uid) != (&operation.pod.0, &operation.pod.1)

@@ -54,6 +54,8 @@ pub(super) struct Bench {
     pub(super) deaf_api: bool,
     /// What a list shows beyond what the watch has.
     pub(super) unseen: Vec<Value>,
+    /// So many lists come before that.
+    pub(super) unseen_after_lists: usize,
     version: u64,
     next_gi: u32,
 }
@@ -94,6 +96,7 @@ impl Bench {
             conflicts: 0,
             deaf_api: false,
             unseen: Vec::new(),
+            unseen_after_lists: 0,
             version: 100,
             next_gi: 1,
         };
@@ -221,7 +224,10 @@ impl Bench {
             }
             Action::ListBound { operation, node } => {
                 self.log.push(format!("list {node}"));
-                let all = self.pods.values().chain(&self.unseen);
+                let early = self.unseen_after_lists > 0;
+                self.unseen_after_lists = self.unseen_after_lists.saturating_sub(1);
+                let unseen = self.unseen.iter().filter(|_| !early);
+                let all = self.pods.values().chain(unseen);
                 let bound = all.filter(|pod| pod["spec"]["nodeName"] == node.as_str());
                 let pods = Ok(bound.cloned().map(from).collect());
                 self.apply(Input::Bound { operation, pods });

@@ -31,6 +31,7 @@ fn idle_devices_are_given_up_in_the_order_that_keeps_pods_safe() {
     assert_eq!(
         bench.take_log(),
         [
+            "list a",
             "plan a GPU-a0: -3g.20gb@4 -3g.20gb@0 +7g.40gb@0",
             "status a 3g.20gb=0",
             "list a",
@@ -70,16 +71,33 @@ fn a_pod_bound_while_the_status_went_down_keeps_its_device() {
     assert_eq!(bench.shown("a", THREE), 2, "offered again");
 }
 
-#[test]
-fn a_pod_that_only_the_api_knows_of_aborts_the_withdrawal() {
-    let mut bench = full_of_idle();
-    bench.unseen.push(serde_json::json!({
+/// A pod that is bound to `a`, which the watch has not shown yet.
+fn unseen_pod() -> serde_json::Value {
+    serde_json::json!({
         "metadata": {"namespace": "ns", "name": "late", "uid": "late"},
         "spec": {"nodeName": "a", "containers": [
             {"name": "c", "resources": {"limits": {THREE: "1"}}},
         ]},
         "status": {"phase": "Pending"},
-    }));
+    })
+}
+
+#[test]
+fn a_pod_that_only_the_api_knows_of_keeps_its_device_listed() {
+    let mut bench = full_of_idle();
+    bench.unseen.push(unseen_pod());
+    bench.create("big", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_millis(200));
+    let log = bench.take_log();
+    assert!(log.contains(&"list a".to_owned()), "{log:#?}");
+    assert!(!log.iter().any(|line| line.starts_with("plan")), "{log:#?}");
+}
+
+#[test]
+fn a_pod_that_arrives_after_the_first_look_aborts_the_withdrawal() {
+    let mut bench = full_of_idle();
+    bench.unseen_after_lists = 1;
+    bench.unseen.push(unseen_pod());
     bench.create("big", &[(SEVEN, 1)]);
     bench.pass(Duration::from_millis(200));
     let log = bench.take_log();
