@@ -95,7 +95,8 @@ pub struct Timing {
     /// The kubelet is taken to have given the admission of a pod up this long after its last call
     /// for it. Until then List is not asked (see `quiet.rs`).
     pub admission_timeout: Duration,
-    /// The kubelet remembers an answer to Allocate within this.
+    /// The kubelet remembers an answer to Allocate within this; it takes microseconds, unless the node
+    /// is short of CPU.
     pub admission_rest: Duration,
     /// The admission of a pod waits this long for a List under way.
     pub admission_wait: Duration,
@@ -133,7 +134,7 @@ impl Default for Timing {
             grant_timeout: Duration::from_secs(2),
             withdraw_timeout: Duration::from_secs(10),
             admission_timeout: Duration::from_secs(1),
-            admission_rest: Duration::from_millis(20),
+            admission_rest: Duration::from_millis(250),
             admission_wait: Duration::from_millis(200),
             list_patience: Duration::from_secs(2),
             list_pause: Duration::from_millis(20),

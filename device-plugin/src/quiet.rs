@@ -15,11 +15,21 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Timing;
 
+/// The admission under way.
+#[derive(Debug, Default)]
+struct Admission {
+    /// Over by then at the latest; none if it is over.
+    until: Option<Instant>,
+    /// What was granted in it. A container that starts with one of these is proof that the kubelet
+    /// remembers.
+    granted: Vec<String>,
+}
+
 /// Whether List may be called.
 #[derive(Debug)]
 pub(crate) struct Quiet {
     timing: Timing,
-    until: watch::Sender<Option<Instant>>,
+    admission: watch::Sender<Admission>,
     listing: Mutex<()>,
 }
 
@@ -28,7 +38,7 @@ impl Quiet {
     pub(crate) fn new(timing: Timing) -> Self {
         Self {
             timing,
-            until: watch::Sender::new(None),
+            admission: watch::Sender::default(),
             listing: Mutex::default(),
         }
     }
@@ -43,26 +53,41 @@ impl Quiet {
 
     /// The admission has come further.
     pub(crate) fn goes_on(&self) {
-        self.set(self.timing.admission_timeout);
+        self.set(self.timing.admission_timeout, Vec::new());
     }
 
     /// Allocate is being answered.
-    pub(crate) fn answered(&self) {
-        self.set(self.timing.admission_rest);
+    pub(crate) fn answered(&self, granted: Vec<String>) {
+        self.set(self.timing.admission_rest, granted);
     }
 
-    fn set(&self, time: Duration) {
-        self.until.send_replace(Some(Instant::now() + time));
+    /// A container starts with these devices.
+    pub(crate) fn starts(&self, ids: &[String]) {
+        self.admission.send_if_modified(|admission| {
+            let known = admission.granted.iter().any(|id| ids.contains(id));
+            if known {
+                *admission = Admission::default();
+            }
+            known
+        });
+    }
+
+    fn set(&self, time: Duration, granted: Vec<String>) {
+        self.admission.send_replace(Admission {
+            until: Some(Instant::now() + time),
+            granted,
+        });
     }
 
     /// Leave to call List, until it is dropped.
     pub(crate) async fn leave_to_list(&self) -> MutexGuard<'_, ()> {
-        let mut changes = self.until.subscribe();
+        let mut changes = self.admission.subscribe();
         let patience = Instant::now() + self.timing.list_patience;
         loop {
             let leave = self.listing.lock().await;
             let now = Instant::now();
-            let until = changes.borrow_and_update().filter(|until| *until > now);
+            let until = changes.borrow_and_update().until;
+            let until = until.filter(|until| *until > now);
             let Some(until) = until.filter(|_| now < patience) else {
                 return leave;
             };
@@ -104,9 +129,31 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(100)).await;
             quiet.goes_on();
             tokio::time::sleep(Duration::from_millis(200)).await;
-            quiet.answered();
+            quiet.answered(Vec::new());
         };
         tokio::join!(list, admit);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_that_starts_with_the_devices_ends_the_quiet() {
+        let (quiet, timing) = quiet();
+        let start = Instant::now();
+        quiet.answered(vec!["a".to_owned(), "b".to_owned()]);
+        quiet.starts(&["c".to_owned()]);
+        assert_eq!(time_to_list(&quiet).await, timing.admission_rest);
+        quiet.answered(vec!["a".to_owned(), "b".to_owned()]);
+        quiet.starts(&["b".to_owned()]);
+        assert_eq!(time_to_list(&quiet).await, Duration::ZERO);
+        assert_eq!(start.elapsed(), timing.admission_rest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_start_of_an_earlier_pod_does_not_end_a_later_ones_quiet() {
+        let (quiet, timing) = quiet();
+        quiet.answered(vec!["a".to_owned()]);
+        quiet.begin().await;
+        quiet.starts(&["a".to_owned()]);
+        assert_eq!(time_to_list(&quiet).await, timing.admission_timeout);
     }
 
     #[tokio::test(start_paused = true)]

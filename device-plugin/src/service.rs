@@ -86,8 +86,11 @@ impl DevicePlugin for Service {
         // A task of its own: a kubelet that hangs up must not leave a grant half written.
         let work = async move {
             shared.pod_resources.quiet().goes_on();
-            let answer = grant(&shared, &resource, request.into_inner()).await;
-            shared.pod_resources.quiet().answered();
+            let request = request.into_inner();
+            let containers = request.container_requests.iter();
+            let ids = containers.flat_map(|c| c.devices_ids.clone()).collect();
+            let answer = grant(&shared, &resource, request).await;
+            shared.pod_resources.quiet().answered(ids);
             answer
         };
         let answer = self.shared.tasks.spawn(work).await;
@@ -100,6 +103,7 @@ impl DevicePlugin for Service {
         request: Request<PreStartContainerRequest>,
     ) -> Result<Response<PreStartContainerResponse>, Status> {
         let ids = request.into_inner().devices_ids;
+        self.shared.pod_resources.quiet().starts(&ids);
         self.shared
             .read(|table| table.check_start(&self.resource, &ids))
             .map_err(|error| refuse(&self.resource, &error))?;
