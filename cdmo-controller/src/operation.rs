@@ -42,6 +42,8 @@ const FLEETING: [&str; 3] = ["stale", "held", "busy"];
 pub enum Input {
     /// The node's status no longer counts what is given up.
     Lowered,
+    /// It does again: the kubelet has written what it knew before.
+    Raised,
     /// Time passed.
     Tick,
     /// Bound pods were read; `Err` says who counts on a device, or why that is not known.
@@ -227,6 +229,7 @@ impl Operation {
                 self.times.lowered = Some(now);
                 self.enter(now, Stage::Settling, None)
             }
+            (Stage::Settling, Input::Raised) => self.enter(now, Stage::Lowering, None),
             (Stage::Settling, Input::Tick) if self.is_late(now) => {
                 self.enter(now, Stage::Arriving, Some(Output::List))
             }

@@ -76,7 +76,8 @@ async fn finish(system: System, outcome: Outcome) -> Outcome {
     if let Err(error) = &outcome {
         let (store, logs) = (system.cluster.store(), system.folder.join("logs"));
         let state = dump::dump(store, &system.nodes, &logs).await;
-        std::fs::write(report, format!("{error:#}\n{}\n{state}", faults.join("\n")))?;
+        let (faults, states) = (faults.join("\n"), system.watcher.states().join("\n"));
+        std::fs::write(report, format!("{error:#}\n{faults}\n{states}\n{state}"))?;
     }
     system.cluster.shutdown().await;
     outcome

@@ -46,6 +46,8 @@ struct Seen {
     invariants: Invariants,
     fates: BTreeMap<String, Fate>,
     troubles: BTreeSet<String>,
+    /// How things were when each broken invariant was found.
+    states: Vec<String>,
     moments: u64,
 }
 
@@ -101,18 +103,20 @@ impl Watcher {
             let why = fate.failed.as_ref()?;
             Some(format!("pod {} failed: {why}", fate.name))
         });
-        let faults = seen
-            .invariants
-            .faults()
-            .iter()
-            .chain(&seen.troubles)
-            .cloned();
+        let broken = seen.invariants.faults().iter();
+        let broken = broken.map(|fault| named(fault, &seen.fates));
+        let faults = broken.chain(seen.troubles.iter().cloned());
         faults.chain(failed).chain(panics).collect()
     }
 
     /// What became of the pods, by uid.
     pub fn fates(&self) -> BTreeMap<String, Fate> {
         self.locked().fates.clone()
+    }
+
+    /// How things were when each broken invariant was found.
+    pub fn states(&self) -> Vec<String> {
+        self.locked().states.clone()
     }
 
     /// How many moments were judged.
@@ -148,9 +152,17 @@ impl Watcher {
             in_use,
         };
         let mut seen = self.locked();
+        let known = seen.invariants.faults().clone();
         seen.invariants.check(&moment);
         seen.troubles.extend(troubles);
         seen.moments += 1;
+        let states: Vec<String> = seen
+            .invariants
+            .faults()
+            .difference(&known)
+            .map(|new| self.state_of(new))
+            .collect();
+        seen.states.extend(states);
     }
 
     async fn held(&self) -> BTreeSet<Held> {
@@ -194,6 +206,24 @@ impl Watcher {
         running
     }
 
+    /// How the pods are that a fault is about, for whoever reads about it later.
+    fn state_of(&self, fault: &str) -> String {
+        let all = self
+            .nodes
+            .iter()
+            .flat_map(|watched| watched.node.containers());
+        let of_pods: Vec<_> = all
+            .filter(|record| fault.contains(&record.pod_uid))
+            .collect();
+        let (pods, _) = self.store.list(Kind::Pod, None);
+        let pods = pods.iter().filter(|pod| fault.contains(object::uid(pod)));
+        let pods: Vec<String> = pods.map(|pod| pod.to_string()).collect();
+        format!(
+            "{} {fault}: containers {of_pods:#?}, pods {pods:#?}",
+            self.store.now()
+        )
+    }
+
     async fn follow_pods(self) {
         loop {
             let (pods, mut watch) = self.store.list_and_watch(Kind::Pod);
@@ -226,4 +256,12 @@ impl Watcher {
             _ => {}
         }
     }
+}
+
+/// A fault with the names of pods in place of their uids.
+fn named(fault: &str, fates: &BTreeMap<String, Fate>) -> String {
+    let of_it = fates.iter().filter(|(uid, _)| fault.contains(uid.as_str()));
+    of_it.fold(fault.to_owned(), |text, (uid, fate)| {
+        text.replace(uid, &fate.name)
+    })
 }

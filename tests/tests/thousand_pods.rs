@@ -138,7 +138,10 @@ fn a_thousand_pods_come_and_go_over_twenty_nodes() -> Verdict {
         let (gpus, _) = MODELS[[0, 0, 1, 2][number % 4]];
         NodeSpec::new(&format!("n{number:02}"), gpus)
     });
-    let spec = nodes.fold(Spec::new(), Spec::node);
+    // All of it shares a few cores, so that the scheduler, too, sees a node's new status late.
+    let spec = nodes
+        .fold(Spec::new(), Spec::node)
+        .controller_arg("--settle-ms=1000");
     scenario(spec, async |system| {
         tokio::time::timeout(PATIENCE, come_and_go(system))
             .await

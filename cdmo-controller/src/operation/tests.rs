@@ -94,6 +94,22 @@ fn nothing_is_sent_before_the_status_is_down_and_time_has_passed() {
 }
 
 #[test]
+fn a_status_that_went_up_again_is_lowered_and_settles_anew() {
+    let (mut operation, _, now) = operation(true);
+    operation.step(now, Input::Lowered);
+    assert_eq!(operation.step(now, Input::Raised), None);
+    assert_eq!(operation.stage(), Stage::Lowering);
+    let later = now + SETTLE;
+    assert_eq!(operation.step(later, Input::Tick), None);
+    operation.step(later, Input::Lowered);
+    assert_eq!(operation.times.lowered, Some(later));
+    assert_eq!(
+        operation.step(later + SETTLE, Input::Tick),
+        Some(Output::List)
+    );
+}
+
+#[test]
 fn a_pod_that_arrived_meanwhile_keeps_its_device() {
     let (mut operation, _, now) = operation(true);
     operation.step(now, Input::Lowered);

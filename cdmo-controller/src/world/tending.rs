@@ -59,14 +59,21 @@ impl World {
             .get(node)
             .is_some_and(node_status::StatusKeeper::is_busy);
         let writes = self.config.status_patch;
+        let is_down = |operation: &Operation| {
+            let resources = operation
+                .given_up()
+                .filter_map(|gone| gone.resource.as_deref());
+            node_status::is_down(row, &wanted, resources)
+        };
         let reached = |operation: &Operation| match operation.stage() {
             // While a patch is under way its effect is not known.
             Stage::Lowering => {
-                let resources = operation
-                    .given_up()
-                    .filter_map(|gone| gone.resource.as_deref());
-                let down = !busy && node_status::is_down(row, &wanted, resources);
+                let down = !busy && is_down(operation);
                 (down || !writes).then_some(operation::Input::Lowered)
+            }
+            Stage::Settling => {
+                let up = !is_down(operation) && writes;
+                up.then_some(operation::Input::Raised)
             }
             Stage::Asserting if !writes => Some(operation::Input::Asserted),
             Stage::Showing => {
