@@ -10,6 +10,7 @@ use simcluster::timeline::Timeline;
 use testbed::binaries::Binaries;
 use testbed::hardware::{Gpus, Host, Latency};
 use testbed::http;
+use testbed::journey::Stage;
 use testbed::system::{Setup, System};
 use tokio::time::MissedTickBehavior;
 
@@ -28,14 +29,14 @@ const TARGET_P99: Duration = Duration::from_millis(100);
 /// Long after anything that still counts as working.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A stage's name, and when it began and ended.
-type Stage = (
+/// What a span of time is called, and when it began and ended.
+type Span = (
     &'static str,
     fn(&Timeline) -> Option<Duration>,
     fn(&Timeline) -> Option<Duration>,
 );
 
-const STAGES: [Stage; 5] = [
+const STAGES: [Span; 5] = [
     (
         "created -> Allocate called",
         |t| t.created,
@@ -114,7 +115,7 @@ pub(super) async fn measure(binaries: &Binaries) -> anyhow::Result<Report> {
     })
 }
 
-fn times(timelines: &[Timeline], (_, from, to): Stage) -> Vec<Duration> {
+fn times(timelines: &[Timeline], (_, from, to): Span) -> Vec<Duration> {
     let took = |timeline| Some(to(timeline)?.saturating_sub(from(timeline)?));
     let mut times: Vec<Duration> = timelines.iter().filter_map(took).collect();
     times.sort();
@@ -223,9 +224,13 @@ async fn arrive(system: &System) -> anyhow::Result<Run> {
 pub(super) async fn running(system: &System, count: usize) {
     let mut changed = system.observed().changed();
     let run = || {
-        system
-            .observed()
-            .with(|journeys| journeys.all().iter().filter(|j| j.has_run()).count())
+        system.observed().with(|journeys| {
+            journeys
+                .all()
+                .iter()
+                .filter(|j| j.reached.contains_key(&Stage::Running))
+                .count()
+        })
     };
     while run() < count {
         if changed.changed().await.is_err() {
