@@ -7,14 +7,17 @@
 #![allow(missing_docs, unreachable_pub, clippy::pedantic)] // The generated code is not ours to polish.
 
 /// What the controller and a node's agent say to each other, version 1.
+#[rustfmt::skip]
 #[path = "generated/cdmo.agent.v1.rs"]
 pub mod agent;
 
 /// The kubelet's device-plugin API, version v1beta1, the only one.
+#[rustfmt::skip]
 #[path = "generated/v1beta1.rs"]
 pub mod deviceplugin;
 
 /// The kubelet's podresources API, version v1.
+#[rustfmt::skip]
 #[path = "generated/v1.rs"]
 pub mod podresources;
 

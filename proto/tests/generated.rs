@@ -15,7 +15,10 @@ fn generated_code_is_current() {
     for proto in PROTOS {
         // One compilation each: the kubelet's two files share no package and must not share a scope.
         let set = protox::compile([proto], [root.join("protos")]).unwrap();
-        tonic_prost_build::configure().out_dir(out.path()).compile_fds(set).unwrap();
+        tonic_prost_build::configure()
+            .out_dir(out.path())
+            .compile_fds(set)
+            .unwrap();
     }
     for entry in fs::read_dir(out.path()).unwrap() {
         let entry = entry.unwrap();

@@ -35,6 +35,10 @@ pub type Verdict = Result<(), Failure>;
 ///
 /// # Errors
 /// What went wrong, and the folder with everything that there is to see of it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "scenarios build their specification in place"
+)]
 pub fn scenario(spec: Spec, story: impl AsyncFnOnce(&System) -> Outcome) -> Verdict {
     Ok(run(&spec, story)?)
 }

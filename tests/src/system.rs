@@ -20,7 +20,7 @@ use crate::start;
 use crate::watcher::{Watched, Watcher};
 
 /// Nothing that a scenario waits for may take longer; a machine under load is slow, not wrong.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_mins(2);
 /// What no watch of the API tells is looked at this often.
 const TICK: Duration = Duration::from_millis(20);
 

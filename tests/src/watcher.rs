@@ -217,7 +217,7 @@ impl Watcher {
             .collect();
         let (pods, _) = self.store.list(Kind::Pod, None);
         let pods = pods.iter().filter(|pod| fault.contains(object::uid(pod)));
-        let pods: Vec<String> = pods.map(|pod| pod.to_string()).collect();
+        let pods: Vec<String> = pods.map(ToString::to_string).collect();
         format!(
             "{} {fault}: containers {of_pods:#?}, pods {pods:#?}",
             self.store.now()

@@ -14,10 +14,13 @@ const PODS: usize = 1000;
 /// Pods that are there at one time.
 const AT_ONCE: usize = 100;
 /// Not a goal: a machine under load may take long.
-const PATIENCE: Duration = Duration::from_secs(1500);
+const PATIENCE: Duration = Duration::from_mins(25);
+
+/// What one pod asks for.
+type Ask = [(&'static str, u32)];
 
 /// Models, and the demands that each can serve; many small ones, few large ones.
-const MODELS: [(&str, &[&[(&str, u32)]]); 3] = [
+const MODELS: [(&str, &[&Ask]); 3] = [
     (
         "A100-40GB:2",
         &[
