@@ -1,5 +1,12 @@
 //! The API as a person with kubectl sees it. Needs a kubectl: its path in `KUBECTL`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
