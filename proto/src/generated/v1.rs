@@ -47,7 +47,7 @@ pub mod pod_resources_lister_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Served by the kubelet on <kubelet directory>/pod-resources/kubelet.sock.
+    /// Served by the kubelet on pod-resources/kubelet.sock in the kubelet directory.
     #[derive(Debug, Clone)]
     pub struct PodResourcesListerClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -212,7 +212,7 @@ pub mod pod_resources_lister_server {
             tonic::Status,
         >;
     }
-    /// Served by the kubelet on <kubelet directory>/pod-resources/kubelet.sock.
+    /// Served by the kubelet on pod-resources/kubelet.sock in the kubelet directory.
     #[derive(Debug)]
     pub struct PodResourcesListerServer<T> {
         inner: Arc<T>,
