@@ -98,7 +98,7 @@ pub struct Timing {
     /// The kubelet remembers an answer to Allocate within this; it takes microseconds, unless the node
     /// is short of CPU.
     pub admission_rest: Duration,
-    /// The admission of a pod waits this long for a List under way.
+    /// The admission of a pod waits this long for a List under way; usually that takes milliseconds.
     pub admission_wait: Duration,
     /// A List waits this long for admissions that follow without a gap.
     pub list_patience: Duration,
@@ -135,8 +135,8 @@ impl Default for Timing {
             withdraw_timeout: Duration::from_secs(10),
             admission_timeout: Duration::from_secs(1),
             admission_rest: Duration::from_millis(250),
-            admission_wait: Duration::from_millis(200),
-            list_patience: Duration::from_secs(2),
+            admission_wait: Duration::from_secs(2),
+            list_patience: Duration::from_secs(1),
             list_pause: Duration::from_millis(20),
             safety_interval: Duration::from_secs(10),
             unseen_for: Duration::from_secs(10),
