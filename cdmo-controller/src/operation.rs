@@ -140,6 +140,8 @@ pub struct Operation {
     stage: Stage,
     entered: Instant,
     settle: Duration,
+    /// Answers to come from before the status went up again.
+    stale_looks: u32,
 }
 
 impl Operation {
@@ -174,6 +176,7 @@ impl Operation {
             stage,
             entered: now,
             settle,
+            stale_looks: 0,
         };
         (new, (!gives_up).then_some(Output::Send))
     }
@@ -225,11 +228,19 @@ impl Operation {
         match (self.stage, input) {
             (Stage::Over, _) => None,
             (_, Input::Progress(progress)) => self.hear(now, progress),
+            (_, Input::Looked(_)) if self.stale_looks > 0 => {
+                self.stale_looks -= 1;
+                None
+            }
             (Stage::Lowering, Input::Lowered) => {
                 self.times.lowered = Some(now);
                 self.enter(now, Stage::Settling, None)
             }
             (Stage::Settling, Input::Raised) => self.enter(now, Stage::Lowering, None),
+            (Stage::Arriving, Input::Raised) => {
+                self.stale_looks += 1;
+                self.enter(now, Stage::Lowering, None)
+            }
             (Stage::Settling, Input::Tick) if self.is_late(now) => {
                 self.enter(now, Stage::Arriving, Some(Output::List))
             }

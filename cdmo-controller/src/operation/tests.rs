@@ -110,6 +110,22 @@ fn a_status_that_went_up_again_is_lowered_and_settles_anew() {
 }
 
 #[test]
+fn what_was_read_before_the_status_went_up_again_does_not_count() {
+    let (mut operation, _, now) = operation(true);
+    operation.step(now, Input::Lowered);
+    operation.step(now + SETTLE, Input::Tick);
+    operation.step(now + SETTLE, Input::Raised);
+    operation.step(now + SETTLE, Input::Lowered);
+    let later = now + 2 * SETTLE;
+    assert_eq!(operation.step(later, Input::Tick), Some(Output::List));
+    assert_eq!(operation.step(later, Input::Looked(Ok(()))), None);
+    assert_eq!(
+        operation.step(later, Input::Looked(Ok(()))),
+        Some(Output::Send)
+    );
+}
+
+#[test]
 fn a_pod_that_arrived_meanwhile_keeps_its_device() {
     let (mut operation, _, now) = operation(true);
     operation.step(now, Input::Lowered);

@@ -71,7 +71,7 @@ impl World {
                 let down = !busy && is_down(operation);
                 (down || !writes).then_some(operation::Input::Lowered)
             }
-            Stage::Settling => {
+            Stage::Settling | Stage::Arriving => {
                 let up = !is_down(operation) && writes;
                 up.then_some(operation::Input::Raised)
             }
