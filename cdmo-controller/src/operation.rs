@@ -44,6 +44,8 @@ pub enum Input {
     Lowered,
     /// It does again: the kubelet has written what it knew before.
     Raised,
+    /// A pod holds what is to be given up.
+    Taken,
     /// Time passed.
     Tick,
     /// Bound pods were read; `Err` says who counts on a device, or why that is not known.
@@ -235,6 +237,10 @@ impl Operation {
             (Stage::Lowering, Input::Lowered) => {
                 self.times.lowered = Some(now);
                 self.enter(now, Stage::Settling, None)
+            }
+            (Stage::Lowering | Stage::Settling | Stage::Arriving, Input::Taken) => {
+                let why = "a pod got a device that was to be given up".into();
+                self.fail(now, "held", why, false)
             }
             (Stage::Settling, Input::Raised) => self.enter(now, Stage::Lowering, None),
             (Stage::Arriving, Input::Raised) => {

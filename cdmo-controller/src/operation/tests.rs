@@ -110,6 +110,17 @@ fn a_status_that_went_up_again_is_lowered_and_settles_anew() {
 }
 
 #[test]
+fn a_plan_ends_without_blame_when_a_pod_gets_what_it_would_give_up() {
+    let (mut operation, _, now) = operation(true);
+    operation.step(now, Input::Lowered);
+    let ended = operation.step(now, Input::Taken);
+    assert!(
+        matches!(&ended, Some(Output::Failed { category, blame: false, .. }) if category == "held")
+    );
+    assert_eq!(operation.stage(), Stage::Over);
+}
+
+#[test]
 fn what_was_read_before_the_status_went_up_again_does_not_count() {
     let (mut operation, _, now) = operation(true);
     operation.step(now, Input::Lowered);

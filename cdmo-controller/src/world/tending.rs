@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cdmo_proto::agent::{PodTable, controller_message::Message as ToAgent};
+use cdmo_proto::agent::{
+    PodTable, controller_message::Message as ToAgent, instance::State,
+};
 use tokio::time::Instant;
 
 use super::{Action, World, alarms::Alarm};
@@ -66,6 +68,7 @@ impl World {
             node_status::is_down(row, &wanted, resources)
         };
         let reached = |operation: &Operation| match operation.stage() {
+            _ if !operation.is_sent() && self.is_taken(operation) => Some(operation::Input::Taken),
             // While a patch is under way its effect is not known.
             Stage::Lowering => {
                 let down = !busy && is_down(operation);
@@ -92,6 +95,23 @@ impl World {
         for (id, input) in steps {
             self.step_operation(&id, input, now);
         }
+    }
+
+    /// Whether the agent reports a pod on what is to be given up.
+    fn is_taken(&self, operation: &Operation) -> bool {
+        let snapshot = self
+            .agents
+            .get(&operation.node)
+            .and_then(|agent| agent.snapshot.as_ref());
+        let held = |gpu: &planner::GpuPlan| {
+            let now = snapshot.and_then(|snapshot| snapshot.gpu(&gpu.uuid));
+            now.is_some_and(|now| {
+                let gone = |gi_id| gpu.give_up.iter().any(|gone| gone.gi_id == gi_id);
+                let mut devices = now.instances.iter();
+                devices.any(|device| device.state == State::Held && gone(device.gi_id))
+            })
+        };
+        operation.gpus.iter().any(held)
     }
 
     /// Whether the agent's report contains what it says it made; until then the wanted counts lack it.

@@ -187,3 +187,17 @@ fn a_plan_called_off_again_and_again_is_not_put_off_for_long() {
     bench.pass(Duration::from_secs(10));
     assert_eq!(bench.shown("a", SEVEN), 1);
 }
+
+#[test]
+fn a_plan_is_called_off_at_once_when_a_pod_gets_what_it_would_give_up() {
+    let mut bench = full_of_idle();
+    bench.create("big", &[(SEVEN, 1)]);
+    bench.run();
+    bench.take_log();
+    bench.create("late", &[(THREE, 1)]);
+    bench.bind("late", "a");
+    bench.run();
+    assert_eq!(bench.shown("a", THREE), 2, "both count again");
+    let log = bench.take_log();
+    assert!(!log.iter().any(|line| line.starts_with("plan")), "{log:#?}");
+}
