@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cdmo_proto::agent::{
-    PodTable, controller_message::Message as ToAgent, instance::State,
-};
+use cdmo_proto::agent::{PodTable, controller_message::Message as ToAgent, instance::State};
 use tokio::time::Instant;
 
 use super::{Action, World, alarms::Alarm};

@@ -1,4 +1,9 @@
 //! The API over HTTP as kube uses it: what a controller relies on.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "the exception for tests leaves out their helpers"
+)]
 
 #[path = "conformance/reading.rs"]
 mod reading;

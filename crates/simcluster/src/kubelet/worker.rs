@@ -130,28 +130,33 @@ impl Kubelet {
             // Before anybody can learn of it and give its devices to the next pod.
             self.times().reached(uid, Stage::Ended);
         }
+        let progress = |phase: &str| {
+            let progress = Progress {
+                terminal: matches!(phase, "Failed" | "Succeeded"),
+                idle,
+                over,
+            };
+            self.table().progress(uid, progress);
+        };
         let write = |stored: &mut Value| {
             if object::uid(stored) == uid {
                 stored["status"] = machine.status(stored, &records, network, now);
                 object::text(stored, "/status/phase").clone_into(&mut phase);
+                // The kubelet itself knows first (pkg/kubelet/status/status_manager.go), so that the
+                // pod that the scheduler sends at once finds the devices free.
+                progress(&phase);
             }
         };
         // A pod that was removed by force has no status any more.
         let _ = self
             .store()
             .modify(Kind::Pod, object::namespace(pod), object::name(pod), write);
+        if phase.is_empty() {
+            progress(&phase);
+        }
         if phase == "Running" {
             self.times().reached(uid, Stage::Running);
         }
-        let terminal = matches!(phase.as_str(), "Failed" | "Succeeded");
-        self.table().progress(
-            uid,
-            Progress {
-                terminal,
-                idle,
-                over,
-            },
-        );
     }
 
     fn finish(&self, order: &Order, network: &Network) {
