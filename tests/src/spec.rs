@@ -150,7 +150,15 @@ impl NodeSpec {
         self.latency = Latency {
             create_ms,
             destroy_ms,
+            ..self.latency
         };
+        self
+    }
+
+    /// How long its driver takes to look at a compute instance.
+    #[must_use]
+    pub fn look_latency(mut self, look_ms: u64) -> Self {
+        self.latency.look_ms = look_ms;
         self
     }
 

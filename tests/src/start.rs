@@ -1,20 +1,19 @@
 //! Puts a system together from the testbed's parts, with everything wrong that the specification
 //! wants wrong.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use fake_nvml::control::HostState;
 use serde_json::Value;
-use simcluster::cluster::{Cluster, ClusterConfig, NodeConfig, Options, Program};
-use simcluster::store::{Kind, Store};
+use simcluster::cluster::{Cluster, ClusterConfig, NodeConfig, Options};
 use testbed::binaries::{Binaries, Profile, Progress};
 use testbed::certs::{AGENT_NAME, Authority, CONTROLLER_NAME};
 use testbed::driver::Driver;
 use testbed::hardware::{self, Host};
-use testbed::manifests::{self, AGENT, AGENT_TLS, CONTROLLER, NAMESPACE};
+use testbed::manifests::AGENT_TLS;
 use testbed::system::CONTROL_NODE;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +52,8 @@ pub(crate) async fn start(spec: &Spec, folder: &Path) -> anyhow::Result<System> 
         configs.insert(node.name.as_str(), prepare(node, &root, &binaries.nvml)?);
     }
     let cluster = cluster(spec, folder, binaries).await?;
-    install(cluster.store(), spec, &controller_tls)?;
+    let further = &spec.controller_args;
+    testbed::system::install(cluster.store(), &controller_tls, LOG_LEVEL, further)?;
     let nodes: Vec<Watched> = cluster
         .nodes()
         .map(|node| {
@@ -118,34 +118,17 @@ async fn cluster(spec: &Spec, folder: &Path, binaries: &Binaries) -> anyhow::Res
         labels: node.labels.clone(),
         ..NodeConfig::new(&node.name)
     });
-    let program = |path: &Path| Program {
-        path: path.to_owned(),
-        env: Vec::new(),
-    };
-    let images = HashMap::from([
-        (format!("cdmo/{AGENT}"), program(&binaries.agent)),
-        (format!("cdmo/{CONTROLLER}"), program(&binaries.controller)),
-    ]);
     let config = ClusterConfig {
         dir: folder.to_owned(),
         behaviour: spec.behaviour,
         nodes: nodes.chain([NodeConfig::new(CONTROL_NODE)]).collect(),
-        images,
+        images: testbed::system::images(binaries),
     };
     let options = Options {
         tuning: spec.tuning.clone(),
         ..Options::default()
     };
     Ok(Cluster::start_with(config, options).await?)
-}
-
-fn install(store: &Store, spec: &Spec, controller_tls: &Path) -> anyhow::Result<()> {
-    let further = &spec.controller_args;
-    let controller = manifests::controller(CONTROL_NODE, controller_tls, LOG_LEVEL, further);
-    store.create(Kind::Namespace, "", manifests::namespace(NAMESPACE))?;
-    store.create(Kind::DaemonSet, NAMESPACE, manifests::agents(LOG_LEVEL))?;
-    store.create(Kind::Pod, NAMESPACE, controller)?;
-    Ok(())
 }
 
 /// How many devices of each of our resources a node's status shows; none are left out.

@@ -282,6 +282,13 @@ impl System {
             .collect())
     }
 
+    /// How many instances of a node have a compute instance.
+    pub fn complete_instances(&self, node: &str) -> anyhow::Result<usize> {
+        let state = self.driver(node)?.state()?;
+        let all = state.gpus.into_iter().flat_map(|gpu| gpu.instances);
+        Ok(all.filter(|i| !i.compute.is_empty()).count())
+    }
+
     /// Names of the pods of our own DaemonSet on a node, or of the controller.
     pub fn own_pod(&self, app: &str, node: Option<&str>) -> Option<Arc<Value>> {
         let (pods, _) = self.store().list(Kind::Pod, Some(manifests::NAMESPACE));

@@ -78,13 +78,15 @@ impl fmt::Display for Gpus {
     }
 }
 
-/// How long the simulated driver takes to create and to destroy a GPU instance.
+/// How long the simulated driver takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
-    /// Milliseconds to create one.
+    /// Milliseconds to create a GPU instance.
     pub create_ms: u64,
     /// Milliseconds to destroy one.
     pub destroy_ms: u64,
+    /// Milliseconds to look at a compute instance, which is also done right after it was made.
+    pub look_ms: u64,
 }
 
 impl Latency {
@@ -92,11 +94,13 @@ impl Latency {
     pub const REAL: Self = Self {
         create_ms: 600,
         destroy_ms: 1000,
+        look_ms: 0,
     };
     /// No time at all.
     pub const NONE: Self = Self {
         create_ms: 0,
         destroy_ms: 0,
+        look_ms: 0,
     };
 }
 
@@ -116,8 +120,9 @@ impl Host {
     pub fn config(&self, seed: &str) -> String {
         let mut toml = format!(
             "[host]\nseed = \"{seed}\"\n\n[latency_ms]\n\
-             nvmlDeviceCreateGpuInstanceWithPlacement = {}\nnvmlGpuInstanceDestroy = {}\n",
-            self.latency.create_ms, self.latency.destroy_ms
+             nvmlDeviceCreateGpuInstanceWithPlacement = {}\nnvmlGpuInstanceDestroy = {}\n\
+             nvmlComputeInstanceGetInfo_v2 = {}\n",
+            self.latency.create_ms, self.latency.destroy_ms, self.latency.look_ms
         );
         for gpus in &self.gpus {
             // Writing to a String cannot fail.

@@ -129,23 +129,9 @@ impl System {
 
     /// Puts agents and controller into the cluster. The agents start where nodes have the label.
     pub fn install(&self) -> Result<(), StartError> {
-        let level = &self.setup.log_level;
         let tls = controller_tls(self.folder.path());
         let further = &self.setup.controller_args;
-        let store = self.store();
-        store.create(
-            Kind::Namespace,
-            "",
-            manifests::namespace(manifests::NAMESPACE),
-        )?;
-        store.create(
-            Kind::DaemonSet,
-            manifests::NAMESPACE,
-            manifests::agents(level),
-        )?;
-        let controller = manifests::controller(CONTROL_NODE, &tls, level, further);
-        store.create(Kind::Pod, manifests::NAMESPACE, controller)?;
-        Ok(())
+        Ok(install(self.store(), &tls, &self.setup.log_level, further)?)
     }
 
     /// Hands all nodes with GPUs to the system, as an administrator does with `kubectl label`.
@@ -287,6 +273,22 @@ impl System {
     }
 }
 
+/// Puts agents and controller into a cluster. The agents start where nodes have the label.
+pub fn install(
+    store: &Store,
+    controller_tls: &Path,
+    log_level: &str,
+    controller_args: &[String],
+) -> Result<(), Status> {
+    let own = manifests::NAMESPACE;
+    let controller =
+        manifests::controller(CONTROL_NODE, controller_tls, log_level, controller_args);
+    store.create(Kind::Namespace, "", manifests::namespace(own))?;
+    store.create(Kind::DaemonSet, own, manifests::agents(log_level))?;
+    store.create(Kind::Pod, own, controller)?;
+    Ok(())
+}
+
 fn controller_tls(dir: &Path) -> PathBuf {
     dir.join("tls")
 }
@@ -312,7 +314,8 @@ fn nodes(drivers: &BTreeMap<String, Driver>) -> Result<Vec<NodeConfig>, StartErr
     Ok(nodes)
 }
 
-fn images(binaries: &Binaries) -> HashMap<String, Program> {
+/// What runs for the images that the manifests name.
+pub fn images(binaries: &Binaries) -> HashMap<String, Program> {
     let programs = [
         (manifests::AGENT, &binaries.agent),
         (manifests::CONTROLLER, &binaries.controller),

@@ -53,12 +53,14 @@ fn an_agent_killed_while_it_makes_an_instance_wastes_nothing() -> Verdict {
 
 #[test]
 fn an_agent_killed_between_making_and_offering_adopts_what_it_made() -> Verdict {
-    scenario(Spec::gpus("A100-40GB:1"), async |system| {
+    // It looks at what it made before it offers it.
+    let node = NodeSpec::new("a", "A100-40GB:1").look_latency(500);
+    scenario(Spec::new().node(node), async |system| {
         // Warm: MIG is on, and the controller knows the agent.
         system.run(&Pod::of("warm", "1g.5gb")).await?;
         let before = system.instances("a")?.len();
         system.create(&Pod::of("p", "3g.20gb"))?;
-        let made = async || (system.instances("a").ok()?.len() > before).then_some(());
+        let made = async || (system.complete_instances("a").ok()? > before).then_some(());
         system.until("the instance exists", made).await?;
         system.kill_agent("a").await?;
         system.running("p").await?;

@@ -98,6 +98,7 @@ fn latency(text: &str) -> Result<Latency, String> {
     Ok(Latency {
         create_ms: milliseconds,
         destroy_ms: milliseconds,
+        ..Latency::NONE
     })
 }
 
@@ -241,7 +242,8 @@ mod tests {
             latency("0.25"),
             Ok(Latency {
                 create_ms: 250,
-                destroy_ms: 250
+                destroy_ms: 250,
+                ..Latency::NONE
             })
         );
         assert!(latency("-1").is_err() && latency("soon").is_err());
