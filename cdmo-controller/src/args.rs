@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-use crate::exit;
+use crate::{certificates, cleanup, exit};
 
 /// Gives pods the MIG slices they ask for.
 ///
@@ -48,32 +48,12 @@ pub struct Args {
     #[arg(long, env = "CDMO_NAME", value_name = "NAME")]
     pub name: Option<String>,
 
-    /// Certificates of the authority that issued the agents' certificates, PEM.
-    #[arg(
-        long,
-        env = "CDMO_TLS_CA",
-        value_name = "FILE",
-        default_value = "/etc/cdmo/tls/ca.crt"
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the text of --help"
     )]
-    pub tls_ca: PathBuf,
-
-    /// The controller's own certificate, PEM.
-    #[arg(
-        long,
-        env = "CDMO_TLS_CERT",
-        value_name = "FILE",
-        default_value = "/etc/cdmo/tls/tls.crt"
-    )]
-    pub tls_cert: PathBuf,
-
-    /// Private key of the controller's certificate, PEM.
-    #[arg(
-        long,
-        env = "CDMO_TLS_KEY",
-        value_name = "FILE",
-        default_value = "/etc/cdmo/tls/tls.key"
-    )]
-    pub tls_key: PathBuf,
+    pub tls: CertificateArgs,
 
     /// Where /livez, /readyz and /metrics are served.
     #[arg(
@@ -105,6 +85,94 @@ pub struct Args {
         reason = "a doc comment here would become the text of --help"
     )]
     pub log: serving::LogArgs,
+
+    /// What to do instead of controlling.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What controller and agents know each other by.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CertificateArgs {
+    /// Certificates of the authority that issued the agents' certificates, PEM.
+    #[arg(
+        long,
+        env = "CDMO_TLS_CA",
+        value_name = "FILE",
+        default_value = "/etc/cdmo/tls/ca.crt"
+    )]
+    pub tls_ca: PathBuf,
+
+    /// The controller's own certificate, PEM.
+    #[arg(
+        long,
+        env = "CDMO_TLS_CERT",
+        value_name = "FILE",
+        default_value = "/etc/cdmo/tls/tls.crt"
+    )]
+    pub tls_cert: PathBuf,
+
+    /// Private key of the controller's certificate, PEM.
+    #[arg(
+        long,
+        env = "CDMO_TLS_KEY",
+        value_name = "FILE",
+        default_value = "/etc/cdmo/tls/tls.key"
+    )]
+    pub tls_key: PathBuf,
+
+    /// Make all certificates, keep them in two Secrets, renew them, and write the controller's own
+    /// into the three files [default: take the files as somebody else provides them].
+    #[arg(long, env = "CDMO_MAKE_CERTIFICATES")]
+    pub make_certificates: bool,
+
+    /// The Secret with the authority and the controller's certificate, in the controller's namespace.
+    #[arg(
+        long,
+        env = "CDMO_CONTROLLER_SECRET",
+        value_name = "NAME",
+        default_value = certificates::CONTROLLER_SECRET
+    )]
+    pub controller_secret: String,
+
+    /// The Secret with the certificate that agents mount, in the controller's namespace.
+    #[arg(
+        long,
+        env = "CDMO_AGENT_SECRET",
+        value_name = "NAME",
+        default_value = certificates::AGENT_SECRET
+    )]
+    pub agent_secret: String,
+}
+
+impl CertificateArgs {
+    /// The controller's own files.
+    pub fn files(&self) -> mtls::TlsFiles {
+        mtls::TlsFiles {
+            ca: self.tls_ca.clone(),
+            cert: self.tls_cert.clone(),
+            key: self.tls_key.clone(),
+        }
+    }
+
+    /// The Secrets, which are in this namespace.
+    pub fn secrets(&self, namespace: &str) -> certificates::keeper::Names {
+        certificates::keeper::Names {
+            namespace: namespace.to_owned(),
+            controller: self.controller_secret.clone(),
+            agent: self.agent_secret.clone(),
+        }
+    }
+}
+
+/// What to do instead of controlling.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Takes controller and agents out of the cluster, and what they wrote on nodes.
+    ///
+    /// Meant to run before the chart is uninstalled. Pods that run on slices run on; instances stay
+    /// on the GPUs.
+    CleanUp(cleanup::Options),
 }
 
 #[cfg(test)]
@@ -116,6 +184,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn cleaning_up_is_told_the_cluster_like_everything_else() {
+        let args = Args::parse_from(["cdmo-controller", "--namespace=gpus", "clean-up"]);
+        assert_eq!(args.namespace, "gpus");
+        assert!(matches!(args.command, Some(Command::CleanUp(_))));
     }
 
     #[test]

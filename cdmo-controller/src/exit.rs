@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{epoch, kube_client};
+use crate::{certificates, cleanup, epoch, kube_client};
 
 /// The exit codes, for `--help`.
 pub const HELP: &str = "\
@@ -25,6 +25,9 @@ pub enum Error {
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] mtls::Error),
+    /// Certificates of our own making.
+    #[error(transparent)]
+    Certificates(#[from] certificates::Error),
     /// A port.
     #[error(transparent)]
     Bind(#[from] serving::BindError),
@@ -34,6 +37,9 @@ pub enum Error {
     /// No epoch.
     #[error(transparent)]
     Epoch(#[from] epoch::Error),
+    /// Something could not be removed.
+    #[error(transparent)]
+    CleanUp(#[from] cleanup::Error),
     /// Another controller took over while this one ran.
     #[error("{0}")]
     Superseded(String),
@@ -50,11 +56,14 @@ impl Error {
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 64,
-            Self::Tls(_) => 66,
+            Self::Tls(_)
+            | Self::Certificates(
+                certificates::Error::Issue(_) | certificates::Error::Files { .. },
+            ) => 66,
             Self::Bind(_) => 67,
             Self::Cluster(_) => 70,
             Self::Epoch(epoch::Error::Superseded { .. }) | Self::Superseded(_) => 72,
-            Self::Epoch(_) => 71,
+            Self::Epoch(_) | Self::Certificates(_) | Self::CleanUp(_) => 71,
             Self::System(_) | Self::Metrics(_) => 1,
         })
     }

@@ -8,11 +8,16 @@
 //! their [`snapshot`]s; what a pod asks for ([`requests`], [`constraints`], [`set_aside`]); the
 //! planner's [`view`] of a node; the life of a plan ([`operation`]); level-triggered
 //! [`node_status`]; and what people read ([`words`], [`notes`]).
+//!
+//! Beside it all, [`mod@certificates`] keeps what controller and agents know each other by, and
+//! [`cleanup`] takes the system out of a cluster.
 
 #![forbid(unsafe_code)]
 
 pub mod agents;
 pub mod args;
+pub mod certificates;
+pub mod cleanup;
 pub mod constraints;
 pub mod engine;
 pub mod epoch;

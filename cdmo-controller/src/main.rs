@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cdmo_controller::{Args, exit, run};
+use cdmo_controller::{Args, args::Command, cleanup, exit, run};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -28,5 +28,8 @@ fn main() -> ExitCode {
 async fn start(args: Args) -> Result<(), exit::Error> {
     args.log.init()?;
     let shutdown = serving::shutdown_on_signals()?;
-    run(args, shutdown).await
+    match args.command.clone() {
+        Some(Command::CleanUp(options)) => cleanup::run(args, options, shutdown).await,
+        None => run(args, shutdown).await,
+    }
 }

@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Args,
+    certificates::Source,
     engine::{Engine, HEARTBEAT},
     epoch::{self, LeaseEpochs},
     exit::Error,
@@ -26,8 +27,6 @@ use crate::{
 const INPUTS: usize = 512;
 /// Reports of agents that may wait for the loop.
 const REPORTS: usize = 256;
-/// How often certificate files are looked at.
-const CERTIFICATES_EVERY: Duration = Duration::from_secs(30);
 /// Attempts to reach the API server at the start, a second longer apart each time.
 const START_ATTEMPTS: u32 = 6;
 /// Everything has ended so long after shutdown, or is left behind.
@@ -43,27 +42,35 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         agent_selector,
         agent_port_name,
         name,
-        tls_ca,
-        tls_cert,
-        tls_key,
+        tls,
         http_listen,
         settle_ms,
         no_status_patch,
         no_pod_annotation,
         log: _,
+        command: _,
     } = args;
     let me = name.unwrap_or_else(host_name);
-    let files = mtls::TlsFiles {
-        ca: tls_ca,
-        cert: tls_cert,
-        key: tls_key,
+    // Whoever makes certificates needs the cluster for it; otherwise files are looked at first.
+    let early = if tls.make_certificates {
+        Some(kube_client::connect(kubeconfig.as_deref()).await?)
+    } else {
+        None
     };
-    let tls = mtls::Reloading::load(files)?;
-    let connector = tls
+    let opened = Source::open(early.clone(), tls.secrets(&namespace), tls.files());
+    let certificates = tokio::select! {
+        opened = opened => opened?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let connector = certificates
+        .tls()
         .connector(mtls::SERVER_NAME)
         .map_err(|error| std::io::Error::other(error.to_string()))?;
     let listener = serving::bind(http_listen, "probes and metrics", "--http-listen").await?;
-    let client = kube_client::connect(kubeconfig.as_deref()).await?;
+    let client = match early {
+        Some(client) => client,
+        None => kube_client::connect(kubeconfig.as_deref()).await?,
+    };
 
     let registry = serving::http::registry();
     let metrics = Metrics::new(&registry)?;
@@ -82,10 +89,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         epoch = first_epoch(&epochs) => epoch?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    {
-        let (tls, shutdown) = (tls.clone(), shutdown.clone());
-        tasks.spawn(async move { tls.watch(CERTIFICATES_EVERY, shutdown).await });
-    }
+    certificates.follow(&tasks, shutdown.clone());
     let (input_sender, inputs) = mpsc::channel(INPUTS);
     let watches = Watches {
         client: client.clone(),
@@ -124,11 +128,15 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         }
     };
     shutdown.cancel();
+    wait_for_the_end(tasks).await;
+    result
+}
+
+async fn wait_for_the_end(tasks: TaskTracker) {
     tasks.close();
     if timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("some calls to the API server did not end in {GRACE:?} and are left behind");
     }
-    result
 }
 
 /// The API server may come up after us; what it forbids it will go on forbidding.

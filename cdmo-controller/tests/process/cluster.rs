@@ -9,6 +9,7 @@ use std::{
 
 use cdmo_controller::{Args, exit};
 use clap::Parser as _;
+use mtls::TlsFiles;
 use serde_json::{Value, json};
 use simcluster::{
     api::{self, ApiConfig},
@@ -57,8 +58,32 @@ impl Cluster {
         let tls = self
             .authority
             .issue(&self.dir.path().join(name), mtls::CLIENT_NAME, 2100);
+        self.start_controller(name, &tls, &[])
+    }
+
+    /// Starts a controller that makes its certificates itself.
+    pub(crate) fn self_certified(&self, name: &str) -> JoinHandle<Result<(), exit::Error>> {
+        self.start_controller(name, &self.own_files(name), &["--make-certificates"])
+    }
+
+    /// Where a controller that makes its certificates itself writes its own.
+    pub(crate) fn own_files(&self, name: &str) -> TlsFiles {
+        let dir = self.dir.path().join(name);
+        TlsFiles {
+            ca: dir.join("ca.crt"),
+            cert: dir.join("tls.crt"),
+            key: dir.join("tls.key"),
+        }
+    }
+
+    fn start_controller(
+        &self,
+        name: &str,
+        tls: &TlsFiles,
+        further: &[&str],
+    ) -> JoinHandle<Result<(), exit::Error>> {
         let path = |path: &Path| path.to_str().unwrap().to_owned();
-        let args = Args::parse_from([
+        let args = [
             "cdmo-controller".to_owned(),
             format!("--kubeconfig={}", path(&self.dir.path().join("kubeconfig"))),
             format!("--name={name}"),
@@ -66,7 +91,9 @@ impl Cluster {
             format!("--tls-cert={}", path(&tls.cert)),
             format!("--tls-key={}", path(&tls.key)),
             "--http-listen=127.0.0.1:0".to_owned(),
-        ]);
+        ];
+        let further = further.iter().map(|&arg| arg.to_owned());
+        let args = Args::parse_from(args.into_iter().chain(further));
         tokio::spawn(cdmo_controller::run(args, self.shutdown.child_token()))
     }
 

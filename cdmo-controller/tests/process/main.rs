@@ -8,6 +8,8 @@
 
 mod agent;
 mod certificates;
+mod cleaning_up;
 mod cluster;
+mod own_certificates;
 mod serving;
 mod starting;

@@ -1,0 +1,112 @@
+//! The certificates of controller and agents, made, kept and renewed by the controller itself, so
+//! that an installation needs no other authority.
+//!
+//! Two Secrets hold them. The controller's has the authority's keys and the controller's own
+//! certificate, and no pod mounts it. The agents' has what every agent mounts, and nothing with which
+//! an agent could command another one. What must be made now is decided without I/O ([`due`]), from
+//! what the Secrets say ([`held`]); [`keeper`] reads, writes and waits.
+
+pub mod due;
+pub mod held;
+mod issue;
+pub mod keeper;
+mod source;
+
+use std::{io, path::PathBuf, time::Duration};
+
+pub use keeper::Keeper;
+pub use source::Source;
+
+/// Name of the controller's own Secret.
+pub const CONTROLLER_SECRET: &str = "cdmo-controller-tls";
+/// Name of the Secret that agents mount.
+pub const AGENT_SECRET: &str = "cdmo-agent-tls";
+
+/// Certificates could not be made, kept or handed on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A Secret does not exist. The controller may not make any: with that right it could make a
+    /// token of any account in its namespace.
+    #[error(
+        "failed to find the Secret {namespace}/{name}, which holds certificates; the chart makes it \
+         empty: install it again with helm upgrade"
+    )]
+    Missing {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The API server refused or could not be reached.
+    #[error(
+        "failed to {verb} the Secret {namespace}/{name}, which holds certificates: {source}; check \
+         the API server and the controller's role"
+    )]
+    Api {
+        /// Read or write.
+        verb: &'static str,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// What the client said.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer.
+    #[error("failed to {verb} the Secret {namespace}/{name}: no answer in {limit:?}")]
+    TimedOut {
+        /// Read or write.
+        verb: &'static str,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// Others kept changing the Secrets.
+    #[error("failed to write certificates into the Secrets in {namespace}: they keep changing")]
+    Contended {
+        /// Where the Secrets are.
+        namespace: String,
+    },
+    /// No certificate could be made.
+    #[error("failed to make a certificate: {0}")]
+    Issue(#[from] rcgen::Error),
+    /// The controller's own files could not be written.
+    #[error(
+        "failed to write {path}: {source}; --make-certificates needs a folder there that it may \
+         write to"
+    )]
+    Files {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Bounded word for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "certificates_missing",
+            Self::Api { .. } => "certificates_api",
+            Self::TimedOut { .. } => "certificates_timed_out",
+            Self::Contended { .. } => "certificates_contended",
+            Self::Issue(_) => "certificates_issue",
+            Self::Files { .. } => "certificates_files",
+        }
+    }
+
+    /// Whether trying again is in vain until somebody mends something.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => {
+                matches!(&**source, kube::Error::Api(status) if (400..500).contains(&status.code))
+            }
+            Self::Missing { .. } | Self::Issue(_) | Self::Files { .. } => true,
+            Self::TimedOut { .. } | Self::Contended { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+
+fn authority(name: &str, made: i64) -> Authority {
+    Authority {
+        name: name.into(),
+        span: Span::starting(made, AUTHORITY_LIFE),
+        can_sign: true,
+    }
+}
+
+fn leaf(issuer: &str, made: i64) -> Leaf {
+    Leaf {
+        issuer: issuer.into(),
+        span: Span::starting(made, LEAF_LIFE),
+    }
+}
+
+#[test]
+fn at_first_everything_is_made() {
+    let due = due(&[], None, None, NOW);
+    assert_eq!(due.signer, Signer::New);
+    assert!(due.new_authority && due.controller && due.agent);
+}
+
+#[test]
+fn what_is_fresh_is_left_alone() {
+    let (a, l) = (authority("a", NOW), leaf("a", NOW));
+    let due = due(&[a], Some(&l), Some(&l), NOW + 60);
+    assert!(!due.new_authority && !due.controller && !due.agent);
+    assert_eq!((due.keep, due.signer), (vec![0], Signer::Known(0)));
+}
+
+#[test]
+fn a_lost_certificate_is_made_anew_alone() {
+    let (a, l) = (authority("a", NOW), leaf("a", NOW));
+    let due = due(&[a], None, Some(&l), NOW + 60);
+    assert!(due.controller && !due.agent && !due.new_authority);
+}
+
+#[test]
+fn certificates_are_renewed_when_a_third_of_their_life_is_left() {
+    let (a, l) = (authority("a", NOW), leaf("a", NOW));
+    let renewed = |day: i64| {
+        due(
+            std::slice::from_ref(&a),
+            Some(&l),
+            Some(&l),
+            NOW + day * DAY,
+        )
+        .agent
+    };
+    assert!(!renewed(240) && renewed(250) && renewed(400));
+}
+
+#[test]
+fn an_authority_without_its_key_is_replaced_at_once() {
+    let mut lost = authority("a", NOW);
+    lost.can_sign = false;
+    let l = leaf("a", NOW);
+    let due = due(&[lost], Some(&l), Some(&l), NOW + 60);
+    assert_eq!(due.signer, Signer::New);
+    assert!(due.new_authority && due.controller && due.agent);
+}
+
+#[test]
+fn a_certificate_of_a_stranger_is_replaced() {
+    let (a, l) = (authority("a", NOW), leaf("b", NOW));
+    let due = due(&[a], Some(&l), Some(&l), NOW + 60);
+    assert!(due.controller && due.agent && !due.new_authority);
+}
+
+/// Both sides as they are: the controller has what is in force, an agent what it read last.
+#[derive(Default)]
+struct World {
+    authorities: Vec<Authority>,
+    controller: Option<Leaf>,
+    agent: Option<Leaf>,
+    made: u32,
+}
+
+impl World {
+    /// One pass of the controller; whether anything changed.
+    fn pass(&mut self, now: i64) {
+        let due = due(
+            &self.authorities,
+            self.controller.as_ref(),
+            self.agent.as_ref(),
+            now,
+        );
+        let signer = match due.signer {
+            Signer::Known(index) => Some(self.authorities[index].clone()),
+            Signer::New => None,
+        };
+        let mut kept: Vec<_> = due
+            .keep
+            .iter()
+            .map(|&index| self.authorities[index].clone())
+            .collect();
+        if due.new_authority {
+            self.made += 1;
+            kept.push(authority(&self.made.to_string(), now));
+        }
+        let signer = signer.unwrap_or_else(|| kept[kept.len() - 1].clone());
+        let sign = || {
+            let mut leaf = leaf(&signer.name, now);
+            leaf.span.until = leaf.span.until.min(signer.span.until);
+            leaf
+        };
+        if due.controller {
+            self.controller = Some(sign());
+        }
+        if due.agent {
+            self.agent = Some(sign());
+        }
+        self.authorities = kept;
+    }
+
+    fn mounted(&self) -> (Vec<Authority>, Leaf) {
+        (self.authorities.clone(), self.agent.clone().unwrap())
+    }
+
+    fn trusts(authorities: &[Authority], leaf: &Leaf, now: i64) -> bool {
+        let issuer = authorities.iter().find(|a| a.name == leaf.issuer);
+        leaf.span.is_good(now) && issuer.is_some_and(|a| a.span.is_good(now))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn through_thirty_years_both_sides_always_trust_each_other(
+        steps in proptest::collection::vec(1_i64..60 * DAY, 60),
+        lag in 0..SPREAD,
+    ) {
+        let mut world = World::default();
+        let mut now = NOW;
+        world.pass(now);
+        let mut agent = world.mounted();
+        let end = NOW + 30 * 365 * DAY;
+        for step in steps.into_iter().cycle() {
+            if now > end {
+                break;
+            }
+            now += step;
+            // What the controller decided last has reached the agent by now, unless it was just now.
+            if step > lag {
+                agent = world.mounted();
+            }
+            world.pass(now);
+            let (trusted, shown) = &agent;
+            prop_assert!(World::trusts(trusted, world.controller.as_ref().unwrap(), now));
+            prop_assert!(World::trusts(&world.authorities, shown, now));
+            prop_assert!(world.authorities.len() <= 2);
+        }
+        prop_assert!((4..=6).contains(&world.made), "{} authorities were made", world.made);
+    }
+}

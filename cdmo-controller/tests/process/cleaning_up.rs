@@ -1,0 +1,54 @@
+//! Taking the system out of a cluster.
+
+use cdmo_controller::{Args, args::Command, cleanup};
+use clap::Parser as _;
+use serde_json::{Value, json};
+use simcluster::store::Kind;
+
+use crate::cluster::Cluster;
+
+const NAMESPACE: &str = "cdmo-operator";
+
+async fn clean_up(cluster: &Cluster) {
+    let kubeconfig = cluster.dir.path().join("kubeconfig");
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
+    let args = Args::parse_from(["cdmo-controller", &kubeconfig, "clean-up", "--patience=0"]);
+    let Some(Command::CleanUp(options)) = args.command.clone() else {
+        panic!("no options in {args:?}");
+    };
+    let shutdown = cluster.shutdown.clone();
+    cleanup::run(args, options, shutdown).await.unwrap();
+}
+
+#[tokio::test]
+async fn agents_lease_and_annotations_go_and_the_administrators_label_stays() {
+    let cluster = Cluster::start().await;
+    cluster.node("a");
+    let annotate = |node: &mut Value| {
+        node["metadata"]["annotations"] = json!({"cdmo.clear.ml/problems": "x", "other": "y"});
+    };
+    cluster.store.modify(Kind::Node, "", "a", annotate).unwrap();
+    let labels = json!({"app.kubernetes.io/name": "mig-node-agent"});
+    let agents = json!({
+        "metadata": {"name": "mig-node-agent"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "agent", "image": "agent"}]},
+        }},
+    });
+    let lease = json!({"metadata": {"name": "cdmo-controller"}});
+    for (kind, object) in [(Kind::DaemonSet, agents), (Kind::Lease, lease)] {
+        cluster.store.create(kind, NAMESPACE, object).unwrap();
+    }
+    clean_up(&cluster).await;
+    assert!(cluster.store.list(Kind::DaemonSet, None).0.is_empty());
+    assert!(cluster.store.list(Kind::Lease, None).0.is_empty());
+    let node = cluster.store.find(Kind::Node, "", "a").unwrap();
+    assert_eq!(node["metadata"]["annotations"], json!({"other": "y"}));
+    assert_eq!(
+        node["metadata"]["labels"]["cdmo.clear.ml/gpu-partitioning"],
+        "mig"
+    );
+    // What is gone is no obstacle.
+    clean_up(&cluster).await;
+}
