@@ -78,6 +78,11 @@ pub struct Timing {
     pub ledger_timeout: Duration,
     /// Time limit of the agent's [`Evidence`](crate::Evidence) for one device.
     pub evidence_timeout: Duration,
+    /// A container's start waits this long for the end of a former pod that may still use its device,
+    /// and is then refused. The kubelet tries again by itself.
+    pub contest_wait: Duration,
+    /// First pause between two looks for that end; doubles.
+    pub contest_pause: Duration,
     /// First pause between two looks at the kubelet's allocatable devices; doubles. The kubelet
     /// allows all podresources clients together 100 calls a second, 10 at once.
     pub allocatable_pause: Duration,
@@ -127,6 +132,8 @@ impl Default for Timing {
             pod_resources_timeout: Duration::from_secs(5),
             ledger_timeout: Duration::from_secs(5),
             evidence_timeout: Duration::from_secs(10),
+            contest_wait: Duration::from_millis(500),
+            contest_pause: Duration::from_millis(20),
             allocatable_pause: Duration::from_millis(1),
             allocatable_pause_max: Duration::from_millis(250),
             blind_wait: Duration::from_millis(50),

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use self::entry::Entry;
 pub(crate) use self::grant::{Grant, GrantError};
 pub(crate) use self::life::{FenceRefusal, OfferRefusal, Progress, WithdrawRefusal};
-pub(crate) use self::seen::{Held, Seen};
+pub(crate) use self::seen::{Contest, Held, Seen};
 pub(crate) use self::view::{Candidate, List};
 use crate::{Hold, Timing};
 

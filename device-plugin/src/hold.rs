@@ -82,4 +82,16 @@ pub trait Evidence: Send + Sync + 'static {
         device: &'a Hold,
         shown: &'a Listing,
     ) -> BoxFuture<'a, Option<String>>;
+
+    /// The kubelet gave the device to another pod before the end of its hold was proven, or may have
+    /// done so before our start, and a container of the new pod is to start with it: why processes of
+    /// former holders may still use it, as half a sentence, or `None` when both are proven: no live
+    /// process belongs to a former holder (`device.holders`; nobody was seen with it if that is
+    /// empty); NVML shows no process of another pod on the device. The new pod's own processes say
+    /// nothing: it is `present` once podresources shows it, whether or not it is among the holders.
+    fn contested<'a>(
+        &'a self,
+        device: &'a Hold,
+        present: Option<&'a Holder>,
+    ) -> BoxFuture<'a, Option<String>>;
 }

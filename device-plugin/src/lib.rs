@@ -13,6 +13,7 @@
 
 mod answer;
 mod config;
+mod contest;
 mod device;
 mod directory;
 mod endpoint;

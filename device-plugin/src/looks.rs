@@ -9,6 +9,7 @@ use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::contest;
 use crate::device::{Held, Seen, Table};
 use crate::directory::Directory;
 use crate::journal::{JournalError, Line};
@@ -17,7 +18,7 @@ use crate::shared::Shared;
 use crate::{Holder, Listing};
 
 /// Holds that are put to the proofs at the same time.
-const PROOFS_AT_ONCE: usize = 8;
+pub(crate) const PROOFS_AT_ONCE: usize = 8;
 
 /// When to look next: soon after a wish, later and later after that, or never without reason.
 struct Timer {
@@ -129,6 +130,7 @@ pub(crate) async fn holders(shared: Arc<Shared>) {
                 shared.holders_known.cancel();
                 shared.set_pod_resources_problem(None);
                 follow(&shared, seen, &listing).await;
+                contest::settle_all(&shared).await;
                 true
             }
             Err(error) => {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::answer::answer;
+use crate::contest;
 use crate::device::{Grant, GrantError, List};
 use crate::journal::{JournalError, Line};
 use crate::kubelet;
@@ -104,8 +105,8 @@ impl DevicePlugin for Service {
     ) -> Result<Response<PreStartContainerResponse>, Status> {
         let ids = request.into_inner().devices_ids;
         self.shared.pod_resources.quiet().starts(&ids);
-        self.shared
-            .read(|table| table.check_start(&self.resource, &ids))
+        contest::start(&self.shared, &self.resource, &ids)
+            .await
             .map_err(|error| refuse(&self.resource, &error))?;
         Ok(Response::new(PreStartContainerResponse {}))
     }
@@ -209,7 +210,8 @@ fn refuse(resource: &str, error: &GrantError) -> Status {
         | GrantError::Sick { .. }
         | GrantError::Elsewhere { .. }
         | GrantError::Unconfirmed { .. }
-        | GrantError::NotGranted { .. } => Status::failed_precondition(message),
+        | GrantError::NotGranted { .. }
+        | GrantError::Contested { .. } => Status::failed_precondition(message),
     }
 }
 

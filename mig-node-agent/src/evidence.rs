@@ -13,12 +13,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cdmo_proto::agent::PodTable;
-use device_plugin::{Evidence, Hold, Listing};
+use device_plugin::{Evidence, Hold, Holder, Listing};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::driver::Driver;
+use crate::journal::PodIdentity;
 use crate::podresources::PodResources;
+use cgroups::Owner;
 pub use holders::Holders;
 
 /// The pods of the node; none while no controller is connected.
@@ -54,6 +56,14 @@ impl Evidence for Proofs {
     ) -> BoxFuture<'a, Option<String>> {
         Box::pin(async move { self.prove_free(device, shown).await.err() })
     }
+
+    fn contested<'a>(
+        &'a self,
+        device: &'a Hold,
+        present: Option<&'a Holder>,
+    ) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move { self.former_are_gone(device, present).await.err() })
+    }
 }
 
 impl Proofs {
@@ -85,20 +95,53 @@ impl Proofs {
         self.no_process_on_device(&device.id).await
     }
 
-    async fn no_process_of_holders(&self, device: &Hold, table: &PodTable) -> Result<(), String> {
+    /// Proofs c and d for a device that a pod has that is to start with it.
+    async fn former_are_gone(&self, device: &Hold, present: Option<&Holder>) -> Result<(), String> {
+        let alive = self.pods_alive().await?;
+        let table = self.pods.borrow().clone();
+        let table = table.as_deref();
+        let suspects = Suspects {
+            seen: self.holders.seen(&device.resource, &device.id),
+            device,
+            present: present.map(|pod| (pod.namespace.as_str(), pod.pod.as_str())),
+            table,
+            own: self.own_pod.as_deref(),
+        };
+        if let Some(uid) = suspects.among(&alive) {
+            return Err(format!("processes of pod {uid} are still running"));
+        }
+        let new = suspects.new_holder(&alive);
+        for process in self.processes(&device.id).await? {
+            let not_there = match cgroups::pod_of(&self.proc_dir, process.pid) {
+                Owner::Nobodys => true,
+                Owner::Pod(uid) => Some(&uid) == new || (!process.sure && alive.contains(&uid)),
+                Owner::Unknown => false,
+            };
+            if !not_there {
+                return Err(format!("process {} uses it", process.pid));
+            }
+        }
+        Ok(())
+    }
+
+    async fn pods_alive(&self) -> Result<BTreeSet<String>, String> {
         let proc_dir = self.proc_dir.clone();
         let scan =
             tokio::task::spawn_blocking(move || cgroups::pods_with_processes(&proc_dir)).await;
-        let alive = match scan {
-            Ok(Ok(alive)) => alive,
+        match scan {
+            Ok(Ok(alive)) => Ok(alive),
             Ok(Err(error)) => {
                 let proc_dir = self.proc_dir.display();
-                return Err(format!(
+                Err(format!(
                     "the processes in {proc_dir} cannot be read: {error}"
-                ));
+                ))
             }
-            Err(_) => return Err("the agent is ending".into()),
-        };
+            Err(_) => Err("the agent is ending".into()),
+        }
+    }
+
+    async fn no_process_of_holders(&self, device: &Hold, table: &PodTable) -> Result<(), String> {
+        let alive = self.pods_alive().await?;
         let known = self.holders.of(&device.resource, &device.id);
         let own = self.own_pod.as_deref();
         match process_of_holder(&alive, &known, &device.resource, table, own) {
@@ -108,21 +151,36 @@ impl Proofs {
     }
 
     async fn no_process_on_device(&self, id: &str) -> Result<(), String> {
-        let Some((gpu, instance)) = self.whereabouts.borrow().get(id).cloned() else {
-            // It is gone from the hardware, and its processes with it.
-            return Ok(());
-        };
-        let look = self.driver.look("processes", move |hw| hw.processes(&gpu));
-        let processes = look.await.map_err(|failure| failure.message)?;
-        // A process that the driver cannot attribute could be anywhere on the GPU.
-        let on_device = processes
-            .iter()
-            .find(|p| instance.is_none() || p.instance.is_none() || p.instance == instance);
-        match on_device {
+        match self.processes(id).await?.first() {
             Some(process) => Err(format!("process {} uses it", process.pid)),
             None => Ok(()),
         }
     }
+
+    /// Processes that use the device, and those that the driver cannot attribute: they could be
+    /// anywhere on the GPU.
+    async fn processes(&self, id: &str) -> Result<Vec<Found>, String> {
+        let Some((gpu, instance)) = self.whereabouts.borrow().get(id).cloned() else {
+            // It is gone from the hardware, and its processes with it.
+            return Ok(Vec::new());
+        };
+        let look = self.driver.look("processes", move |hw| hw.processes(&gpu));
+        let processes = look.await.map_err(|failure| failure.message)?;
+        let found = processes.into_iter().filter_map(|process| {
+            let sure = instance.is_none() || process.instance == instance;
+            let pid = process.pid;
+            (sure || process.instance.is_none()).then_some(Found { pid, sure })
+        });
+        Ok(found.collect())
+    }
+}
+
+/// A process on a device.
+#[derive(Debug)]
+struct Found {
+    pid: u32,
+    /// The driver says so; else it says no more than that it is on that GPU.
+    sure: bool,
 }
 
 /// A pod with live processes that had the device, or may have had it.
@@ -149,6 +207,73 @@ fn process_of_holder<'a>(
             None => true,
         }
     })
+}
+
+/// Who may go on using a device that another pod has got.
+struct Suspects<'a> {
+    device: &'a Hold,
+    /// Namespace and name of the pod that podresources shows with it.
+    present: Option<(&'a str, &'a str)>,
+    /// Everybody seen with it since the hold began.
+    seen: BTreeSet<PodIdentity>,
+    table: Option<&'a PodTable>,
+    own: Option<&'a str>,
+}
+
+impl Suspects<'_> {
+    /// A pod with live processes that had the device before.
+    ///
+    /// The table may be older than what the kubelet knows, so that a pod is in it says nothing where
+    /// the former holders are known. Where one is not, a pod that the table has as not terminal is no
+    /// suspect: it is the one that was granted the device, or not the one whose device the kubelet
+    /// freed. Without a table any pod may be the new one; proof (d) still stands.
+    fn among<'a>(&self, alive: &'a BTreeSet<String>) -> Option<&'a String> {
+        let new = self.new_holder(alive);
+        let former = &self.device.holders;
+        let uids = |holder: &Holder| {
+            let (namespace, name) = (holder.namespace.clone(), holder.pod.clone());
+            let same = self.seen.iter().filter(move |pod| {
+                !pod.uid.is_empty() && pod.namespace == namespace && pod.name == name
+            });
+            same.map(|pod| &pod.uid)
+        };
+        let known: BTreeSet<&String> = former.iter().flat_map(uids).collect();
+        let all_known = !former.is_empty() && former.iter().all(|h| uids(h).next().is_some());
+        alive.iter().find(|uid| {
+            if new == Some(*uid) || self.own == Some(uid.as_str()) {
+                return false;
+            }
+            if known.contains(uid) || all_known {
+                return known.contains(uid);
+            }
+            self.table.is_some_and(
+                |table| match table.pods.iter().find(|pod| pod.uid == **uid) {
+                    Some(pod) => pod.terminal && pods::asks_for(pod, &self.device.resource),
+                    None => true,
+                },
+            )
+        })
+    }
+
+    /// The pod that podresources shows with the device. Where nothing tells which of several pods of
+    /// one name that is, none of them is.
+    fn new_holder<'a>(&self, alive: &'a BTreeSet<String>) -> Option<&'a String> {
+        let (namespace, name) = self.present?;
+        let listed = self.table.and_then(|table| {
+            let mut pods = table.pods.iter();
+            pods.find(|pod| pod.namespace == namespace && pod.name == name)
+        });
+        if let Some(pod) = listed {
+            return alive.get(&pod.uid);
+        }
+        let is_it = |pod: &PodIdentity| pod.namespace == namespace && pod.name == name;
+        let mut same = alive.iter().filter(|uid| {
+            let mut seen = self.seen.iter();
+            seen.any(|pod| is_it(pod) && pod.uid == **uid)
+        });
+        let one = same.next();
+        one.filter(|_| same.next().is_none() && self.table.is_none())
+    }
 }
 
 #[cfg(test)]

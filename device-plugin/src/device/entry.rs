@@ -62,6 +62,21 @@ pub(super) struct Grip {
     /// Looks in a row since then that did not show it.
     pub(super) absences: u32,
     pub(super) doubt: Option<String>,
+    pub(super) start: Start,
+}
+
+/// Whether a container was started with the device since the last grant.
+#[derive(Clone, Debug)]
+pub(super) enum Start {
+    Never,
+    /// One may have been.
+    Begun,
+    /// The grant is not ours, or it is from before our start: one may have been, and the grant may
+    /// have been over a hold whose end was not proven.
+    Adopted,
+    /// None was; the device was granted over a hold whose end was not proven, and none is until it is.
+    /// These had it before; empty if nobody was seen with it.
+    Contested(Vec<Holder>),
 }
 
 impl Grip {
@@ -84,6 +99,11 @@ impl Grip {
             shown: false,
             absences: 0,
             doubt: None,
+            start: if committed {
+                Start::Adopted
+            } else {
+                Start::Never
+            },
         }
     }
 
@@ -134,6 +154,26 @@ impl Entry {
             grip: Some(Grip::new(serial, true, now)),
             holders,
             ticket: 0,
+        }
+    }
+
+    /// The container that podresources shows with the device since the last grant.
+    pub(super) fn present(&self) -> Option<&Holder> {
+        let grip = self.grip.as_ref()?;
+        let shown = grip.shown && grip.absences == 0;
+        self.holders.last().filter(|_| shown)
+    }
+
+    /// Who may go on using the device although it is being granted anew.
+    pub(super) fn former(&self) -> Option<Vec<Holder>> {
+        let grip = self.grip.as_ref()?;
+        match &grip.start {
+            Start::Never => None,
+            // Whoever was before the last one is proven to be gone.
+            Start::Begun if grip.shown => Some(self.holders.last().cloned().into_iter().collect()),
+            Start::Begun => Some(Vec::new()),
+            Start::Adopted => Some(self.holders.clone()),
+            Start::Contested(former) => Some(former.clone()),
         }
     }
 

@@ -3,12 +3,18 @@
 //! A grant is begun (the hold exists from here), written to the journal by the caller, and then
 //! committed or aborted. The kubelet decides which pod gets a device that is listed as healthy, so an
 //! id that is still held is granted again: the kubelet knew of the former pod's end before we did.
+//!
+//! That end is no proof, for a pod that is deleted by force is forgotten while its containers run. To
+//! refuse the grant would fail the new pod for good, so the device is contested instead: no container
+//! starts with it, and the kubelet tries again, until the former holders' end is proven. Pods ask for
+//! one device twice at their admission (init containers hand theirs on); as nothing was started with
+//! it in between, that is no contest.
 
 use tokio::time::Instant;
 
-use super::Table;
-use super::entry::Grip;
-use crate::{Device, DevicePhase};
+use super::entry::{Grip, Start};
+use super::{Contest, Held, Table};
+use crate::{Device, DevicePhase, Hold};
 
 /// A grant that is being written to the journal. Must be committed or aborted.
 #[derive(Debug)]
@@ -51,6 +57,11 @@ pub(crate) enum GrantError {
     Unconfirmed { id: String },
     #[error("device {id} was granted to nobody")]
     NotGranted { id: String },
+    #[error(
+        "device {id} may still be in use by the pod that had it before: {why}; the container is \
+         tried again, and starts once the former pod is gone"
+    )]
+    Contested { id: String, why: String },
 }
 
 impl Table {
@@ -107,8 +118,15 @@ impl Table {
         self.tick += 1;
         let tick = self.tick;
         for id in &grant.ids {
-            if let Some(grip) = self.grip_mut(&grant.resource, id) {
+            if let Some(entry) = self.entry_mut(&grant.resource, id) {
+                let former = entry.former();
+                let Some(grip) = &mut entry.grip else {
+                    continue;
+                };
                 grip.pending = grip.pending.saturating_sub(1);
+                if let Some(former) = former {
+                    grip.start = Start::Contested(former);
+                }
                 grip.committed = true;
                 grip.journaled = true;
                 grip.answered = tick;
@@ -136,8 +154,14 @@ impl Table {
 
     /// PreStartContainer: a container may start only with live devices that a grant holds. A
     /// restarted container reuses the kubelet's cached grant, so this is the last gate before a
-    /// device that was made anew under the same id.
-    pub(crate) fn check_start(&self, resource: &str, ids: &[String]) -> Result<(), GrantError> {
+    /// device that was made anew under the same id, and before one that a former pod still uses.
+    ///
+    /// Returns the contests to be settled first; none if the container starts now.
+    pub(crate) fn begin_start(
+        &mut self,
+        resource: &str,
+        ids: &[String],
+    ) -> Result<Vec<Contest>, GrantError> {
         for id in ids {
             let Some(entry) = self.entry(resource, id) else {
                 return Err(GrantError::Unknown { id: id.clone() });
@@ -151,7 +175,59 @@ impl Table {
                 return Err(GrantError::NotGranted { id: id.clone() });
             }
         }
-        Ok(())
+        let contests = ids.iter().filter_map(|id| self.contest(resource, id));
+        let contests: Vec<_> = contests.collect();
+        if contests.is_empty() {
+            for id in ids {
+                if let Some(grip) = self.grip_mut(resource, id) {
+                    grip.start = Start::Begun;
+                }
+            }
+        }
+        Ok(contests)
+    }
+
+    /// All contests, to be settled.
+    pub(crate) fn contests(&self) -> Vec<Contest> {
+        let resources = self.resources.iter();
+        let ids = resources.flat_map(|(name, resource)| {
+            let entries = resource.entries.iter();
+            entries.map(move |entry| (name, &entry.device.id))
+        });
+        ids.filter_map(|(resource, id)| self.contest(resource, id))
+            .collect()
+    }
+
+    /// Nothing of the former holders runs any more. Without effect if a grant came between.
+    /// Returns whether the contest ended.
+    pub(crate) fn settle_contest(&mut self, contest: &Contest) -> bool {
+        let hold = &contest.held.hold;
+        let unchanged = self.unchanged(&contest.held);
+        if unchanged && let Some(grip) = self.grip_mut(&hold.resource, &hold.id) {
+            grip.start = match grip.start {
+                Start::Never | Start::Contested(_) => Start::Never,
+                Start::Begun | Start::Adopted => Start::Begun,
+            };
+        }
+        unchanged
+    }
+
+    fn contest(&self, resource: &str, id: &str) -> Option<Contest> {
+        let entry = self.entry(resource, id)?;
+        let grip = entry.grip.as_ref()?;
+        if !matches!(grip.start, Start::Adopted | Start::Contested(_)) {
+            return None;
+        }
+        let hold = Hold {
+            resource: resource.to_owned(),
+            id: id.to_owned(),
+            holders: entry.former()?,
+        };
+        let serial = grip.serial;
+        Some(Contest {
+            held: Held { hold, serial },
+            present: entry.present().cloned(),
+        })
     }
 
     fn grantable(&self, resource: &str, id: &str) -> Result<&Device, GrantError> {

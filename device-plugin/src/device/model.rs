@@ -1,4 +1,4 @@
-//! Every order of events in a small world: one device, one kubelet, one pod at a time.
+//! Every order of events in small worlds: one device, one kubelet, one pod at a time.
 //!
 //! The world's kubelet does what real ones do: it acts on lists late, chooses a device before it asks
 //! for it, shows a pod some time after its grant, and frees a device while the container still runs.
@@ -49,6 +49,7 @@ enum Question {
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // Each is one fact, independent of the others.
 struct World {
+    about: About,
     /// Shared by the worlds that differ elsewhere.
     table: Rc<Table>,
     // The hardware.
@@ -66,7 +67,12 @@ struct World {
     shown: bool,
     /// A container runs with the device.
     process: bool,
+    /// That container is a former pod's, which the kubelet has forgotten. Always false in models
+    /// that are not about it.
+    foreign: bool,
     // The agent.
+    /// A contest that was proven to be over.
+    settled: Option<Contest>,
     look: Option<(Question, Tick, Option<bool>)>,
     quiet: Option<Held>,
     withdrawal: Withdrawal,
@@ -91,6 +97,9 @@ enum Step {
     StartContainer,
     ForgetPod,
     EndProcess,
+    /// The agent finds that nothing of the former pod runs.
+    ProveContest,
+    EndContest,
     Ask(Question),
     Answer,
     Look,
@@ -105,7 +114,36 @@ enum Step {
     Vanish,
 }
 
-const STEPS: [Step; 28] = [
+/// What a model is about. One of everything would have too many worlds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// Devices come and go; containers of a former pod are as good as those of the present one.
+    Devices,
+    /// Pods come and go; the device stays.
+    Contests,
+}
+
+impl About {
+    fn has(self, step: Step) -> bool {
+        match self {
+            Self::Devices => !matches!(step, Step::ProveContest | Step::EndContest),
+            Self::Contests => !matches!(
+                step,
+                Step::CloseStream
+                    | Step::Withdraw
+                    | Step::Settle
+                    | Step::GiveUp
+                    | Step::Fence
+                    | Step::Prove
+                    | Step::Destroy
+                    | Step::Forget
+                    | Step::Vanish
+            ),
+        }
+    }
+}
+
+const STEPS: [Step; 30] = [
     Step::Create,
     Step::Offer,
     Step::OpenStream,
@@ -121,6 +159,8 @@ const STEPS: [Step; 28] = [
     Step::StartContainer,
     Step::ForgetPod,
     Step::EndProcess,
+    Step::ProveContest,
+    Step::EndContest,
     Step::Ask(Question::Allocatable),
     Step::Ask(Question::List),
     Step::Answer,
@@ -136,7 +176,7 @@ const STEPS: [Step; 28] = [
     Step::Vanish,
 ];
 
-fn start() -> World {
+fn start(about: About) -> World {
     let rules = Rules {
         blind_wait: Duration::ZERO,
         unseen_for: Duration::ZERO,
@@ -146,6 +186,7 @@ fn start() -> World {
     let mut table = Table::new(rules, Vec::new(), Instant::now());
     table.ensure(MIG);
     World {
+        about,
         table: Rc::new(table),
         exists: false,
         reader: None,
@@ -156,6 +197,8 @@ fn start() -> World {
         pod: false,
         shown: false,
         process: false,
+        foreign: false,
+        settled: None,
         look: None,
         quiet: None,
         withdrawal: Withdrawal::None,
@@ -229,6 +272,9 @@ impl World {
     /// Takes the step if it is possible.
     #[allow(clippy::too_many_lines)] // One line a step; splitting would hide the list.
     fn take(&self, step: Step) -> Option<Self> {
+        if !self.about.has(step) {
+            return None;
+        }
         let mut next = self.clone();
         let now = Instant::now();
         let possible = match step {
@@ -321,21 +367,48 @@ impl World {
                 self.pod && !self.shown
             }
             Step::StartContainer => {
-                let may = self.table.check_start(MIG, &[ID.to_owned()]).is_ok();
-                next.process = true;
-                if self.pod && may {
+                let may = self.pod
+                    && match self.about {
+                        // As if there had been none before: contests are another model's.
+                        About::Devices => {
+                            let mut table = Table::clone(&self.table);
+                            table.begin_start(MIG, &[ID.to_owned()]).is_ok()
+                        }
+                        About::Contests => {
+                            let begun = next.table_mut().begin_start(MIG, &[ID.to_owned()]);
+                            begun.is_ok_and(|contests| contests.is_empty())
+                        }
+                    };
+                if may {
                     assert!(self.exists, "started with what is destroyed: {self:#?}");
+                    assert!(!self.foreign, "started beside another pod: {self:#?}");
                 }
-                self.pod && may && !self.process
+                if self.pod && self.process && !self.foreign && self.exists && !self.lost() {
+                    assert!(
+                        may || self.withdrawal != Withdrawal::None,
+                        "kept from starting again: {self:#?}"
+                    );
+                }
+                next.process = true;
+                may && !self.process
             }
             Step::ForgetPod => {
                 (next.pod, next.shown) = (false, false);
+                next.foreign = self.process && self.about == About::Contests;
                 self.pod
             }
             Step::EndProcess => {
-                next.process = false;
+                (next.process, next.foreign) = (false, false);
                 self.process
             }
+            Step::ProveContest => {
+                next.settled = self.table.contests().into_iter().next();
+                self.settled.is_none() && next.settled.is_some() && !self.foreign
+            }
+            Step::EndContest => next.settled.take().is_some_and(|contest| {
+                next.table_mut().settle_contest(&contest);
+                true
+            }),
             Step::Ask(question) => {
                 next.look = Some((question, next.table_mut().begin_observation(), None));
                 self.look.is_none()
@@ -448,7 +521,7 @@ impl World {
             Step::Vanish => {
                 self.exists && self.entry().is_some() && {
                     next.exists = false;
-                    next.process = false;
+                    (next.process, next.foreign) = (false, false);
                     next.table_mut().lose(MIG, ID);
                     true
                 }
@@ -523,6 +596,7 @@ impl World {
                     grip.shown,
                     grip.absences.min(bound),
                     stale,
+                    std::mem::discriminant(&grip.start),
                 )
             });
             let told = (
@@ -547,16 +621,18 @@ impl World {
                 self.sent < self.table.version(MIG),
                 self.pipe.clone(),
             ),
-            (self.knows, self.call, self.pod, self.shown, self.process),
-            self.quiet.as_ref().map(|held| self.table.unchanged(held)),
+            (self.knows, self.call, self.pod, self.shown),
+            (self.process, self.foreign),
+            [self.quiet.as_ref(), self.settled.as_ref().map(|c| &c.held)]
+                .map(|held| held.map(|held| self.table.unchanged(held))),
         )
     }
 }
 
-#[test]
-fn no_order_of_events_grants_what_is_fenced_or_drops_what_is_held() {
-    let mut known = HashSet::from([start().key()]);
-    let mut next = VecDeque::from([start()]);
+/// Goes through all worlds.
+fn explore(about: About) {
+    let mut known = HashSet::from([start(about).key()]);
+    let mut next = VecDeque::from([start(about)]);
     let mut taken = HashSet::new();
     while let Some(world) = next.pop_front() {
         for step in STEPS {
@@ -568,7 +644,18 @@ fn no_order_of_events_grants_what_is_fenced_or_drops_what_is_held() {
             }
         }
     }
-    let never: Vec<_> = STEPS.iter().filter(|step| !taken.contains(step)).collect();
-    assert!(never.is_empty(), "the model never came to {never:?}");
+    let mut never = STEPS.iter().filter(|step| about.has(**step));
+    let never = never.find(|step| !taken.contains(step));
+    assert!(never.is_none(), "the model never came to {never:?}");
     println!("{} worlds", known.len());
+}
+
+#[test]
+fn no_order_of_events_grants_what_is_fenced_or_drops_what_is_held() {
+    explore(About::Devices);
+}
+
+#[test]
+fn no_order_of_events_starts_a_pod_beside_another_or_keeps_it_from_starting_again() {
+    explore(About::Contests);
 }

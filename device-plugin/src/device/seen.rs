@@ -16,6 +16,15 @@ pub(crate) struct Held {
     pub(crate) serial: u64,
 }
 
+/// A device whose former holders may still use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Contest {
+    /// The hold, with the former holders; none if nobody was seen.
+    pub(crate) held: Held,
+    /// Whom podresources shows with it by now.
+    pub(crate) present: Option<Holder>,
+}
+
 /// What a List means.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {

@@ -30,13 +30,17 @@ fn ids(ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| (*id).to_owned()).collect()
 }
 
+fn holder(pod: &str) -> Holder {
+    Holder {
+        namespace: "default".to_owned(),
+        pod: pod.to_owned(),
+        container: "main".to_owned(),
+    }
+}
+
 fn listing(shown: &[(&str, &str, &str)]) -> Listing {
     let shown = shown.iter().map(|(pod, resource, id)| Shown {
-        holder: Holder {
-            namespace: "default".to_owned(),
-            pod: (*pod).to_owned(),
-            container: "main".to_owned(),
-        },
+        holder: holder(pod),
         resource: (*resource).to_owned(),
         ids: ids(&[id]),
     });
@@ -383,4 +387,110 @@ fn holders_that_are_remembered_are_bounded() {
     let hold = table.resource_state(MIG).devices[0].hold.clone().unwrap();
     assert_eq!(hold.holders.len(), 8);
     assert_eq!(hold.holders.last().unwrap().pod, "pod-19");
+}
+
+fn may_start(table: &mut Table, id: &str) -> bool {
+    let begun = table.begin_start(MIG, &ids(&[id]));
+    begun.is_ok_and(|contests| contests.is_empty())
+}
+
+#[test]
+fn a_device_granted_over_a_started_hold_starts_only_after_its_contest() {
+    let (mut table, _, now) = confirmed(&["a"]);
+    grant(&mut table, "a", now);
+    look(&mut table, &[("old", MIG, "a")], now);
+    assert!(may_start(&mut table, "a"));
+    assert!(may_start(&mut table, "a"), "a container starts again");
+    grant(&mut table, "a", now);
+    look(&mut table, &[("new", MIG, "a")], now);
+    assert!(!may_start(&mut table, "a"));
+    let contest = table.contests().remove(0);
+    assert_eq!(former(&contest), ["old"]);
+    assert_eq!(contest.present.as_ref().unwrap().pod, "new");
+    assert!(table.settle_contest(&contest));
+    assert!(may_start(&mut table, "a"));
+}
+
+#[test]
+fn a_pod_that_asks_twice_before_it_starts_does_not_contest_its_own_device() {
+    let (mut table, _, now) = confirmed(&["a"]);
+    grant(&mut table, "a", now);
+    grant(&mut table, "a", now);
+    assert!(may_start(&mut table, "a"));
+}
+
+#[test]
+fn a_proof_for_an_older_contest_settles_no_newer_one() {
+    let (mut table, _, now) = confirmed(&["a"]);
+    grant(&mut table, "a", now);
+    assert!(may_start(&mut table, "a"));
+    grant(&mut table, "a", now);
+    let older = table.contests().remove(0);
+    grant(&mut table, "a", now);
+    assert!(!table.settle_contest(&older));
+    assert!(!may_start(&mut table, "a"));
+}
+
+/// A device that the journal says is held by these pods, offered and known to the kubelet.
+fn adopted(pods: &[&str]) -> (Table, Instant) {
+    let now = Instant::now();
+    let holders = pods.iter().map(|pod| holder(pod));
+    let hold = Hold {
+        resource: MIG.to_owned(),
+        id: "a".to_owned(),
+        holders: holders.collect(),
+    };
+    let mut table = Table::new(rules(), vec![hold], now);
+    table.offer(MIG, device("a")).unwrap();
+    let reader = table.reader_opened(MIG);
+    deliver(&mut table, reader, now);
+    let begun = table.begin_observation();
+    table.saw_allocatable(begun, &allocatable(&["a"]));
+    (table, now)
+}
+
+#[test]
+fn an_adopted_hold_is_put_to_the_proof_once() {
+    let (mut table, now) = adopted(&["old", "new"]);
+    look(&mut table, &[("new", MIG, "a")], now);
+    assert!(!may_start(&mut table, "a"));
+    let contest = table.contests().remove(0);
+    assert_eq!(former(&contest), ["old", "new"]);
+    assert_eq!(contest.present.as_ref().unwrap().pod, "new");
+    assert!(table.settle_contest(&contest));
+    assert!(table.contests().is_empty());
+    assert!(may_start(&mut table, "a"));
+}
+
+#[test]
+fn an_adopted_hold_counts_as_started_whether_it_was_proven_or_not() {
+    let (mut table, now) = adopted(&["old"]);
+    let contest = table.contests().remove(0);
+    assert!(table.settle_contest(&contest));
+    look(&mut table, &[("old", MIG, "a")], now);
+    grant(&mut table, "a", now);
+    assert!(!may_start(&mut table, "a"));
+    let (mut table, now) = adopted(&["old"]);
+    grant(&mut table, "a", now);
+    assert!(!may_start(&mut table, "a"));
+    assert_eq!(former(&table.contests()[0]), ["old"]);
+}
+
+#[test]
+fn a_pod_that_started_and_was_never_shown_is_nobody_known() {
+    let (mut table, _, now) = confirmed(&["a"]);
+    grant(&mut table, "a", now);
+    look(&mut table, &[("first", MIG, "a")], now);
+    assert!(may_start(&mut table, "a"));
+    grant(&mut table, "a", now);
+    let contest = table.contests().remove(0);
+    assert!(table.settle_contest(&contest));
+    assert!(may_start(&mut table, "a"));
+    grant(&mut table, "a", now);
+    assert!(former(&table.contests()[0]).is_empty());
+}
+
+fn former(contest: &Contest) -> Vec<&str> {
+    let holders = contest.held.hold.holders.iter();
+    holders.map(|holder| holder.pod.as_str()).collect()
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod allocation;
+mod contests;
 mod fake;
 mod holds;
 mod journal;

@@ -95,6 +95,10 @@ impl Ledger for Journal {
 #[derive(Default)]
 pub(crate) struct Witness {
     pub(crate) doubt: Mutex<Option<String>>,
+    /// Why a device that was granted anew may still be in use.
+    pub(crate) contest: watch::Sender<Option<String>>,
+    /// Devices, with their former holders, about which that was asked.
+    pub(crate) contests: watch::Sender<Vec<Hold>>,
     pub(crate) asked: watch::Sender<Vec<Hold>>,
     /// Answers about this device wait while this is held.
     pub(crate) gate: tokio::sync::Mutex<()>,
@@ -117,6 +121,16 @@ impl Evidence for Witness {
             };
             self.doubt.lock().unwrap().clone()
         })
+    }
+
+    fn contested<'a>(
+        &'a self,
+        device: &'a Hold,
+        _present: Option<&'a Holder>,
+    ) -> BoxFuture<'a, Option<String>> {
+        self.contests
+            .send_modify(|contests| contests.push(device.clone()));
+        Box::pin(async move { self.contest.borrow().clone() })
     }
 }
 

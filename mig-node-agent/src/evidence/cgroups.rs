@@ -44,6 +44,30 @@ pub fn own_pod(proc_dir: &Path) -> Option<String> {
     pods_of(&groups).next()
 }
 
+/// Whose process it is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Of the pod with this UID.
+    Pod(String),
+    /// Of no pod.
+    Nobodys,
+    /// It cannot be told: it has just ended, or it is a static pod's.
+    Unknown,
+}
+
+/// The pod that a process belongs to.
+pub fn pod_of(proc_dir: &Path, pid: u32) -> Owner {
+    let path = proc_dir.join(pid.to_string()).join("cgroup");
+    let Ok(groups) = std::fs::read_to_string(path) else {
+        return Owner::Unknown;
+    };
+    match pods_of(&groups).next() {
+        Some(uid) => Owner::Pod(uid),
+        None if groups.contains("kubepods") => Owner::Unknown,
+        None => Owner::Nobodys,
+    }
+}
+
 /// UIDs in the text of a process's `cgroup` file.
 fn pods_of(groups: &str) -> impl Iterator<Item = String> + '_ {
     groups
@@ -113,6 +137,30 @@ mod tests {
         std::fs::write(proc.path().join("17/cgroup"), group).unwrap();
         let found = pods_with_processes(proc.path()).unwrap();
         assert_eq!(found, BTreeSet::from([UID.to_owned()]));
+    }
+
+    #[test]
+    fn the_owner_of_a_process_is_its_pod_or_nobody_or_not_known() {
+        let proc = tempfile::tempdir().unwrap();
+        let groups = [
+            (1, format!("0::/kubepods/pod{UID}/x\n")),
+            (2, "0::/system.slice/dcgm.service\n".to_owned()),
+            (
+                3,
+                "0::/kubepods/pod0123456789abcdef0123456789abcdef/x\n".to_owned(),
+            ),
+        ];
+        for (pid, groups) in groups {
+            let directory = proc.path().join(pid.to_string());
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join("cgroup"), groups).unwrap();
+        }
+        let owners = [1, 2, 3, 4].map(|pid| pod_of(proc.path(), pid));
+        let of_pod = Owner::Pod(UID.to_owned());
+        assert_eq!(
+            owners,
+            [of_pod, Owner::Nobodys, Owner::Unknown, Owner::Unknown]
+        );
     }
 
     #[test]

@@ -62,23 +62,10 @@ impl Holders {
             .collect()
     }
 
-    /// UIDs of those among `former` that were seen with a device; `None` if nobody was, or if the UID
-    /// of one is not known. A pod made anew under the same name is among them.
-    pub fn former(&self, resource: &str, id: &str, former: &[Holder]) -> Option<BTreeSet<String>> {
-        let known = self.known();
-        let seen = known.holders.get(&(resource.to_owned(), id.to_owned()))?;
-        let mut uids = BTreeSet::new();
-        for holder in former {
-            let same = seen.iter().filter(|pod| {
-                !pod.uid.is_empty() && pod.namespace == holder.namespace && pod.name == holder.pod
-            });
-            let same: Vec<_> = same.map(|pod| pod.uid.clone()).collect();
-            if same.is_empty() {
-                return None;
-            }
-            uids.extend(same);
-        }
-        (!uids.is_empty()).then_some(uids)
+    /// Everybody seen with a device since its hold began.
+    pub fn seen(&self, resource: &str, id: &str) -> BTreeSet<PodIdentity> {
+        let key = (resource.to_owned(), id.to_owned());
+        self.known().holders.get(&key).cloned().unwrap_or_default()
     }
 
     /// A new pod table may name pods that were seen before it came.

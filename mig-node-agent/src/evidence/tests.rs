@@ -69,3 +69,112 @@ fn the_agents_own_pod_is_no_suspect() {
         None
     );
 }
+
+/// What is known of a device that `new` is to start with; pods are called by their UID up to the
+/// first `-`.
+struct Case {
+    device: Hold,
+    seen: BTreeSet<PodIdentity>,
+    table: Option<PodTable>,
+    present: Option<&'static str>,
+}
+
+fn name(uid: &str) -> &str {
+    uid.split('-').next().unwrap()
+}
+
+fn case(former: &[&str], seen: &[&str], listed: Option<&[(&str, bool)]>) -> Case {
+    let holder = |uid: &&str| Holder {
+        namespace: String::new(),
+        pod: name(uid).into(),
+        container: "main".into(),
+    };
+    let identity = |uid: &&str| PodIdentity {
+        name: name(uid).into(),
+        uid: (*uid).into(),
+        ..PodIdentity::unseen()
+    };
+    Case {
+        device: Hold {
+            resource: SLICE.into(),
+            id: "MIG-a".into(),
+            holders: former.iter().map(holder).collect(),
+        },
+        seen: seen.iter().map(identity).collect(),
+        table: listed.map(|pods| {
+            let mut table = table(pods);
+            for pod in &mut table.pods {
+                pod.name = name(&pod.uid).into();
+            }
+            table
+        }),
+        present: None,
+    }
+}
+
+impl Case {
+    fn shows(mut self, name: &'static str) -> Self {
+        self.present = Some(name);
+        self
+    }
+
+    /// The pod that keeps the new one from starting.
+    fn suspect(&self, running: &[&str]) -> Option<String> {
+        let suspects = Suspects {
+            device: &self.device,
+            present: self.present.map(|name| ("", name)),
+            seen: self.seen.clone(),
+            table: self.table.as_ref(),
+            own: Some("self"),
+        };
+        suspects.among(&alive(running)).cloned()
+    }
+}
+
+#[test]
+fn a_new_pod_is_kept_from_a_device_that_a_former_holder_still_runs_with() {
+    let gone = case(&["old"], &["old"], Some(&[("new", false)]));
+    assert_eq!(gone.suspect(&["new", "old", "other"]).unwrap(), "old");
+    assert_eq!(gone.suspect(&["new", "other"]), None);
+    let dying = case(&["old"], &["old"], Some(&[("old", true), ("new", false)]));
+    assert_eq!(dying.suspect(&["new", "old"]).unwrap(), "old");
+    let without_controller = case(&["old"], &["old"], None);
+    assert_eq!(without_controller.suspect(&["new", "old"]).unwrap(), "old");
+}
+
+#[test]
+fn a_pod_table_that_is_late_does_not_clear_a_former_holder() {
+    let late = case(&["old"], &["old"], Some(&[("old", false)]));
+    assert_eq!(late.suspect(&["new", "old"]).unwrap(), "old");
+}
+
+#[test]
+fn the_new_pod_does_not_block_itself() {
+    let listed: &[_] = &[("new", false)];
+    let seen = case(&["old"], &["new", "old"], Some(listed)).shows("new");
+    assert_eq!(seen.suspect(&["new"]), None);
+    let adopted = case(&["new"], &["new"], Some(listed)).shows("new");
+    assert_eq!(adopted.suspect(&["new"]), None);
+    let without_controller = case(&["new"], &["new"], None).shows("new");
+    assert_eq!(without_controller.suspect(&["new"]), None);
+}
+
+#[test]
+fn of_two_pods_of_one_name_only_the_one_in_the_api_may_start() {
+    let listed: &[_] = &[("web-2", false)];
+    let both = case(&["web-1"], &["web-1", "web-2"], Some(listed)).shows("web");
+    assert_eq!(both.suspect(&["web-1", "web-2"]).unwrap(), "web-1");
+    assert_eq!(both.suspect(&["web-2"]), None);
+    let without_controller = case(&["web-1"], &["web-1", "web-2"], None).shows("web");
+    assert!(without_controller.suspect(&["web-1", "web-2"]).is_some());
+    assert_eq!(without_controller.suspect(&["web-2"]), None);
+}
+
+#[test]
+fn where_no_former_holder_was_seen_pods_gone_from_the_api_are_suspects() {
+    let unseen = case(&[], &[], Some(&[("new", false), ("done", true)]));
+    assert_eq!(unseen.suspect(&["new", "ghost"]).unwrap(), "ghost");
+    assert_eq!(unseen.suspect(&["new", "done"]).unwrap(), "done");
+    assert_eq!(unseen.suspect(&["new", "self"]), None);
+    assert_eq!(case(&[], &[], None).suspect(&["new", "ghost"]), None);
+}
