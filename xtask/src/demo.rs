@@ -3,21 +3,21 @@
 mod apply;
 mod json;
 mod manifest;
-mod map;
 mod options;
 mod report;
 mod screen;
-pub(crate) mod style;
 mod table;
 mod words;
 
 use std::time::Duration;
 
+use gpu_picture::Node;
+pub(crate) use gpu_picture::style;
 pub(crate) use options::Options;
 use simcluster::store::Kind;
 use testbed::binaries::{Binaries, Profile, Progress};
 use testbed::journey::{Journey, Journeys};
-use testbed::picture::{self, Node};
+use testbed::picture;
 use testbed::system::{Setup, StartError, System};
 use testbed::verdict;
 

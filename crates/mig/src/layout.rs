@@ -137,6 +137,17 @@ impl Layout {
             .filter(|placement| !self.occupied.overlaps(placement.mask()))
     }
 
+    /// Free memory slices that some further instance could cover. The others lie idle as long as
+    /// what stands there stands: slice 7 of an A100 behind seven 1g instances, for example.
+    pub fn reachable(&self, model: &GpuModel) -> SliceMask {
+        let placements = model
+            .indices()
+            .flat_map(|(profile, _)| self.free_placements(model, profile));
+        placements.fold(SliceMask::EMPTY, |mask, placement| {
+            mask.union(placement.mask())
+        })
+    }
+
     /// How many placements of the profile are free, as NVML counts its remaining capacity:
     /// placements that exclude each other count each, but never more than the GPU can still have.
     pub fn remaining(&self, model: &GpuModel, profile: ProfileIndex) -> usize {

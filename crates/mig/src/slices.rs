@@ -40,6 +40,11 @@ impl SliceMask {
         Self(self.0 & !other.0)
     }
 
+    /// Whether the slice is in it.
+    pub const fn contains(self, slice: u8) -> bool {
+        slice < MAX_SLICES && self.0 >> slice & 1 == 1
+    }
+
     /// How many slices it has.
     pub const fn len(self) -> u32 {
         self.0.count_ones()

@@ -34,6 +34,8 @@ pub struct Binaries {
     pub controller: PathBuf,
     /// The stand-in driver library.
     pub nvml: PathBuf,
+    /// `fake-nvml-install`, which puts that library into a folder.
+    pub nvml_install: PathBuf,
 }
 
 /// Why the programs could not be built.
@@ -74,6 +76,7 @@ impl Binaries {
             agent: find(&made, "mig-node-agent", "/mig-node-agent")?,
             controller: find(&made, "cdmo-controller", "/cdmo-controller")?,
             nvml: find(&made, "fake_nvml", ".so")?,
+            nvml_install: find(&made, "fake-nvml-install", "/fake-nvml-install")?,
         })
     }
 

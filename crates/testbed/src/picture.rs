@@ -1,65 +1,11 @@
-//! What a map of the GPUs shows: instances with their holders, and the memory slices between
-//! them, free or out of reach.
+//! The simulated GPUs as a picture: what the driver has, with the pods that hold it.
 
-use fake_nvml::control::{GpuState, HostState};
-use mig::{GpuModel, Layout, Placement};
+use fake_nvml::control::{GpuState, HostState, InstanceState};
+use gpu_picture::{Cell, Gpu, Kind, Node, Tenant};
+use mig::{GpuModel, Layout, Placement, SliceMask};
 
 use crate::driver::{device_id, narrow};
 use crate::journey::{Journey, Stage};
-
-/// The GPUs of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// Name of the node.
-    pub name: String,
-    /// Its GPUs, by index.
-    pub gpus: Vec<Gpu>,
-}
-
-/// One GPU.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gpu {
-    /// Index on the node.
-    pub index: u32,
-    /// Product name.
-    pub name: String,
-    /// Memory slices; 0 on a GPU without MIG.
-    pub slices: u8,
-    /// What is on its row of slices, from the left, without gaps.
-    pub cells: Vec<Cell>,
-}
-
-/// A piece of a GPU.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cell {
-    /// First memory slice.
-    pub start: u8,
-    /// Memory slices.
-    pub size: u8,
-    /// What is there.
-    pub kind: Kind,
-}
-
-/// What a piece of a GPU is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    /// A GPU instance.
-    Instance {
-        /// Its profile.
-        profile: String,
-        /// The pod that holds it, if one does.
-        holder: Option<String>,
-    },
-    /// A free slice that some instance could still use.
-    Free,
-    /// A free slice that no instance can use as the GPU is laid out now.
-    Wasted,
-    /// The whole GPU: MIG is off.
-    Whole {
-        /// The pod that holds it, if one does.
-        holder: Option<String>,
-    },
-}
 
 /// The map of one node.
 pub fn node(name: &str, state: &HostState, journeys: &[Journey]) -> Node {
@@ -70,72 +16,37 @@ pub fn node(name: &str, state: &HostState, journeys: &[Journey]) -> Node {
             .find(|j| j.grants.iter().any(|grant| grant.device_id == id))
             .map(|journey| journey.pod.name.clone())
     };
-    let gpus = state.gpus.iter().map(|gpu| Gpu {
-        index: u32::try_from(gpu.index).unwrap_or(u32::MAX),
-        name: gpu.name.to_owned(),
-        slices: narrow(gpu.memory_slices),
-        cells: cells(gpu, &holder),
-    });
     Node {
         name: name.to_owned(),
-        gpus: gpus.collect(),
+        gpus: state.gpus.iter().map(|gpu| draw(gpu, &holder)).collect(),
     }
 }
 
-fn cells(gpu: &GpuState, holder: &dyn Fn(&str) -> Option<String>) -> Vec<Cell> {
-    let slices = narrow(gpu.memory_slices);
+fn draw(gpu: &GpuState, holder: &dyn Fn(&str) -> Option<String>) -> Gpu {
+    let index = u32::try_from(gpu.index).unwrap_or(u32::MAX);
+    let (name, slices) = (gpu.name.to_owned(), narrow(gpu.memory_slices));
     if !gpu.mig_mode {
-        let kind = Kind::Whole {
-            holder: holder(&gpu.uuid),
-        };
-        return vec![Cell {
-            start: 0,
-            size: slices.max(1),
-            kind,
-        }];
+        return Gpu::whole(index, name, slices, Tenant::of(holder(&gpu.uuid)));
     }
+    let cell = |instance: &InstanceState| Cell {
+        start: narrow(instance.start),
+        size: narrow(instance.size),
+        kind: Kind::Instance {
+            profile: instance.profile.to_owned(),
+            tenant: Tenant::of(device_id(instance).and_then(holder)),
+        },
+    };
     let reachable = reachable(gpu);
-    let mut cells = Vec::new();
-    let mut at = 0;
-    while at < slices {
-        let here = gpu
-            .instances
-            .iter()
-            .find(|instance| narrow(instance.start) == at);
-        let cell = if let Some(instance) = here {
-            let kind = Kind::Instance {
-                profile: instance.profile.to_owned(),
-                holder: device_id(instance).and_then(holder),
-            };
-            Cell {
-                start: at,
-                size: narrow(instance.size).max(1),
-                kind,
-            }
-        } else {
-            let kind = if reachable[usize::from(at)] {
-                Kind::Free
-            } else {
-                Kind::Wasted
-            };
-            Cell {
-                start: at,
-                size: 1,
-                kind,
-            }
-        };
-        at += cell.size;
-        cells.push(cell);
-    }
-    cells
+    let pieces = gpu.instances.iter().map(cell).collect();
+    Gpu::row(index, name, slices, pieces, |slice| {
+        reachable.contains(slice)
+    })
 }
 
-/// Per slice, whether some further instance could cover it. Without a table of the GPU's
-/// profiles, every slice counts as reachable.
-fn reachable(gpu: &GpuState) -> Vec<bool> {
-    let slices = usize::from(narrow(gpu.memory_slices));
+/// Slices that some further instance could cover. Without a table of the GPU's profiles, all.
+fn reachable(gpu: &GpuState) -> SliceMask {
     let Some(model) = GpuModel::known(gpu.name) else {
-        return vec![true; slices];
+        return SliceMask::from_bits(u16::MAX);
     };
     let mut layout = Layout::default();
     for instance in &gpu.instances {
@@ -150,21 +61,13 @@ fn reachable(gpu: &GpuState) -> Vec<bool> {
             let _ = layout.place(&model, profile, placement);
         }
     }
-    let mut reachable = vec![false; slices];
-    for (profile, _) in model.indices() {
-        for placement in layout.free_placements(&model, profile) {
-            let covered =
-                usize::from(placement.start)..usize::from(placement.start + placement.size);
-            reachable[covered].fill(true);
-        }
-    }
-    reachable
+    layout.reachable(&model)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fake_nvml::control::{ComputeState, InstanceState};
+    use fake_nvml::control::ComputeState;
 
     fn gpu(instances: &[(&'static str, u32, u32)]) -> GpuState {
         let instances = instances

@@ -7,11 +7,11 @@ use std::io::{IsTerminal as _, Write};
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
+use gpu_picture::Node;
 use testbed::journey::{Journey, Stage};
-use testbed::picture::Node;
 
 use super::style::{self, fit, paint, short_name};
-use super::{map, table, words};
+use super::{table, words};
 
 /// Where everything for people goes.
 pub(crate) struct Screen {
@@ -90,13 +90,13 @@ impl Screen {
             text = table::draw(journeys, now, usize::MAX);
         }
         let (width, _) = size();
-        let _ = write!(text, "\n{}", map::draw(nodes, width));
+        let _ = write!(text, "\n{}", gpu_picture::draw(nodes, width));
         self.put(&text);
     }
 
     fn redraw(&mut self, journeys: &[Journey], nodes: &[Node], now: Duration) {
         let (width, height) = size();
-        let map = map::draw(nodes, width);
+        let map = gpu_picture::draw(nodes, width);
         // Heading, the line about hidden pods, a blank line, and the one with the cursor.
         let around = 4;
         let with_map = height.saturating_sub(map.lines().count() + around);

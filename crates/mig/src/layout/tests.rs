@@ -52,6 +52,21 @@ fn remaining_capacity_is_what_a_real_a100_counts() {
 }
 
 #[test]
+fn the_last_slice_is_out_of_reach_behind_seven_small_instances() {
+    let model = a100();
+    let mut layout = Layout::default();
+    let all = layout.reachable(&model);
+    assert!((0..8).all(|slice| all.contains(slice)) && !all.contains(8));
+    for start in 0..7 {
+        place(&mut layout, &model, "1g.5gb", start).unwrap();
+    }
+    assert!(layout.reachable(&model).is_empty());
+    layout.remove(Placement::new(6, 1)).unwrap();
+    let free = layout.reachable(&model);
+    assert!(free.contains(6) && !free.contains(5), "{free:?}");
+}
+
+#[test]
 fn every_conflict_is_told_apart() {
     let (model, mut layout) = (a100(), Layout::default());
     place(&mut layout, &model, "1g.5gb+me", 0).unwrap();

@@ -17,51 +17,51 @@ fn tone(profile: &str) -> Ansi256Color {
 }
 
 /// An instance that a pod holds.
-pub(crate) fn held(profile: &str) -> Style {
+pub fn held(profile: &str) -> Style {
     Style::new()
         .fg_color(Some(Color::Ansi256(INK)))
         .bg_color(Some(Color::Ansi256(tone(profile))))
 }
 
 /// An instance that nobody holds.
-pub(crate) fn idle(profile: &str) -> Style {
+pub fn idle(profile: &str) -> Style {
     Style::new().fg_color(Some(Color::Ansi256(tone(profile))))
 }
 
 /// Lines, rulers and everything that may stay in the background.
-pub(crate) fn faint() -> Style {
+pub fn faint() -> Style {
     Style::new().dimmed()
 }
 
 /// Headings.
-pub(crate) fn strong() -> Style {
+pub fn strong() -> Style {
     Style::new().bold()
 }
 
 /// All is well.
-pub(crate) fn good() -> Style {
+pub fn good() -> Style {
     Style::new().fg_color(Some(Color::Ansi(AnsiColor::Green)))
 }
 
 /// Under way.
-pub(crate) fn busy() -> Style {
+pub fn busy() -> Style {
     Style::new().fg_color(Some(Color::Ansi(AnsiColor::Yellow)))
 }
 
 /// Something is wrong.
-pub(crate) fn bad() -> Style {
+pub fn bad() -> Style {
     Style::new()
         .fg_color(Some(Color::Ansi(AnsiColor::Red)))
         .bold()
 }
 
 /// Text in a style.
-pub(crate) fn paint(style: Style, text: &str) -> String {
+pub fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
 /// The first `width` characters of a text, the last of them an ellipsis if any were lost.
-pub(crate) fn fit(text: &str, width: usize) -> String {
+pub fn fit(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -72,13 +72,13 @@ pub(crate) fn fit(text: &str, width: usize) -> String {
 }
 
 /// [`fit`], filled up with blanks.
-pub(crate) fn column(text: &str, width: usize) -> String {
+pub fn column(text: &str, width: usize) -> String {
     format!("{:width$}", fit(text, width))
 }
 
 /// What a pod is called where there is little room: `ClearML` names pods after tasks, and the
 /// first digits of a task's id are enough to tell them apart.
-pub(crate) fn short_name(pod: &str) -> &str {
+pub fn short_name(pod: &str) -> &str {
     match pod.strip_prefix("clearml-id-") {
         Some(task) if task.len() == 32 && task.chars().all(|c| c.is_ascii_hexdigit()) => &task[..8],
         _ => pod,

@@ -5,7 +5,7 @@ use super::*;
 fn held(start: u8, size: u8, profile: &str, holder: &str) -> Cell {
     let kind = Kind::Instance {
         profile: profile.into(),
-        holder: Some(holder.into()),
+        tenant: Tenant::Pod(holder.into()),
     };
     Cell { start, size, kind }
 }
@@ -16,7 +16,7 @@ fn idle(start: u8, size: u8, profile: &str) -> Cell {
         size,
         kind: Kind::Instance {
             profile: profile.into(),
-            holder: None,
+            tenant: Tenant::Nobody,
         },
     }
 }
@@ -79,7 +79,9 @@ fn cluster() -> Vec<Node> {
     let whole = Cell {
         start: 0,
         size: 8,
-        kind: Kind::Whole { holder: None },
+        kind: Kind::Whole {
+            tenant: Tenant::Nobody,
+        },
     };
     vec![
         Node {

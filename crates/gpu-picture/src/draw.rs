@@ -3,9 +3,8 @@
 
 use std::fmt::Write as _;
 
-use testbed::picture::{Cell, Gpu, Kind, Node};
-
-use super::style::{self, column, fit, paint, short_name};
+use crate::style::{self, column, fit, paint, short_name};
+use crate::{Cell, Gpu, Kind, Node, Tenant};
 
 /// Columns before a row of slices.
 const LABEL: usize = 6;
@@ -13,14 +12,42 @@ const LABEL: usize = 6;
 const UNIT: usize = 24;
 
 /// The map of all nodes for a terminal that is `width` columns wide, with a legend.
-pub(crate) fn draw(nodes: &[Node], width: usize) -> String {
-    let row = row_width(width);
+pub fn draw(nodes: &[Node], width: usize) -> String {
+    let drawing = Drawing::new(width);
     let mut text = String::new();
     for node in nodes {
-        draw_node(&mut text, node, row);
+        text.push_str(&drawing.node(node));
     }
-    text.push_str(&legend(nodes));
+    text.push_str(&Drawing::legend(nodes));
     text
+}
+
+/// Draws pictures that are all of one width.
+#[derive(Debug, Clone, Copy)]
+pub struct Drawing {
+    /// Columns of a row of slices.
+    row: usize,
+}
+
+impl Drawing {
+    /// For a terminal that is `width` columns wide.
+    pub fn new(width: usize) -> Self {
+        Self {
+            row: row_width(width),
+        }
+    }
+
+    /// A node: a heading, and below it a row for each GPU.
+    pub fn node(self, node: &Node) -> String {
+        let mut text = String::new();
+        draw_node(&mut text, node, self.row);
+        text
+    }
+
+    /// How many slices are what, and what the signs mean, in one line.
+    pub fn legend(nodes: &[Node]) -> String {
+        legend(nodes)
+    }
 }
 
 /// How wide a row of slices is: from two to four units, as many as fit.
@@ -135,38 +162,28 @@ impl Row {
 impl Piece {
     fn line(&self, line: usize) -> String {
         let room = self.width - 1;
-        match &self.kind {
-            Kind::Instance {
-                profile,
-                holder: Some(holder),
+        let (profile, title, tenant) = match &self.kind {
+            Kind::Free if line == 0 => return paint(style::faint(), &self.dotted()),
+            Kind::Free => return padded("", room),
+            Kind::Wasted => return paint(style::faint(), &"╱".repeat(room)),
+            Kind::Instance { profile, tenant } => (profile.as_str(), profile.as_str(), tenant),
+            Kind::Whole {
+                tenant: Tenant::Nobody,
             } => {
-                let held = style::held(profile);
-                match line {
-                    0 => paint(held.bold(), &padded(profile, room)),
-                    _ => paint(held, &padded(short_name(holder), room)),
-                }
+                return padded(if line == 0 { "MIG is off" } else { "" }, room);
             }
-            Kind::Instance {
-                profile,
-                holder: None,
-            } => {
-                let idle = style::idle(profile);
-                match line {
-                    0 => paint(idle.bold(), &padded(profile, room)),
-                    _ => paint(idle.dimmed(), &padded("idle", room)),
-                }
-            }
-            Kind::Whole { holder } => match (line, holder) {
-                (0, Some(_)) => paint(style::held("").bold(), &padded("whole GPU", room)),
-                (0, None) => padded("MIG is off", room),
-                (_, Some(holder)) => paint(style::held(""), &padded(short_name(holder), room)),
-                (_, None) => padded("", room),
-            },
-            Kind::Free => match line {
-                0 => paint(style::faint(), &self.dotted()),
-                _ => padded("", room),
-            },
-            Kind::Wasted => paint(style::faint(), &"╱".repeat(room)),
+            Kind::Whole { tenant } => ("", "whole GPU", tenant),
+        };
+        let (style, below) = match tenant {
+            Tenant::Pod(pod) => (style::held(profile), short_name(pod)),
+            Tenant::Nobody => (style::idle(profile), "idle"),
+            Tenant::Changing(word) => (style::busy(), *word),
+            Tenant::Faulty(word) => (style::bad(), *word),
+        };
+        match (line, tenant) {
+            (0, _) => paint(style.bold(), &padded(title, room)),
+            (_, Tenant::Nobody) => paint(style.dimmed(), &padded(below, room)),
+            _ => paint(style, &padded(below, room)),
         }
     }
 
@@ -204,31 +221,45 @@ fn draw_border(text: &mut String, above: Option<&Row>, below: Option<&Row>, row:
     let _ = writeln!(text, "{:LABEL$}{}", "", paint(style::faint(), &line));
 }
 
-/// How many slices are what, and what the signs mean.
 fn legend(nodes: &[Node]) -> String {
-    let mut counts = [0_usize; 4];
+    let [
+        mut held,
+        mut idle,
+        mut free,
+        mut wasted,
+        mut changing,
+        mut faulty,
+    ] = [0_usize; 6];
     let cells = nodes
         .iter()
         .flat_map(|node| &node.gpus)
+        .filter(|gpu| gpu.slices > 0)
         .flat_map(|gpu| &gpu.cells);
     for cell in cells {
-        let which = match &cell.kind {
-            Kind::Instance {
-                holder: Some(_), ..
-            }
-            | Kind::Whole { holder: Some(_) } => 0,
-            Kind::Instance { holder: None, .. } => 1,
-            Kind::Free | Kind::Whole { holder: None } => 2,
-            Kind::Wasted => 3,
+        let count = match &cell.kind {
+            Kind::Instance { tenant, .. } | Kind::Whole { tenant } => match (tenant, &cell.kind) {
+                (Tenant::Pod(_), _) => &mut held,
+                (Tenant::Nobody, Kind::Whole { .. }) => &mut free,
+                (Tenant::Nobody, _) => &mut idle,
+                (Tenant::Changing(_), _) => &mut changing,
+                (Tenant::Faulty(_), _) => &mut faulty,
+            },
+            Kind::Free => &mut free,
+            Kind::Wasted => &mut wasted,
         };
-        counts[which] += usize::from(cell.size);
+        *count += usize::from(cell.size);
     }
-    let total: usize = counts.iter().sum();
-    let [held, idle, free, wasted] = counts;
+    let total = held + idle + free + wasted + changing + faulty;
     let mut text =
         format!("{total} memory slices: {held} held by pods, {idle} idle, {free} free (·)");
-    if wasted > 0 {
-        let _ = write!(text, ", {wasted} out of reach (╱)");
+    for (count, words) in [
+        (wasted, "out of reach (╱)"),
+        (changing, "coming or going"),
+        (faulty, "out of service"),
+    ] {
+        if count > 0 {
+            let _ = write!(text, ", {count} {words}");
+        }
     }
     text.push('\n');
     text
