@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::outcome::Outcome;
-use crate::{bench, demo, fake_nvml, verify};
+use crate::{bench, cluster, demo, fake_nvml, verify};
 
 /// Developer commands of this repository.
 #[derive(Debug, Parser)]
@@ -19,6 +19,7 @@ enum Command {
     FakeNvml(fake_nvml::Options),
     Verify(verify::Options),
     Bench(bench::Options),
+    Cluster(cluster::Options),
 }
 
 impl Cli {
@@ -29,6 +30,7 @@ impl Cli {
             Command::FakeNvml(options) => fake_nvml::run(options).await,
             Command::Verify(options) => verify::run(options).await,
             Command::Bench(options) => bench::run(options).await,
+            Command::Cluster(options) => cluster::run(options).await,
         };
         result.unwrap_or_else(|error| {
             anstream::eprintln!("error: {error:#}");

