@@ -3,6 +3,7 @@
 mod agent_dies;
 mod controller_dies;
 mod first_pod;
+mod force_delete;
 mod giving_up;
 mod kubelet_restarts;
 mod nvml_faults;
