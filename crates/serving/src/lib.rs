@@ -5,6 +5,7 @@
 
 pub mod http;
 pub mod log;
+pub mod metrics;
 pub mod readiness;
 pub mod shutdown;
 

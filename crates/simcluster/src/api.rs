@@ -13,6 +13,7 @@ mod openapi;
 mod params;
 mod path;
 mod protobuf;
+mod proxy;
 mod respond;
 mod strict;
 mod table;
@@ -32,7 +33,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::store::{Status, Store};
+use crate::store::{Kind, Status, Store};
 use params::Params;
 use path::{Route, Target};
 
@@ -161,6 +162,9 @@ async fn on_target(
     if parts.method == Method::GET {
         return match (&target.name, subresource) {
             (_, Some("log")) => body::log(server, target, params),
+            (Some(pod), Some("proxy")) if target.kind == Kind::Pod => {
+                proxy::get(server, target, pod, parts).await
+            }
             (Some(_), None | Some("status")) if !params.watch => list::one(server, target, accept),
             (_, None) if params.watch => watch::answer(server, target, params, accept),
             (None, None) => list::many(server, target, params, accept),

@@ -5,6 +5,8 @@
     reason = "the exception for tests leaves out their helpers"
 )]
 
+#[path = "conformance/proxying.rs"]
+mod proxying;
 #[path = "conformance/reading.rs"]
 mod reading;
 #[path = "conformance/watching.rs"]

@@ -129,6 +129,7 @@ fn subresources(kind: Kind) -> Vec<(&'static str, &'static str, Value)> {
         found.push(("binding", "Binding", json!(["create"])));
         found.push(("eviction", "Eviction", json!(["create"])));
         found.push(("log", "Pod", json!(["get"])));
+        found.push(("proxy", "PodProxyOptions", json!(["get"])));
     }
     found
 }

@@ -37,6 +37,8 @@ pub(super) struct Target {
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
     pub(super) subresource: Option<String>,
+    /// What follows a subresource that has paths of its own.
+    pub(super) rest: Option<String>,
 }
 
 impl Target {
@@ -79,6 +81,7 @@ fn target(group: &str, version: &str, parts: &[&str]) -> Option<Target> {
                 namespace: Some((*namespace).to_owned()),
                 name: None,
                 subresource: Some("binding".to_owned()),
+                rest: None,
             });
         }
         if let Some((kind, face)) = find(group, version, plural)
@@ -96,10 +99,11 @@ fn target(group: &str, version: &str, parts: &[&str]) -> Option<Target> {
 }
 
 fn object(kind: Kind, face: Face, namespace: Option<&str>, rest: &[&str]) -> Option<Target> {
-    let (name, subresource) = match rest {
-        [] => (None, None),
-        [name] => (Some(*name), None),
-        [name, subresource] => (Some(*name), Some(*subresource)),
+    let (name, subresource, rest) = match rest {
+        [] => (None, None, None),
+        [name] => (Some(*name), None, None),
+        [name, "proxy", rest @ ..] => (Some(*name), Some("proxy"), Some(rest.join("/"))),
+        [name, subresource] => (Some(*name), Some(*subresource), None),
         _ => return None,
     };
     if subresource.is_some_and(|subresource| !has_subresource(kind, subresource)) {
@@ -111,6 +115,7 @@ fn object(kind: Kind, face: Face, namespace: Option<&str>, rest: &[&str]) -> Opt
         namespace: namespace.map(str::to_owned),
         name: name.map(str::to_owned),
         subresource: subresource.map(str::to_owned),
+        rest,
     })
 }
 
@@ -187,6 +192,16 @@ mod tests {
             found("/apis/events.k8s.io/v1/namespaces/ns/events"),
             Some((Kind::Event, some("ns"), None, None))
         );
+    }
+
+    #[test]
+    fn what_follows_a_proxy_is_a_path_of_its_own() {
+        let path = "/api/v1/namespaces/ns/pods/http:p:80/proxy/a/b.json";
+        let Some(Route::Target(target)) = parse(path) else {
+            panic!("{path} names a pod's proxy")
+        };
+        assert_eq!(target.name.as_deref(), Some("http:p:80"));
+        assert_eq!(target.rest.as_deref(), Some("a/b.json"));
     }
 
     #[test]

@@ -329,6 +329,12 @@ impl Status {
         )
     }
 
+    /// 503: what a request was passed on to does not answer.
+    pub fn unreachable(why: impl std::fmt::Display) -> Self {
+        let why = format!("error trying to reach service: {why}");
+        Self::new(503, "ServiceUnavailable", why)
+    }
+
     /// 504 for a resource version that does not exist yet.
     pub fn version_too_large(asked: u64, current: u64) -> Self {
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
