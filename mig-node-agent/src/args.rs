@@ -58,6 +58,11 @@ pub struct Args {
     #[arg(long, env = "CDMO_NVML_LIBRARY", value_name = "FILE")]
     pub nvml_library: Option<PathBuf>,
 
+    /// Root directory of the host or of a driver container, below which the NVML library is looked
+    /// for if no file is named; for where no container runtime puts it before the loader.
+    #[arg(long, env = "CDMO_DRIVER_ROOT", value_name = "DIR")]
+    pub driver_root: Option<PathBuf>,
+
     /// Certificates of the authority that issued the controller's certificate, PEM.
     #[arg(
         long,

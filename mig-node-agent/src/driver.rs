@@ -5,6 +5,7 @@
 //! answers: with a limit, never on an async worker.
 
 mod events;
+mod library;
 mod real;
 mod thread;
 
@@ -14,6 +15,7 @@ use nvml_mig::{Activation, GpuInfo, GpuInstance};
 use crate::node::{Failure, Remains, View};
 
 pub use events::{Fault, watch_events};
+pub use library::find_library;
 pub use real::Real;
 pub use thread::{Driver, PATIENCE, closed};
 

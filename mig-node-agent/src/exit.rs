@@ -1,5 +1,6 @@
 //! Why the agent could not start, as one sentence and as an exit code.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::journal::OpenError;
@@ -25,6 +26,13 @@ pub enum Error {
     /// No driver library, or no driver.
     #[error(transparent)]
     Nvml(nvml_mig::Error),
+    /// No driver library below the root directory that was named.
+    #[error(
+        "failed to find libnvidia-ml.so.1 below {}; check --driver-root, and that the driver is \
+         installed there",
+        .0.display()
+    )]
+    NoLibrary(PathBuf),
     /// The driver opened, but not a GPU of it.
     #[error("failed to read the GPUs: {0}")]
     Gpus(String),
@@ -53,7 +61,7 @@ impl Error {
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) => 64,
-            Self::Nvml(_) => 65,
+            Self::Nvml(_) | Self::NoLibrary(_) => 65,
             Self::Tls(_) => 66,
             Self::Bind(_) => 67,
             Self::Journal(_) => 68,

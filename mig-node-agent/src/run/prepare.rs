@@ -6,7 +6,7 @@ use nvml_mig::EventWatch;
 use tokio::sync::oneshot;
 
 use crate::args::Args;
-use crate::driver::{Driver, Hardware, Real};
+use crate::driver::{Driver, Hardware, Real, find_library};
 use crate::exit::Error;
 use crate::journal::{Journal, Record, Recorded};
 use crate::metrics::Metrics;
@@ -17,7 +17,13 @@ pub(super) async fn open_driver(
     args: &Args,
     metrics: Metrics,
 ) -> Result<(Driver, oneshot::Receiver<()>, Option<EventWatch>), Error> {
-    let library = args.nvml_library.clone();
+    let library = match (&args.nvml_library, &args.driver_root) {
+        (Some(library), _) => Some(library.clone()),
+        (None, Some(root)) => {
+            Some(find_library(root).ok_or_else(|| Error::NoLibrary(root.clone()))?)
+        }
+        (None, None) => None,
+    };
     let (watching, watch) = oneshot::channel();
     let open = move || {
         let real = Real::open(library.as_deref()).map_err(Error::Nvml)?;

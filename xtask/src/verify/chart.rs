@@ -1,0 +1,228 @@
+//! The chart as helm sees it: lint, what it renders to on old and new Kubernetes, whether our programs
+//! understand the arguments they get, and whether wrong values are refused with a sentence.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use testbed::binaries::{Binaries, Profile, Progress, repository};
+use tokio::process::Command;
+
+use crate::kubernetes_tools;
+use crate::program::said;
+use crate::python::Python;
+
+/// The oldest Kubernetes that is tested with, the oldest that is promised, and a new one.
+const KUBERNETES: [&str; 3] = ["1.20.2", "1.28.0", "1.33.0"];
+
+/// Ways to install, each with what is set.
+const INSTALLATIONS: [(&str, &[&str]); 5] = [
+    ("as it is", &[]),
+    ("with a password", &["imageCredentials.password=token"]),
+    (
+        "with simulated GPUs",
+        &["fakeNvml.enabled=true", "image.pullPolicy=Never"],
+    ),
+    (
+        "on MicroK8s",
+        &[
+            "kubeletDir=/var/snap/microk8s/common/var/lib/kubelet",
+            "runtimeClassName=nvidia",
+        ],
+    ),
+    (
+        "with everything set",
+        &[
+            "driverRoot=/run/nvidia/driver",
+            "deviceListStrategy=envvar",
+            "passDeviceSpecs=false",
+            "statusPatch=false",
+            "podAnnotation=false",
+            "logFormat=text",
+            "networkPolicy.enabled=true",
+            "image.pullSecrets={a,b}",
+            "agent.maxUnavailable=10%",
+            "agent.podLabels.a=b",
+            "agent.podAnnotations.a=b",
+            "agent.nodeSelector.a=b",
+            "controller.podLabels.a=b",
+            "controller.podAnnotations.a=b",
+            "controller.nodeSelector.a=b",
+            "controller.extraArgs={--settle-ms=50}",
+        ],
+    ),
+];
+
+/// Wrong values, and a word that the refusal must have in it.
+const REFUSED: [(&str, &str); 8] = [
+    ("agnet.resources=null", "agnet"),
+    ("deviceListStrategy=cdi", "deviceListStrategy"),
+    ("kubeletDir=var/lib/kubelet", "kubeletDir"),
+    ("statusPatch=off", "statusPatch"),
+    ("agent.maxUnavailable=0", "maxUnavailable"),
+    ("image.pullPolicy=Sometimes", "pullPolicy"),
+    ("driverRoot=/,runtimeClassName=nvidia", "set one of them"),
+    ("fakeNvml.enabled=true,driverRoot=/", "fakeNvml.enabled"),
+];
+
+/// Lints and renders the chart.
+pub(super) async fn chart(python: &Python) -> anyhow::Result<String> {
+    let tools = kubernetes_tools::fetch(python, kubernetes_tools::V37).await?;
+    let helm = Helm {
+        program: tools.join("helm"),
+        chart: repository().join("charts/cdmo"),
+    };
+    let version = helm.said(&["version", "--short"]).await?;
+    ensure!(
+        helm.shown("chart").await?.contains(concat!(
+            "appVersion: ",
+            env!("CARGO_PKG_VERSION"),
+            "\n"
+        )),
+        "appVersion in Chart.yaml is not {}, the version of the programs",
+        env!("CARGO_PKG_VERSION")
+    );
+    let binaries = Binaries::build(Profile::Debug, Progress::Quiet).await?;
+    for (name, values) in INSTALLATIONS {
+        helm.lint(values).await.with_context(|| name.to_owned())?;
+        for kubernetes in KUBERNETES {
+            let about = || format!("{name}, on Kubernetes {kubernetes}");
+            let objects = helm.render(kubernetes, values).await;
+            let objects = objects.with_context(about)?;
+            agents_have_no_token(&objects).with_context(about)?;
+            // One version is enough: programs do not know which Kubernetes there is.
+            if kubernetes == KUBERNETES[0] {
+                arguments_are_understood(&objects, &binaries)
+                    .await
+                    .with_context(about)?;
+            }
+        }
+    }
+    for (values, word) in REFUSED {
+        match helm.render(KUBERNETES[0], &[values]).await {
+            Ok(_) => bail!("--set {values} is not refused"),
+            Err(error) => ensure!(
+                format!("{error:#}").contains(word),
+                "--set {values} is refused without the word {word:?}: {error:#}"
+            ),
+        }
+    }
+    Ok(format!(
+        "helm {} is content with charts/cdmo",
+        version.trim()
+    ))
+}
+
+struct Helm {
+    program: PathBuf,
+    chart: PathBuf,
+}
+
+impl Helm {
+    async fn said(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments);
+        said(command).await
+    }
+
+    async fn shown(&self, what: &str) -> anyhow::Result<String> {
+        self.said(&["show", what, &self.chart.display().to_string()])
+            .await
+    }
+
+    async fn lint(&self, values: &[&str]) -> anyhow::Result<String> {
+        let chart = self.chart.display().to_string();
+        self.said(&with_values(&["lint", "--strict", &chart], values))
+            .await
+    }
+
+    async fn render(&self, kubernetes: &str, values: &[&str]) -> anyhow::Result<Vec<Value>> {
+        let chart = self.chart.display().to_string();
+        let arguments = [
+            "template",
+            "cdmo",
+            &chart,
+            "--namespace=cdmo-operator",
+            "--kube-version",
+            kubernetes,
+        ];
+        let text = self.said(&with_values(&arguments, values)).await?;
+        let objects: Vec<Value> =
+            serde_saphyr::from_multiple(&text).context("what is rendered is no YAML")?;
+        let objects: Vec<Value> = objects.into_iter().filter(|o| !o.is_null()).collect();
+        for object in &objects {
+            let whole = ["apiVersion", "kind"]
+                .iter()
+                .all(|key| object[key].is_string());
+            ensure!(
+                whole && object["metadata"]["name"].is_string(),
+                "an object without kind or name is rendered: {object}"
+            );
+        }
+        Ok(objects)
+    }
+}
+
+fn with_values<'a>(arguments: &[&'a str], values: &[&'a str]) -> Vec<&'a str> {
+    let mut all = arguments.to_vec();
+    all.extend(values.iter().flat_map(|value| ["--set", value]));
+    all
+}
+
+fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> anyhow::Result<&'a Value> {
+    objects
+        .iter()
+        .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+        .with_context(|| format!("there is no {kind} {name}"))
+}
+
+/// An agent must have no way to the API, whatever is set.
+fn agents_have_no_token(objects: &[Value]) -> anyhow::Result<()> {
+    let pod = &named(objects, "DaemonSet", "mig-node-agent")?["spec"]["template"]["spec"];
+    ensure!(
+        pod["automountServiceAccountToken"] == false,
+        "agents mount a token of the API"
+    );
+    let bound = objects
+        .iter()
+        .filter(|o| o["kind"].as_str().is_some_and(|k| k.ends_with("Binding")));
+    let mut subjects = bound
+        .flat_map(|object| object["subjects"].as_array())
+        .flatten();
+    ensure!(
+        subjects.all(|subject| subject["name"] != "mig-node-agent"),
+        "the agents' account has rights"
+    );
+    let ours = "cdmo-controller-tls";
+    ensure!(
+        !pod["volumes"].to_string().contains(ours),
+        "agents mount the Secret with the controller's keys"
+    );
+    Ok(())
+}
+
+/// A program that is given arguments and `--help` understands the arguments first.
+async fn arguments_are_understood(objects: &[Value], binaries: &Binaries) -> anyhow::Result<()> {
+    let agent = named(objects, "DaemonSet", "mig-node-agent")?;
+    let controller = named(objects, "Deployment", "cdmo-controller")?;
+    let clean_up = named(objects, "Job", "cdmo-clean-up")?;
+    let pairs: [(&Value, &Path); 3] = [
+        (agent, &binaries.agent),
+        (controller, &binaries.controller),
+        (clean_up, &binaries.controller),
+    ];
+    for (object, program) in pairs {
+        let container = &object["spec"]["template"]["spec"]["containers"][0];
+        let arguments = container["args"]
+            .as_array()
+            .context("a container without args")?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments.iter().filter_map(Value::as_str))
+            .arg("--help");
+        said(command)
+            .await
+            .with_context(|| format!("{} does not understand its arguments", container["name"]))?;
+    }
+    Ok(())
+}
