@@ -55,7 +55,7 @@ pub struct Args {
     )]
     pub tls: CertificateArgs,
 
-    /// Where /livez, /readyz and /metrics are served.
+    /// Where /livez, /readyz, /metrics and /status.json are served.
     #[arg(
         long,
         env = "CDMO_HTTP_LISTEN",

@@ -11,8 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     metrics::Metrics,
+    page::{Ask, Desk},
     session::{self, Agent, Dialer, Epochs, Problem, Report, Said},
-    world::{Action, Input, World},
+    world::{Action, Clock, Input, World},
     writer::Writer,
 };
 
@@ -41,6 +42,8 @@ pub struct Engine {
     pub inputs: mpsc::Receiver<Input>,
     /// What agents say; also handed to their sessions.
     pub reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+    /// Who wants to know what is known.
+    pub desk: Desk,
     /// When the loop last turned, and whether the world is complete.
     pub beat: watch::Sender<(Instant, bool)>,
     /// Sessions run here.
@@ -68,6 +71,7 @@ impl Engine {
                 () = shutdown.cancelled() => return,
                 Some(input) = self.inputs.recv() => self.take_in(input),
                 Some(report) = self.reports.1.recv() => self.take_in(Input::Report(report)),
+                Some(ask) = self.desk.asks.recv() => self.tell(ask),
                 () = sleep_until(wake) => {}
             }
             self.take_in_waiting();
@@ -79,8 +83,21 @@ impl Engine {
             for action in actions {
                 self.carry_out(action, &mut lines, &shutdown);
             }
+            self.desk.revision.send_if_modified(|shown| {
+                let revision = self.world.revision();
+                std::mem::replace(shown, revision) != revision
+            });
             self.beat.send_replace((begin, self.world.is_synced()));
         }
+    }
+
+    fn tell(&self, ask: Ask) {
+        let report = self.world.is_synced().then(|| {
+            self.world
+                .report(&self.me, ask.nodes.as_deref(), Clock::now())
+        });
+        // Who gave up waiting needs no answer.
+        let _ = ask.answer.send(report);
     }
 
     fn take_in(&mut self, input: Input) {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector,
-};
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use serving::metrics::{Described, Registrar};
+
+use crate::slices::{Counts, Owner, Use};
 
 /// Bounds of the latency histograms in seconds: from what a patch takes to what a stuck destroy
 /// takes.
@@ -24,60 +24,62 @@ pub struct Metrics {
     sessions: IntGauge,
     session_failures: IntCounterVec,
     passes: HistogramVec,
+    slices: IntGaugeVec,
+    node_slices: IntGaugeVec,
 }
 
 impl Metrics {
     /// Registers all metrics.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, label: &str| {
-            register(
-                registry,
-                IntCounterVec::new(Opts::new(name, help), &[label])?,
-            )
-        };
-        let histograms = |name: &str, help: &str, labels: &[&str]| {
-            let opts = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
-            register(registry, HistogramVec::new(opts, labels)?)
-        };
-        Ok(Self {
-            stages: histograms(
+        Self::described(registry).map(|(metrics, _)| metrics)
+    }
+
+    /// The same, with what they are called.
+    pub fn described(registry: &Registry) -> Result<(Self, Vec<Described>), prometheus::Error> {
+        let mut make = Registrar::new(registry);
+        let metrics = Self {
+            stages: make.histograms(
                 "cdmo_stage_seconds",
-                "Time that each stage of serving a demand took: planning, withdrawing, making, \
-                 showing, and total from the sight of the pod.",
+                "Time that each stage of serving a pod took.",
                 &["stage"],
+                &BUCKETS,
             )?,
-            passes: histograms(
+            passes: make.histograms(
                 "cdmo_planning_pass_seconds",
-                "Time of one planning pass.",
+                "Time of one turn of the controller's loop, planning included.",
                 &[],
+                &BUCKETS,
             )?,
-            pending: register(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "cdmo_pending_demands",
-                        "Pods that wait for devices, by reason.",
-                    ),
-                    &["reason"],
-                )?,
+            pending: make.gauges(
+                "cdmo_pending_demands",
+                "Pods that wait for devices, by reason.",
+                &["reason"],
             )?,
-            plans: counters("cdmo_plans_total", "Plans by outcome.", "outcome")?,
-            status_patches: counters(
+            plans: make.counters("cdmo_plans_total", "Plans by outcome.", &["outcome"])?,
+            status_patches: make.counters(
                 "cdmo_node_status_patches_total",
                 "Patches of node status by outcome.",
-                "outcome",
+                &["outcome"],
             )?,
-            events: counters("cdmo_events_total", "Events on pods by reason.", "reason")?,
-            sessions: register(
-                registry,
-                IntGauge::new("cdmo_agent_sessions", "Sessions with agents that stand.")?,
-            )?,
-            session_failures: counters(
+            events: make.counters("cdmo_events_total", "Events on pods by reason.", &["reason"])?,
+            sessions: make.gauge("cdmo_agent_sessions", "Sessions with agents that stand.")?,
+            session_failures: make.counters(
                 "cdmo_agent_session_failures_total",
                 "Sessions that ended or did not come about, by reason.",
-                "reason",
+                &["reason"],
             )?,
-        })
+            slices: make.gauges(
+                "cdmo_slices",
+                "Memory slices of all GPUs, by the profile of the device they belong to and by use.",
+                &["profile", "state"],
+            )?,
+            node_slices: make.gauges(
+                "cdmo_node_slices",
+                "Memory slices of a node's GPUs by use.",
+                &["node", "state"],
+            )?,
+        };
+        Ok((metrics, make.described()))
     }
 
     /// A stage of serving a demand ended.
@@ -122,16 +124,59 @@ impl Metrics {
         self.sessions.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// The slices of a node are used otherwise than before. A node without slices is forgotten.
+    pub fn slices(&self, node: &str, old: &Counts, new: &Counts) {
+        let of = |owner: Owner, state: Use| {
+            self.slices
+                .with_label_values(&[owner.word().as_str(), state.word()])
+        };
+        for ((owner, state), count) in new {
+            of(*owner, *state).add(i64::from(*count));
+        }
+        for ((owner, state), count) in old {
+            of(*owner, *state).sub(i64::from(*count));
+        }
+        // Profiles come and go with GPUs; those that no GPU has any more leave no series behind.
+        for (owner, _) in old.keys() {
+            let word = owner.word();
+            let left: i64 = Use::ALL.iter().map(|state| of(*owner, *state).get()).sum();
+            if left == 0 {
+                for state in Use::ALL {
+                    // It is there: it was just read.
+                    let _ = self
+                        .slices
+                        .remove_label_values(&[word.as_str(), state.word()]);
+                }
+            }
+        }
+        for state in Use::ALL {
+            if new.is_empty() {
+                // One that was never counted is not there.
+                let _ = self.node_slices.remove_label_values(&[node, state.word()]);
+            } else {
+                self.node_slices
+                    .with_label_values(&[node, state.word()])
+                    .set(sum(new, state));
+            }
+        }
+    }
+
     /// A session ended or did not come about.
     pub fn session_failure(&self, reason: &str) {
         self.session_failures.with_label_values(&[reason]).inc();
     }
 }
 
+/// Adds up the slices of one use.
+fn sum(counts: &Counts, wanted: Use) -> i64 {
+    let of_use = counts.iter().filter(|((_, state), _)| *state == wanted);
+    of_use.map(|(_, count)| i64::from(*count)).sum()
+}
+
 /// Outcomes that agents report are words of theirs; those that no agent of ours uses are counted
 /// together, so that no agent can make labels without end.
 fn bounded(outcome: &str) -> &str {
-    const KNOWN: [&str; 35] = [
+    const KNOWN: [&str; 45] = [
         "doubt",
         "aborted",
         "bad_placement",
@@ -167,6 +212,17 @@ fn bounded(outcome: &str) -> &str {
         "unconfirmed",
         "unlucky",
         "void",
+        // NVML's own words for what an agent's plan may end in.
+        "changed",
+        "driver_not_loaded",
+        "gpu_is_lost",
+        "invalid_argument",
+        "memory",
+        "no_permission",
+        "not_supported",
+        "remains",
+        "uninitialized",
+        "unknown",
     ];
     KNOWN
         .iter()
@@ -175,17 +231,15 @@ fn bounded(outcome: &str) -> &str {
         .unwrap_or("other")
 }
 
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: C,
-) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(registry: &Registry) -> String {
+        prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap()
+    }
 
     #[test]
     fn metrics_register_once_and_labels_stay_bounded() {
@@ -195,24 +249,51 @@ mod tests {
         metrics.plan("a word that some agent made up");
         metrics.stage("making", Duration::from_millis(640));
         metrics.pending([("no_room", 3)].into_iter());
-        let text = prometheus::TextEncoder::new()
-            .encode_to_string(&registry.gather())
-            .unwrap();
-        assert!(
-            text.contains("cdmo_plans_total{outcome=\"ready\"} 1"),
-            "{text}"
-        );
-        assert!(
-            text.contains("cdmo_plans_total{outcome=\"other\"} 1"),
-            "{text}"
-        );
-        assert!(
-            text.contains("cdmo_pending_demands{reason=\"no_room\"} 3"),
-            "{text}"
-        );
+        let text = text(&registry);
+        for line in [
+            "cdmo_plans_total{outcome=\"ready\"} 1",
+            "cdmo_plans_total{outcome=\"other\"} 1",
+            "cdmo_pending_demands{reason=\"no_room\"} 3",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
         assert!(
             Metrics::new(&registry).is_err(),
             "twice is a mistake in the wiring"
         );
+    }
+
+    #[test]
+    fn slices_follow_what_nodes_report_and_leave_nothing_behind() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        let three = Owner::Profile("3g.20gb".parse().unwrap());
+        let empty = Counts::new();
+        let one = Counts::from([((three, Use::Held), 4), ((Owner::None, Use::Free), 4)]);
+        let two = Counts::from([((three, Use::Idle), 4), ((Owner::None, Use::Free), 4)]);
+        metrics.slices("a", &empty, &one);
+        metrics.slices("b", &empty, &one);
+        metrics.slices("a", &one, &two);
+        let now = text(&registry);
+        for line in [
+            "cdmo_slices{profile=\"3g.20gb\",state=\"held\"} 4",
+            "cdmo_slices{profile=\"3g.20gb\",state=\"idle\"} 4",
+            "cdmo_slices{profile=\"none\",state=\"free\"} 8",
+            "cdmo_node_slices{node=\"a\",state=\"held\"} 0",
+            "cdmo_node_slices{node=\"b\",state=\"held\"} 4",
+        ] {
+            assert!(now.contains(line), "no {line} in\n{now}");
+        }
+        metrics.slices("a", &two, &empty);
+        metrics.slices("b", &one, &empty);
+        assert!(!text(&registry).contains("slices"), "{}", text(&registry));
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_every_documented_one_exists() {
+        let document = include_str!("../../docs/metrics.md");
+        let (_, described) = Metrics::described(&Registry::new()).unwrap();
+        let faults = serving::metrics::undocumented(&described, document, "Controller");
+        assert!(faults.is_empty(), "docs/metrics.md: {faults:#?}");
     }
 }

@@ -188,6 +188,11 @@ impl Operation {
         self.stage
     }
 
+    /// When it got there.
+    pub fn entered(&self) -> Instant {
+        self.entered
+    }
+
     /// What is given up, over all GPUs.
     pub fn given_up(&self) -> impl Iterator<Item = &GivenUp> {
         self.gpus.iter().flat_map(|gpu| &gpu.give_up)

@@ -24,6 +24,9 @@ use crate::{
     requests::{self, Amounts},
 };
 
+/// Sightings that are told apart within a second of creation.
+const AGE_GRAIN: i64 = 1_000_000_000;
+
 /// A pod that asks for our devices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodRow {
@@ -53,6 +56,11 @@ impl PodRow {
     /// Whether it waits for devices and nothing that we cannot provide holds it back.
     pub fn is_pending(&self) -> bool {
         self.node.is_none() && !self.terminal && !self.deleting && !self.gated
+    }
+
+    /// When it was created, to the second.
+    pub fn created(&self) -> Timestamp {
+        Timestamp::from_second(self.age.div_euclid(AGE_GRAIN)).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// The row as agents are told of it.
@@ -250,7 +258,7 @@ impl PodIndex {
                 .any(|gate| gate.name != SCHEDULING_GATE),
             priority: pod.spec.priority.unwrap_or(0),
             age: age.unwrap_or_else(|| {
-                created.as_second().saturating_mul(1_000_000_000) + self.sightings % 1_000_000_000
+                created.as_second().saturating_mul(AGE_GRAIN) + self.sightings % AGE_GRAIN
             }),
             wants,
             containers: self.containers.intern(asking_containers(&pod.spec)),

@@ -17,6 +17,7 @@ use crate::{
     exit::Error,
     kube_client,
     metrics::Metrics,
+    page,
     session::TlsDialer,
     watches::Watches,
     world::{Config, World},
@@ -80,7 +81,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         alive: liveness.condition("loop"),
     };
     let tasks = TaskTracker::new();
-    let router = serving::http::router_with_liveness(registry, readiness, liveness);
+    let (page, desk) = page::open();
+    let router = serving::http::router_with_liveness(registry, readiness, liveness).merge(page);
     tasks.spawn(serving::serve(listener, router, shutdown.clone()));
     health.alive.met();
 
@@ -116,6 +118,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         metrics,
         inputs,
         reports: mpsc::channel(REPORTS),
+        desk,
         beat,
         tasks: tasks.clone(),
     };

@@ -37,6 +37,10 @@ pub struct InstanceRow {
     pub state: State,
     /// Pods that hold it, as far as known.
     pub holders: Vec<PodKey>,
+    /// When the state began, in seconds since the Unix epoch; 0 if not known.
+    pub since: i64,
+    /// Why it is not in service.
+    pub reason: Box<str>,
 }
 
 /// A GPU.
@@ -46,6 +50,8 @@ pub struct GpuRow {
     pub uuid: String,
     /// NVML's index, for people.
     pub index: u32,
+    /// Product name, for people.
+    pub product: Arc<str>,
     /// Version of its state, to be named by plans.
     pub version: u64,
     /// What it can be cut into; `None` if it cannot do MIG.
@@ -87,19 +93,32 @@ impl SnapshotRow {
     }
 }
 
-/// Equal models kept once over all nodes: a cluster has few kinds of GPUs.
+/// Equal models and names kept once over all nodes: a cluster has few kinds of GPUs.
 #[derive(Debug, Default)]
-pub struct Models(Vec<Arc<GpuModel>>);
+pub struct Models {
+    models: Vec<Arc<GpuModel>>,
+    products: Vec<Arc<str>>,
+}
 
 impl Models {
     fn intern(&mut self, model: GpuModel) -> Arc<GpuModel> {
-        if let Some(known) = self.0.iter().find(|known| ***known == model) {
+        if let Some(known) = self.models.iter().find(|known| ***known == model) {
             return Arc::clone(known);
         }
-        self.0.retain(|known| Arc::strong_count(known) > 1);
+        self.models.retain(|known| Arc::strong_count(known) > 1);
         let model = Arc::new(model);
-        self.0.push(Arc::clone(&model));
+        self.models.push(Arc::clone(&model));
         model
+    }
+
+    fn product(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.products.iter().find(|known| ***known == *name) {
+            return Arc::clone(known);
+        }
+        self.products.retain(|known| Arc::strong_count(known) > 1);
+        let name: Arc<str> = name.into();
+        self.products.push(Arc::clone(&name));
+        name
     }
 
     /// Reads a snapshot.
@@ -110,7 +129,14 @@ impl Models {
             .map(|m| self.intern(model(m)))
             .collect();
         let mut problems = snapshot.problems;
-        let gpus: Vec<_> = snapshot.gpus.into_iter().map(|g| gpu(g, &models)).collect();
+        let gpus: Vec<_> = snapshot
+            .gpus
+            .into_iter()
+            .map(|g| {
+                let product = self.product(&g.name);
+                gpu(g, product, &models)
+            })
+            .collect();
         for odd in gpus.iter().filter(|gpu| !gpu.consistent) {
             problems.push(format!(
                 "GPU {} ({}) has an instance that its model does not allow, so it is left alone; \
@@ -165,7 +191,7 @@ fn model(model: agent::Model) -> GpuModel {
     }
 }
 
-fn gpu(gpu: agent::Gpu, models: &[Arc<GpuModel>]) -> GpuRow {
+fn gpu(gpu: agent::Gpu, product: Arc<str>, models: &[Arc<GpuModel>]) -> GpuRow {
     let mode = gpu.mig_mode();
     let can_mig = !matches!(mode, MigMode::NotCapable | MigMode::Unspecified);
     let model = usize::try_from(gpu.model)
@@ -182,6 +208,7 @@ fn gpu(gpu: agent::Gpu, models: &[Arc<GpuModel>]) -> GpuRow {
         consistent: instances.iter().all(|i| i.profile.is_some()),
         uuid: gpu.uuid,
         index: gpu.index,
+        product,
         version: gpu.state_version,
         model,
         mode,
@@ -210,6 +237,8 @@ fn instance(instance: agent::Instance, model: Option<&GpuModel>) -> InstanceRow 
             .filter(|h| !h.pod.is_empty())
             .map(|h| PodKey::new(&h.namespace, &h.pod))
             .collect(),
+        since: instance.since,
+        reason: instance.reason.into(),
     }
 }
 

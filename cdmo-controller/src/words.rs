@@ -139,6 +139,22 @@ pub fn no_agent(namespace: &str) -> String {
     )
 }
 
+/// A waiting pod that no pass has looked at.
+pub const NEW: &str = "no planning pass has looked at it yet";
+/// A waiting pod that need not wait any more.
+pub const COVERED: &str = "devices are free for it, and it is the scheduler's turn; if it stays so, \
+                           look at the pod's Events for other reasons of the scheduler";
+/// A waiting pod whose turn has not come.
+pub const WAITING: &str = "something under way will serve it, or must end before it can be served";
+
+/// A waiting pod that an operation serves.
+pub fn being_made(node: Option<&str>) -> String {
+    match node {
+        Some(node) => format!("devices are being made for it on node {node}"),
+        None => "devices are being made for it".to_owned(),
+    }
+}
+
 /// All problems of a node as one annotation value; `None` if there are none.
 pub fn problems(sentences: &[String]) -> Option<String> {
     (!sentences.is_empty()).then(|| sentences.join("; "))

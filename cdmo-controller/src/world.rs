@@ -9,6 +9,7 @@ mod alarms;
 mod demand;
 mod operating;
 mod planning;
+mod report;
 mod telling;
 mod tending;
 
@@ -34,9 +35,12 @@ use crate::{
     operation::Operation,
     pods::{PodIndex, PodRow, key_of},
     session::{Report, Said},
+    slices,
     snapshot::Models,
     words::Note,
 };
+
+pub use report::Clock;
 
 use alarms::{Alarm, Alarms};
 use demand::DemandState;
@@ -184,12 +188,16 @@ pub struct World {
     demands: HashMap<PodKey, DemandState>,
     board: Board,
     budget: Budget,
+    /// Memory slices by use, as last counted, by node.
+    slices: HashMap<String, slices::Counts>,
     alarms: Alarms,
     /// Nodes to tend.
     dirty: BTreeSet<String>,
     /// Nodes whose agents must get a new pod table.
     tables: BTreeSet<String>,
     plan_at: Option<Instant>,
+    /// Rises whenever something may have changed that a report shows.
+    revision: u64,
     /// How long the last decision took.
     pace: Duration,
     actions: Vec<Action>,
@@ -216,10 +224,12 @@ impl World {
             demands: HashMap::new(),
             board: Board::default(),
             budget: Budget::new(now),
+            slices: HashMap::new(),
             alarms,
             dirty: BTreeSet::new(),
             tables: BTreeSet::new(),
             plan_at: None,
+            revision: 0,
             pace: Duration::ZERO,
             actions: Vec::new(),
         }
@@ -243,6 +253,7 @@ impl World {
 
     /// Takes in what happened.
     pub fn apply(&mut self, input: Input, now: Instant) {
+        self.revision += 1;
         match input {
             Input::Pod(event) => self.hear_pod(*event, now),
             Input::Node(event) => {
@@ -272,6 +283,7 @@ impl World {
     /// Says what to do now.
     pub fn decide(&mut self, now: Instant) -> Vec<Action> {
         while let Some(alarm) = self.alarms.due(now) {
+            self.revision += 1;
             match alarm {
                 Alarm::Plan => self.request_plan(now),
                 Alarm::Node(node) => self.touch(&node, now),
@@ -287,6 +299,7 @@ impl World {
                 break;
             }
             self.plan_at = None;
+            self.revision += 1;
             self.plan(now);
         }
         std::mem::take(&mut self.actions)
@@ -345,6 +358,7 @@ impl World {
                 }
                 agents::Change::Disconnect { node, serial } => {
                     self.lose_session(&node, now);
+                    self.count_slices(&node);
                     self.actions.push(Action::Disconnect { node, serial });
                 }
             }
@@ -371,6 +385,7 @@ impl World {
                 }
                 agent.snapshot = Some(self.models.read(snapshot));
                 self.forget_outdated(&node);
+                self.count_slices(&node);
             }
             Said::Progress(progress) => {
                 self.hear_progress(&node, progress, now);
@@ -393,6 +408,21 @@ impl World {
         self.metrics
             .sessions(self.agents.iter().filter(|(_, agent)| agent.up).count());
         self.touch(&node, now);
+    }
+
+    fn count_slices(&mut self, node: &str) {
+        let snapshot = self
+            .agents
+            .get(node)
+            .and_then(|agent| agent.snapshot.as_ref());
+        let new = snapshot.map(slices::count).unwrap_or_default();
+        let old = self.slices.remove(node).unwrap_or_default();
+        if new != old {
+            self.metrics.slices(node, &old, &new);
+        }
+        if !new.is_empty() {
+            self.slices.insert(node.to_owned(), new);
+        }
     }
 
     /// Something happened to a node that a plan may depend on.

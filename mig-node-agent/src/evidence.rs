@@ -110,6 +110,9 @@ impl Proofs {
         if let Some(uid) = suspects.among(&alive) {
             return Err(format!("processes of pod {uid} are still running"));
         }
+        if table.is_none() && !suspects.all_known() {
+            return Err("no controller is connected, so it is not known which pod that was".into());
+        }
         let new = suspects.new_holder(&alive);
         for process in self.processes(&device.id).await? {
             let not_there = match cgroups::pod_of(&self.proc_dir, process.pid) {
@@ -221,24 +224,36 @@ struct Suspects<'a> {
 }
 
 impl Suspects<'_> {
+    /// UIDs that a holder was seen under.
+    fn uids(&self, holder: &Holder) -> impl Iterator<Item = &String> {
+        let (namespace, name) = (holder.namespace.clone(), holder.pod.clone());
+        let same = self.seen.iter().filter(move |pod| {
+            !pod.uid.is_empty() && pod.namespace == namespace && pod.name == name
+        });
+        same.map(|pod| &pod.uid)
+    }
+
+    /// Every former holder can be recognised by its UID, or is the new one.
+    fn all_known(&self) -> bool {
+        let former = &self.device.holders;
+        let known = |holder: &Holder| {
+            let name = Some((holder.namespace.as_str(), holder.pod.as_str()));
+            name == self.present || self.uids(holder).next().is_some()
+        };
+        !former.is_empty() && former.iter().all(known)
+    }
+
     /// A pod with live processes that had the device before.
     ///
     /// The table may be older than what the kubelet knows, so that a pod is in it says nothing where
     /// the former holders are known. Where one is not, a pod that the table has as not terminal is no
     /// suspect: it is the one that was granted the device, or not the one whose device the kubelet
-    /// freed. Without a table any pod may be the new one; proof (d) still stands.
+    /// freed.
     fn among<'a>(&self, alive: &'a BTreeSet<String>) -> Option<&'a String> {
         let new = self.new_holder(alive);
         let former = &self.device.holders;
-        let uids = |holder: &Holder| {
-            let (namespace, name) = (holder.namespace.clone(), holder.pod.clone());
-            let same = self.seen.iter().filter(move |pod| {
-                !pod.uid.is_empty() && pod.namespace == namespace && pod.name == name
-            });
-            same.map(|pod| &pod.uid)
-        };
-        let known: BTreeSet<&String> = former.iter().flat_map(uids).collect();
-        let all_known = !former.is_empty() && former.iter().all(|h| uids(h).next().is_some());
+        let known: BTreeSet<&String> = former.iter().flat_map(|h| self.uids(h)).collect();
+        let all_known = self.all_known();
         alive.iter().find(|uid| {
             if new == Some(*uid) || self.own == Some(uid.as_str()) {
                 return false;

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::driver::{self, Driver, Hardware};
 use crate::evidence::Proofs;
 use crate::journal::{Change, Journal, Record};
+use crate::metrics::Metrics;
 use crate::node::{Action, Failure, OpId, Outcome, Remains};
 use crate::specs::Nodes;
 
@@ -28,6 +29,8 @@ pub struct Worker {
     pub nodes: Arc<Nodes>,
     /// Device-file minors by GPU uuid.
     pub minors: Arc<HashMap<String, u32>>,
+    /// What is measured.
+    pub metrics: Metrics,
     /// Told of calls that take too long.
     pub late: mpsc::Sender<OpId>,
     /// Tokens of devices on their way out of the kubelet's hands.
@@ -145,13 +148,17 @@ impl Worker {
                     group: gpu,
                     specs,
                 };
+                let timer = self.metrics.kubelet("offer");
                 let offered = self.plugins.offer(&resource, device).await;
+                timer.observe_duration();
                 let offered =
                     offered.map_err(|error| Failure::new(error.category(), sentence(&error)));
                 Some((op, Outcome::Offered(offered)))
             }
             Action::Withdraw { op, resource, id } => {
+                let timer = self.metrics.kubelet("withdraw");
                 let withdrawn = self.plugins.withdraw(&resource, &id).await;
+                timer.observe_duration();
                 let withdrawn = match withdrawn {
                     Ok(token) => {
                         self.keep(resource, id, Token::Withdrawn(token));
@@ -162,7 +169,9 @@ impl Worker {
                 Some((op, Outcome::Withdrawn(withdrawn)))
             }
             Action::Fence { op, resource, id } => {
+                let timer = self.metrics.kubelet("fence");
                 let fenced = self.fence(resource, id).await;
+                timer.observe_duration();
                 Some((op, Outcome::Fenced(fenced)))
             }
             Action::Reinstate { op, resource, id } => {

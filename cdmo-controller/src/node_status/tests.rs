@@ -18,6 +18,8 @@ fn device(gi_id: u32, resource: &str, start: u8, state: State) -> InstanceRow {
         resource: Some(resource.into()),
         state,
         holders: Vec::new(),
+        since: 0,
+        reason: "".into(),
     }
 }
 
@@ -25,6 +27,7 @@ fn snapshot(devices: Vec<InstanceRow>, resources: &[(&str, u32, u32)]) -> Snapsh
     let gpu = GpuRow {
         uuid: "GPU-0".into(),
         index: 0,
+        product: "NVIDIA A100-SXM4-40GB".into(),
         version: 1,
         model: None,
         mode: MigMode::On,

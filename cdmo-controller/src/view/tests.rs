@@ -35,6 +35,8 @@ fn device(gi_id: u32, start: u8, state: State) -> InstanceRow {
         resource: Some(ONE.into()),
         state,
         holders: Vec::new(),
+        since: 0,
+        reason: "".into(),
     }
 }
 
@@ -43,6 +45,7 @@ fn snapshot(devices: Vec<InstanceRow>) -> SnapshotRow {
     let gpu = GpuRow {
         uuid: "GPU-0".into(),
         index: 0,
+        product: "NVIDIA A100-SXM4-40GB".into(),
         version: 7,
         model: Some(model),
         mode: MigMode::On,

@@ -51,6 +51,8 @@ pub(super) struct DemandState {
     pub(super) told: Option<Told>,
     /// Its annotation was written, which moves it out of the scheduler's back-off.
     pub(super) annotated: bool,
+    /// When everything that was made for it was ready.
+    pub(super) ready: Option<Instant>,
 }
 
 impl DemandState {
@@ -63,6 +65,7 @@ impl DemandState {
             aside: SetAside::default(),
             told: None,
             annotated: false,
+            ready: None,
         }
     }
 }

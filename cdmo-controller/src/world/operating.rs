@@ -317,6 +317,7 @@ impl World {
         }
         if let Some(demand) = self.demands.get_mut(pod) {
             demand.annotated = true;
+            demand.ready = Some(now);
         }
         if self.config.pod_annotation {
             let device = |made: &agent::Made| {
@@ -350,7 +351,7 @@ impl World {
         let called_off = matches!(category, "aborted" | "counted_on");
         for gpu in operation.gpus.iter().filter(|_| blame || called_off) {
             let longest = if blame { LONGEST_REST } else { LONGEST_PAUSE };
-            let until = self.board.rest(&gpu.uuid, longest, now);
+            let until = self.board.rest(&gpu.uuid, longest, message, now);
             self.alarms.set(until, Alarm::Node(node.to_owned()));
         }
         if operation.is_sent() {

@@ -35,8 +35,19 @@ pub(super) struct Board {
     stale: BTreeSet<String>,
     /// Versions of GPU states that are known to be out of date, and until when that is believed.
     outdated: HashMap<String, (u64, Instant)>,
-    /// GPUs left alone until then, and how often they failed in a row.
-    resting: HashMap<String, (Instant, u32)>,
+    /// GPUs left alone.
+    resting: HashMap<String, Rest>,
+}
+
+/// A GPU is left alone.
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// Until when.
+    pub(super) until: Instant,
+    /// How often it failed in a row.
+    pub(super) failures: u32,
+    /// How it failed last.
+    pub(super) why: Box<str>,
 }
 
 impl Marks for Board {
@@ -47,7 +58,7 @@ impl Marks for Board {
     }
 
     fn is_resting(&self, gpu: &str, now: Instant) -> bool {
-        self.resting.get(gpu).is_some_and(|(until, _)| now < *until)
+        self.resting_for(gpu, now).is_some()
     }
 }
 
@@ -76,14 +87,30 @@ impl Board {
     }
 
     /// Leaves a GPU alone after a failure, for `longest` at most; returns until when.
-    pub(super) fn rest(&mut self, gpu: &str, longest: Duration, now: Instant) -> Instant {
+    pub(super) fn rest(
+        &mut self,
+        gpu: &str,
+        longest: Duration,
+        why: &str,
+        now: Instant,
+    ) -> Instant {
         let known = self.resting.get(gpu);
         let failures = known
-            .filter(|(until, _)| now < *until + LONGEST_REST)
-            .map_or(0, |(_, failures)| *failures);
+            .filter(|rest| now < rest.until + LONGEST_REST)
+            .map_or(0, |rest| rest.failures);
         let until = now + (REST * 2u32.pow(failures.min(9))).min(longest);
-        self.resting.insert(gpu.to_owned(), (until, failures + 1));
+        let rest = Rest {
+            until,
+            failures: failures + 1,
+            why: why.into(),
+        };
+        self.resting.insert(gpu.to_owned(), rest);
         until
+    }
+
+    /// Why a GPU is left alone now, if it is.
+    pub(super) fn resting_for(&self, gpu: &str, now: Instant) -> Option<&Rest> {
+        self.resting.get(gpu).filter(|rest| now < rest.until)
     }
 
     /// The GPU works.

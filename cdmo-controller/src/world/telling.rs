@@ -38,6 +38,9 @@ impl World {
         let bound = row.is_some_and(|row| row.node.is_some());
         if let (Some(demand), true) = (self.demands.remove(key), bound) {
             self.metrics.stage("total", now - demand.seen);
+            if let Some(ready) = demand.ready {
+                self.metrics.stage("binding", now - ready);
+            }
         }
     }
 

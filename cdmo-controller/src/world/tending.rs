@@ -205,27 +205,10 @@ impl World {
         let keeper = self.problems.entry(node.to_owned()).or_default();
         let agentless = row.managed && agent.is_none() && self.agents.is_synced();
         keeper.agentless_since = agentless.then(|| keeper.agentless_since.unwrap_or(now));
-        let mut sentences = Vec::new();
-        let mut later = None;
-        if let Some(since) = keeper.agentless_since {
-            if now >= since + NO_AGENT {
-                sentences.push(words::no_agent(&self.config.namespace));
-            } else {
-                later = Some(since + NO_AGENT);
-            }
-        }
-        if let Some(agent) = agent {
-            match &agent.problem {
-                Some(problem) if problem.lasting || now >= agent.since + UNREACHABLE => {
-                    sentences.push(words::unreachable(&problem.sentence));
-                }
-                Some(_) => later = Some(agent.since + UNREACHABLE),
-                None => {}
-            }
-            if let (Some(snapshot), true) = (&agent.snapshot, agent.up) {
-                sentences.extend(snapshot.problems.iter().cloned());
-            }
-        }
+        let (sentences, later) = self.problem_sentences(node, now);
+        let Some(keeper) = self.problems.get_mut(node) else {
+            return;
+        };
         if let Some(at) = later {
             self.alarms.set(at, Alarm::Node(node.to_owned()));
         }
@@ -247,6 +230,37 @@ impl World {
             node: node.to_owned(),
             text,
         });
+    }
+
+    /// What an administrator should know of the node now, and when there may be more to say.
+    pub(super) fn problem_sentences(
+        &self,
+        node: &str,
+        now: Instant,
+    ) -> (Vec<String>, Option<Instant>) {
+        let mut sentences = Vec::new();
+        let mut later = None;
+        let agentless = self.problems.get(node).and_then(|k| k.agentless_since);
+        if let Some(since) = agentless {
+            if now >= since + NO_AGENT {
+                sentences.push(words::no_agent(&self.config.namespace));
+            } else {
+                later = Some(since + NO_AGENT);
+            }
+        }
+        if let Some(agent) = self.agents.get(node) {
+            match &agent.problem {
+                Some(problem) if problem.lasting || now >= agent.since + UNREACHABLE => {
+                    sentences.push(words::unreachable(&problem.sentence));
+                }
+                Some(_) => later = Some(agent.since + UNREACHABLE),
+                None => {}
+            }
+            if let (Some(snapshot), true) = (&agent.snapshot, agent.up) {
+                sentences.extend(snapshot.problems.iter().cloned());
+            }
+        }
+        (sentences, later)
     }
 
     pub(super) fn hear_problems_answer(&mut self, node: &str, written: bool, now: Instant) {

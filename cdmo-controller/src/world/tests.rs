@@ -4,6 +4,7 @@
 mod bench;
 mod faults;
 mod refusals;
+mod report;
 mod serving;
 mod starting;
 mod status;

@@ -171,6 +171,24 @@ fn of_two_pods_of_one_name_only_the_one_in_the_api_may_start() {
 }
 
 #[test]
+fn a_former_holder_without_uid_is_not_known_unless_it_is_the_new_one() {
+    let known = |case: Case| {
+        let suspects = Suspects {
+            device: &case.device,
+            present: case.present.map(|name| ("", name)),
+            seen: case.seen,
+            table: None,
+            own: None,
+        };
+        suspects.all_known()
+    };
+    assert!(known(case(&["old"], &["old"], None)));
+    assert!(!known(case(&["old"], &[], None).shows("new")));
+    assert!(!known(case(&[], &[], None)));
+    assert!(known(case(&["new"], &[], None).shows("new")));
+}
+
+#[test]
 fn where_no_former_holder_was_seen_pods_gone_from_the_api_are_suspects() {
     let unseen = case(&[], &[], Some(&[("new", false), ("done", true)]));
     assert_eq!(unseen.suspect(&["new", "ghost"]).unwrap(), "ghost");

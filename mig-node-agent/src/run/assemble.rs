@@ -126,6 +126,7 @@ pub(super) async fn assemble(
             proc_dir: args.proc_dir.clone(),
         }),
         minors: Arc::new(minors),
+        metrics: metrics.clone(),
         late: late_out,
         tokens: Arc::default(),
     };
