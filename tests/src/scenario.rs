@@ -81,7 +81,11 @@ async fn finish(system: System, outcome: Outcome) -> Outcome {
         let (store, logs) = (system.cluster.store(), system.folder.join("logs"));
         let state = dump::dump(store, &system.nodes, &logs).await;
         let (faults, states) = (faults.join("\n"), system.watcher.states().join("\n"));
-        std::fs::write(report, format!("{error:#}\n{faults}\n{states}\n{state}"))?;
+        let story = system.watcher.story().join("\n");
+        std::fs::write(
+            report,
+            format!("{error:#}\n{faults}\n{states}\n== story\n{story}\n{state}"),
+        )?;
     }
     system.cluster.shutdown().await;
     outcome

@@ -1,13 +1,13 @@
 //! Looks at the whole system all along, beside the scenario: takes moments for the
 //! [invariants](crate::invariants), and remembers what became of every pod.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 use simcluster::cluster::{Node, State};
-use simcluster::store::{Kind, Store, object};
+use simcluster::store::{Change, Event, Kind, Store, object};
 use testbed::driver::Driver;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,8 @@ use crate::invariants::{Held, Invariants, Moment};
 const PAUSE: Duration = Duration::from_millis(20);
 /// Moments take at most one part in so many of the time.
 const SHARE: u32 = 8;
+/// Lines of the story that are kept.
+const STORY: usize = 4_000;
 
 /// A node as the watcher sees it.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ struct Seen {
     /// How things were when each broken invariant was found.
     states: Vec<String>,
     moments: u64,
+    /// The last of what happened to nodes and pods, to the millisecond.
+    story: VecDeque<String>,
 }
 
 /// What was seen so far. Clones share it.
@@ -78,6 +82,10 @@ impl Watcher {
             stop.clone()
                 .run_until_cancelled_owned(self.clone().follow_pods()),
         );
+        let nodes = tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(self.clone().follow_nodes()),
+        );
         while !stop.is_cancelled() {
             let started = Instant::now();
             self.look().await;
@@ -86,8 +94,9 @@ impl Watcher {
             stop.run_until_cancelled(pausing).await;
         }
         self.look().await;
-        // It ends by the same token.
+        // They end by the same token.
         let _ = fates.await;
+        let _ = nodes.await;
     }
 
     /// Everything that was wrong so far, as sentences.
@@ -117,6 +126,11 @@ impl Watcher {
     /// How things were when each broken invariant was found.
     pub fn states(&self) -> Vec<String> {
         self.locked().states.clone()
+    }
+
+    /// What the nodes' status said of our resources, and where pods were bound and how they ended.
+    pub fn story(&self) -> Vec<String> {
+        self.locked().story.iter().cloned().collect()
     }
 
     /// How many moments were judged.
@@ -232,11 +246,34 @@ impl Watcher {
             }
             while let Ok(event) = watch.next().await {
                 self.note(&event.object);
+                if let Some(line) = pod_news(&event) {
+                    self.tell(line);
+                }
             }
             self.locked()
                 .troubles
                 .insert("the watcher lost track of pods".to_owned());
         }
+    }
+
+    async fn follow_nodes(self) {
+        loop {
+            let (_, mut watch) = self.store.list_and_watch(Kind::Node);
+            while let Ok(event) = watch.next().await {
+                if let Some(line) = node_news(&event) {
+                    self.tell(line);
+                }
+            }
+        }
+    }
+
+    fn tell(&self, line: String) {
+        let line = format!("{:.6} {line}", self.store.now());
+        let mut seen = self.locked();
+        if seen.story.len() == STORY {
+            seen.story.pop_front();
+        }
+        seen.story.push_back(line);
     }
 
     fn note(&self, pod: &Value) {
@@ -264,4 +301,49 @@ fn named(fault: &str, fates: &BTreeMap<String, Fate>) -> String {
     of_it.fold(fault.to_owned(), |text, (uid, fate)| {
         text.replace(uid, &fate.name)
     })
+}
+
+/// Where a pod went, or how it ended, if the event is about that.
+fn pod_news(event: &Event) -> Option<String> {
+    let pod = &event.object;
+    let was = |path| {
+        let previous = event.previous.as_deref();
+        previous.map_or("", |previous| object::text(previous, path))
+    };
+    let name = object::name(pod);
+    if event.change == Change::Deleted {
+        return Some(format!("pod {name} gone"));
+    }
+    let (node, phase) = (
+        object::text(pod, "/spec/nodeName"),
+        object::text(pod, "/status/phase"),
+    );
+    if node != was("/spec/nodeName") {
+        return Some(format!("pod {name} bound to {node}"));
+    }
+    (phase != was("/status/phase")).then(|| format!("pod {name} {phase} on {node}"))
+}
+
+/// What changed in the counts of a node's status.
+fn node_news(event: &Event) -> Option<String> {
+    let now = crate::start::shown(&event.object);
+    let before = event.previous.as_deref().map(crate::start::shown);
+    let before = before.unwrap_or_default();
+    let all: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let changes: Vec<String> = all
+        .into_iter()
+        .filter(|name| before.get(*name) != now.get(*name))
+        .map(|name| {
+            let count = |of: &BTreeMap<String, u64>| of.get(name).copied().unwrap_or_default();
+            format!("{name} {}->{}", count(&before), count(&now))
+        })
+        .collect();
+    let heartbeat = |node: &Value| node["status"]["conditions"].clone();
+    let by_kubelet = event
+        .previous
+        .as_deref()
+        .is_some_and(|previous| heartbeat(previous) != heartbeat(&event.object));
+    let who = if by_kubelet { " (kubelet)" } else { "" };
+    let name = object::name(&event.object);
+    (by_kubelet || !changes.is_empty()).then(|| format!("node {name}{who} {}", changes.join(", ")))
 }
