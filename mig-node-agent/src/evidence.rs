@@ -102,6 +102,7 @@ impl Proofs {
         let table = table.as_deref();
         let suspects = Suspects {
             seen: self.holders.seen(&device.resource, &device.id),
+            unsure: self.holders.unsure(&device.resource, &device.id),
             device,
             present: present.map(|pod| (pod.namespace.as_str(), pod.pod.as_str())),
             table,
@@ -219,6 +220,8 @@ struct Suspects<'a> {
     present: Option<(&'a str, &'a str)>,
     /// Everybody seen with it since the hold began.
     seen: BTreeSet<PodIdentity>,
+    /// Somebody else may have it.
+    unsure: bool,
     table: Option<&'a PodTable>,
     own: Option<&'a str>,
 }
@@ -240,7 +243,7 @@ impl Suspects<'_> {
             let name = Some((holder.namespace.as_str(), holder.pod.as_str()));
             name == self.present || self.uids(holder).next().is_some()
         };
-        !former.is_empty() && former.iter().all(known)
+        !self.unsure && !former.is_empty() && former.iter().all(known)
     }
 
     /// A pod with live processes that had the device before.

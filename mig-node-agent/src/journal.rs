@@ -12,5 +12,5 @@ mod storage;
 
 pub use keeper::{Journal, WriteError};
 pub use record::{Change, Exposure, HalfDone, PodIdentity, Record, Recorded};
-pub use record::{grant_again, remember};
+pub use record::{grant, remember};
 pub use storage::{OpenError, Opened, Storage, open};

@@ -9,7 +9,7 @@ use device_plugin::{Holder, Ledger, LedgerError};
 use futures::future::BoxFuture;
 
 use super::Pods;
-use crate::journal::{Journal, PodIdentity, Record, Recorded, WriteError, grant_again, remember};
+use crate::journal::{Journal, PodIdentity, Record, Recorded, WriteError, grant, remember};
 
 type Key = (String, String);
 
@@ -26,6 +26,8 @@ struct Known {
     holders: BTreeMap<Key, BTreeSet<PodIdentity>>,
     /// Those of them that are not on disk.
     unwritten: BTreeSet<(Key, PodIdentity)>,
+    /// Devices that the journal of an earlier life says somebody unseen may have.
+    unsure: BTreeSet<Key>,
 }
 
 impl Holders {
@@ -37,6 +39,12 @@ impl Holders {
             known: Mutex::new(Known {
                 holders: recorded.holds.clone(),
                 unwritten: BTreeSet::new(),
+                unsure: recorded
+                    .holds
+                    .iter()
+                    .filter(|(_, holders)| holders.iter().any(PodIdentity::is_unseen))
+                    .map(|(key, _)| key.clone())
+                    .collect(),
             }),
         }
     }
@@ -68,11 +76,19 @@ impl Holders {
         self.known().holders.get(&key).cloned().unwrap_or_default()
     }
 
+    /// Since before our start somebody may have the device who was never seen with it.
+    pub fn unsure(&self, resource: &str, id: &str) -> bool {
+        let key = (resource.to_owned(), id.to_owned());
+        self.known().unsure.contains(&key)
+    }
+
     /// A new pod table may name pods that were seen before it came.
     pub async fn learn(&self, table: &PodTable) {
         {
             let mut known = self.known();
-            let Known { holders, unwritten } = &mut *known;
+            let Known {
+                holders, unwritten, ..
+            } = &mut *known;
             for (key, holders) in holders {
                 let unnamed = holders.iter().filter(|holder| holder.uid.is_empty());
                 let named = unnamed.filter_map(|holder| identify(holder, table));
@@ -137,9 +153,7 @@ impl Ledger for Holders {
             // Before the answer, and whether it is written or not: what is late may be on disk, too.
             for id in ids {
                 let key = (resource.clone(), id.clone());
-                if let Some(holders) = self.known().holders.get_mut(&key) {
-                    grant_again(holders);
-                }
+                grant(&mut self.known().holders, key);
             }
             let ids = ids.to_vec();
             self.write(Record::Grant { resource, ids }).await
@@ -161,6 +175,7 @@ impl Ledger for Holders {
             let key = (resource, id);
             let mut known = self.known();
             known.holders.remove(&key);
+            known.unsure.remove(&key);
             known.unwritten.retain(|(other, _)| *other != key);
             Ok(())
         })

@@ -77,6 +77,7 @@ struct Case {
     seen: BTreeSet<PodIdentity>,
     table: Option<PodTable>,
     present: Option<&'static str>,
+    unsure: bool,
 }
 
 fn name(uid: &str) -> &str {
@@ -109,6 +110,7 @@ fn case(former: &[&str], seen: &[&str], listed: Option<&[(&str, bool)]>) -> Case
             table
         }),
         present: None,
+        unsure: false,
     }
 }
 
@@ -124,6 +126,7 @@ impl Case {
             device: &self.device,
             present: self.present.map(|name| ("", name)),
             seen: self.seen.clone(),
+            unsure: self.unsure,
             table: self.table.as_ref(),
             own: Some("self"),
         };
@@ -177,6 +180,7 @@ fn a_former_holder_without_uid_is_not_known_unless_it_is_the_new_one() {
             device: &case.device,
             present: case.present.map(|name| ("", name)),
             seen: case.seen,
+            unsure: case.unsure,
             table: None,
             own: None,
         };
@@ -186,6 +190,15 @@ fn a_former_holder_without_uid_is_not_known_unless_it_is_the_new_one() {
     assert!(!known(case(&["old"], &[], None).shows("new")));
     assert!(!known(case(&[], &[], None)));
     assert!(known(case(&["new"], &[], None).shows("new")));
+}
+
+#[test]
+fn after_a_restart_somebody_unseen_is_suspected_beside_the_new_pod() {
+    let mut adopted = case(&["new"], &["new"], Some(&[("new", false)])).shows("new");
+    assert_eq!(adopted.suspect(&["new", "ghost"]), None);
+    adopted.unsure = true;
+    assert_eq!(adopted.suspect(&["new", "ghost"]).unwrap(), "ghost");
+    assert_eq!(adopted.suspect(&["new"]), None);
 }
 
 #[test]

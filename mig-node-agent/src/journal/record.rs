@@ -1,5 +1,6 @@
 //! What the journal says, one fact a record, and the state that a run of records adds up to.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -110,10 +111,16 @@ impl PodIdentity {
     }
 }
 
-/// A device is granted to somebody yet unseen. Beside holders who are known, that must be remembered.
-pub fn grant_again(holders: &mut BTreeSet<PodIdentity>) {
-    if !holders.is_empty() {
-        holders.insert(PodIdentity::unseen());
+/// A device is granted to somebody yet unseen. Where it is held already, that must be remembered: also
+/// where nobody was seen with it so far, for the next who is need not be the only one.
+pub fn grant<K: Ord>(holds: &mut BTreeMap<K, BTreeSet<PodIdentity>>, device: K) {
+    match holds.entry(device) {
+        Entry::Vacant(first) => {
+            first.insert(BTreeSet::new());
+        }
+        Entry::Occupied(mut held) => {
+            held.get_mut().insert(PodIdentity::unseen());
+        }
     }
 }
 
@@ -209,8 +216,7 @@ impl Recorded {
             Record::Epoch { epoch } => self.epoch = self.epoch.max(*epoch),
             Record::Grant { resource, ids } => {
                 for id in ids {
-                    let key = (resource.clone(), id.clone());
-                    grant_again(self.holds.entry(key).or_default());
+                    grant(&mut self.holds, (resource.clone(), id.clone()));
                 }
             }
             Record::Holder { resource, id, pod } => {

@@ -101,6 +101,20 @@ async fn a_pod_that_gets_a_held_device_and_vanishes_unseen_leaves_somebody_unkno
 }
 
 #[tokio::test]
+async fn a_device_granted_twice_before_anybody_was_seen_has_somebody_unknown() {
+    let disk = Disk::default();
+    let holders = holders(&disk, &["two"]);
+    grant(&holders).await;
+    grant(&holders).await;
+    holders.held_by(SLICE, ID, &holder("two")).await.unwrap();
+    assert!(holders.of(SLICE, ID).contains(&String::new()));
+    let (_, pods) = watch::channel(None);
+    let recorded = disk.recorded();
+    let (journal, _) = Journal::start(disk.clone(), Recorded::default()).unwrap();
+    assert!(Holders::new(journal, pods, &recorded).unsure(SLICE, ID));
+}
+
+#[tokio::test]
 async fn a_device_that_goes_from_pod_to_pod_does_not_gather_holders_for_ever() {
     let disk = Disk::default();
     let holders = holders(&disk, &[]);
