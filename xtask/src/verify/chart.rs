@@ -34,6 +34,8 @@ const INSTALLATIONS: [(&str, &[&str]); 5] = [
         "with everything set",
         &[
             "driverRoot=/run/nvidia/driver",
+            "kubeletDir=/data/kubelet",
+            "devicePluginDir=/data/device-plugins",
             "deviceListStrategy=envvar",
             "passDeviceSpecs=false",
             "statusPatch=false",
