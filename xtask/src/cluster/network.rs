@@ -16,7 +16,7 @@ const INSIDE: &str = "cdmo-node";
 /// All of the cluster's addresses. Reserved for tests of networks (RFC 2544), so that neither an
 /// office's network nor a VPN uses them.
 const RANGE: &str = "198.18.0.0/15";
-/// Pods.
+/// Pods; all of it is the one node's.
 pub(super) const PODS: &str = "198.18.0.0/24";
 /// The node, and what runs on it: API server, kubelet.
 pub(super) const NODE: &str = "198.18.1.1";

@@ -14,7 +14,7 @@ pub(super) const SCHEDULER: &str = "kube-scheduler";
 pub(super) const PROXY: &str = "kube-proxy";
 pub(super) const KUBELET: &str = "kubelet";
 
-/// In the order in which they are started.
+/// All of them.
 pub(super) const ALL: [&str; 7] = [
     ETCD,
     CONTAINERD,
@@ -145,6 +145,8 @@ fn kubelet() -> Vec<String> {
             "--container-runtime-endpoint=unix://{}",
             place::containerd_socket()
         ),
+        // For the statistics of containers, which otherwise look for another containerd, in vain.
+        format!("--containerd={}", place::containerd_socket()),
         format!("--pod-infra-container-image={}", images::PAUSE),
         format!("--hostname-override={NODE_NAME}"),
         format!("--node-ip={NODE}"),

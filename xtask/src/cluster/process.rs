@@ -90,6 +90,8 @@ pub(super) fn start(command: &[String], log: &Path) -> anyhow::Result<Identity> 
     // setsid takes the program's place instead of waiting for it, as the child leads no group.
     let child = Command::new("setsid")
         .args(command)
+        // Proxies, for one, are not for the cluster.
+        .env_clear()
         .env("PATH", PATH)
         .current_dir("/")
         .stdin(Stdio::null())

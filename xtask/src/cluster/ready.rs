@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::bail;
+use serde_json::json;
 use tokio::process::Command;
 use tokio::time::Instant;
 
+use super::network::PODS;
 use super::parts;
 use super::pki::NODE_NAME;
 use super::place;
@@ -42,6 +44,22 @@ impl Kubectl {
         said(command).await
     }
 
+    /// Gives the node its range of addresses: a kubelet tells once that it is Ready as soon as its
+    /// node has one, and else with its next status, ten seconds later (kubelet.go,
+    /// `fastStatusUpdateOnce`). It is not Ready before its `CSINode` is there. Fails until then.
+    async fn node_has_range(&self) -> bool {
+        let range = json!({"spec": {"podCIDR": PODS, "podCIDRs": [PODS]}}).to_string();
+        let patch = [
+            "patch",
+            "node",
+            NODE_NAME,
+            "--type=merge",
+            "--patch",
+            &range,
+        ];
+        self.says(&["get", "csinode", NODE_NAME]).await.is_ok() && self.says(&patch).await.is_ok()
+    }
+
     async fn api_is_ready(&self) -> bool {
         self.says(&["get", "--raw", "/readyz"]).await.is_ok()
     }
@@ -68,6 +86,8 @@ pub(super) enum Wanted {
     Containerd,
     /// The API server answers, its own roles included.
     Api,
+    /// The node is registered and has its range of addresses.
+    Range,
     /// The node takes pods.
     Node,
 }
@@ -81,6 +101,7 @@ pub(super) async fn wait(wanted: Wanted, record: &Record, kubectl: &Kubectl) -> 
                 .await
                 .is_ok(),
             Wanted::Api => kubectl.api_is_ready().await,
+            Wanted::Range => kubectl.node_has_range().await,
             Wanted::Node => kubectl.node_is_ready().await,
         };
         // Also when all is well: what is ready must be the programs that were started.
@@ -95,6 +116,7 @@ pub(super) async fn wait(wanted: Wanted, record: &Record, kubectl: &Kubectl) -> 
             let (what, part) = match wanted {
                 Wanted::Containerd => ("containerd did not answer", parts::CONTAINERD),
                 Wanted::Api => ("the API server did not become ready", parts::API_SERVER),
+                Wanted::Range => ("the node was not registered", parts::KUBELET),
                 Wanted::Node => ("the node did not become Ready", parts::KUBELET),
             };
             bail!("{what} within {} s; {}", LIMIT.as_secs(), last_words(part));

@@ -50,9 +50,11 @@ pub(super) async fn up() -> anyhow::Result<Record> {
         down::down().await?;
     }
     check_machine()?;
-    let prepared = prepare().await?;
+    // Before the minutes that a build takes.
+    packages::install(&packages::TO_RUN).await?;
     network::remove().await;
     network::check().await?;
+    let prepared = prepare().await?;
     let record = bring_up(&prepared).await;
     if record.is_err()
         && let Err(error) = down::down().await
@@ -112,15 +114,13 @@ async fn bring_up(prepared: &Prepared) -> anyhow::Result<Record> {
     }
     wait(Wanted::Containerd, &record, &kubectl).await?;
     images::import_own(programs).await?;
+    // Needs longer than the API server until it asks for it: it looks for a Docker first.
+    start(&mut record, parts::KUBELET, programs)?;
     wait(Wanted::Api, &record, &kubectl).await?;
-    for part in [
-        parts::CONTROLLERS,
-        parts::SCHEDULER,
-        parts::PROXY,
-        parts::KUBELET,
-    ] {
+    for part in [parts::CONTROLLERS, parts::SCHEDULER, parts::PROXY] {
         start(&mut record, part, programs)?;
     }
+    wait(Wanted::Range, &record, &kubectl).await?;
     wait(Wanted::Node, &record, &kubectl).await?;
     record.complete = true;
     record.save()?;
