@@ -17,6 +17,9 @@ pub(super) const ONE: &str = "nvidia.com/mig-1g.5gb";
 pub(super) const THREE: &str = "nvidia.com/mig-3g.20gb";
 pub(super) const SEVEN: &str = "nvidia.com/mig-7g.40gb";
 
+/// Seconds of Unix time when all begins.
+pub(super) const NOW: i64 = 1_800_000_000;
+
 /// How an agent of the played cluster behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Manner {
@@ -82,6 +85,7 @@ impl Bench {
             settle: Duration::from_millis(100),
             status_patch: true,
             pod_annotation: true,
+            started: NOW,
         };
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let mut bench = Self {

@@ -1,0 +1,72 @@
+//! From the controller's report to pictures of GPUs.
+
+use gpu_picture::{Cell, Gpu, Kind, Node, Tenant};
+use status_report::{Instance, InstanceState};
+
+/// A node, ready to be drawn.
+pub fn node(node: &status_report::Node) -> Node {
+    Node {
+        name: node.name.clone(),
+        gpus: node.gpus.iter().map(gpu).collect(),
+    }
+}
+
+fn gpu(gpu: &status_report::Gpu) -> Gpu {
+    let (index, name) = (gpu.index, gpu.product.clone());
+    match &gpu.whole {
+        Some(whole) => Gpu::whole(index, name, gpu.slices, tenant(whole)),
+        None if gpu.slices == 0 => Gpu::whole(index, name, 0, Tenant::Faulty("not offered")),
+        None => {
+            let pieces = gpu.instances.iter().map(|instance| Cell {
+                start: instance.start,
+                size: instance.size,
+                kind: Kind::Instance {
+                    profile: profile(instance).to_owned(),
+                    tenant: tenant(instance),
+                },
+            });
+            Gpu::row(index, name, gpu.slices, pieces.collect(), |slice| {
+                !gpu.out_of_reach.contains(&slice)
+            })
+        }
+    }
+}
+
+/// What an instance is called: its profile, or that it is a whole GPU.
+pub fn profile(instance: &Instance) -> &str {
+    match (instance.profile.as_str(), instance.size) {
+        ("", 0) => "whole",
+        ("", _) => "unknown",
+        (profile, _) => profile,
+    }
+}
+
+/// The state of an instance, in a word.
+pub fn state(instance: &Instance) -> &'static str {
+    match instance.state {
+        InstanceState::Offering => "offering",
+        InstanceState::Idle => "idle",
+        InstanceState::Held => "held",
+        InstanceState::Withdrawing => "withdrawing",
+        InstanceState::Stuck => "stuck",
+        InstanceState::Unhealthy => "unhealthy",
+        InstanceState::Parked => "parked",
+        InstanceState::Unknown => "unknown",
+    }
+}
+
+fn tenant(instance: &Instance) -> Tenant {
+    let word = state(instance);
+    match instance.state {
+        InstanceState::Held => {
+            let holder = instance.holders.first();
+            Tenant::Pod(holder.map_or_else(|| word.to_owned(), |pod| pod.name.clone()))
+        }
+        InstanceState::Idle => Tenant::Nobody,
+        InstanceState::Offering | InstanceState::Withdrawing => Tenant::Changing(word),
+        InstanceState::Stuck
+        | InstanceState::Unhealthy
+        | InstanceState::Parked
+        | InstanceState::Unknown => Tenant::Faulty(word),
+    }
+}
