@@ -9,10 +9,8 @@ use rustix::mount::{UnmountFlags, unmount};
 use super::{place, settings};
 
 /// Folders that are fixed in the programs.
-const FIXED: [&str; 6] = [
+const FIXED: [&str; 4] = [
     "/var/lib/kubelet",
-    "/var/lib/kubelet/device-plugins",
-    "/var/lib/kubelet/pod-resources",
     "/var/log/pods",
     "/var/log/containers",
     "/var/lib/cni",

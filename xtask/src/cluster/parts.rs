@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::network::{API_PORT, NODE, PODS, SERVICES, inside};
 use super::pki::{self, NODE_NAME};
-use super::{images, place};
+use super::{images, place, settings};
 
 pub(super) const ETCD: &str = "etcd";
 pub(super) const CONTAINERD: &str = "containerd";
@@ -138,7 +138,7 @@ fn kubelet() -> Vec<String> {
     vec![
         format!("--config={}", place::home_text("kubelet.json")),
         format!("--kubeconfig={}", pki::kubeconfig(KUBELET)),
-        format!("--root-dir={}", place::home_text("kubelet")),
+        format!("--root-dir={}", settings::kubelet_root().display()),
         format!("--cert-dir={}", place::home_text("pki")),
         "--container-runtime=remote".to_owned(),
         format!(

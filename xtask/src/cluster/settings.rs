@@ -122,7 +122,8 @@ fn kubelet() -> serde_json::Value {
     })
 }
 
-/// Where a kubelet of 1.20 keeps sockets, whatever its other folders are.
-pub(super) fn kubelet_fixed() -> &'static Path {
+/// The kubelet's own folder, where charts look for it. One of its own would not be wholly its own:
+/// device plugins always register below this one.
+pub(super) fn kubelet_root() -> &'static Path {
     Path::new("/var/lib/kubelet")
 }

@@ -77,13 +77,15 @@ fn check_machine() -> anyhow::Result<()> {
              KUBECONFIG, or stop it first"
         );
     }
-    let socket = settings::kubelet_fixed().join("device-plugins/kubelet.sock");
-    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
-        bail!(
-            "a kubelet answers at {} already; use its cluster by setting KUBECONFIG, or stop it \
-             first",
-            socket.display()
-        );
+    let folder = settings::kubelet_root();
+    // Goes only if it is empty.
+    match std::fs::remove_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!(
+            "{} holds what another kubelet left, or is mounted ({error}); move it away first, as \
+             this kubelet would clear it",
+            folder.display()
+        ),
+        _ => {}
     }
     Ok(())
 }
