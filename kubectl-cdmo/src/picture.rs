@@ -55,18 +55,19 @@ pub fn state(instance: &Instance) -> &'static str {
     }
 }
 
+/// Words here are short: the smallest instance leaves room for seven letters.
 fn tenant(instance: &Instance) -> Tenant {
-    let word = state(instance);
     match instance.state {
         InstanceState::Held => {
             let holder = instance.holders.first();
-            Tenant::Pod(holder.map_or_else(|| word.to_owned(), |pod| pod.name.clone()))
+            Tenant::Pod(holder.map_or_else(|| "held".to_owned(), |pod| pod.name.clone()))
         }
         InstanceState::Idle => Tenant::Nobody,
-        InstanceState::Offering | InstanceState::Withdrawing => Tenant::Changing(word),
-        InstanceState::Stuck
-        | InstanceState::Unhealthy
-        | InstanceState::Parked
-        | InstanceState::Unknown => Tenant::Faulty(word),
+        InstanceState::Offering => Tenant::Changing("coming"),
+        InstanceState::Withdrawing => Tenant::Changing("going"),
+        InstanceState::Stuck => Tenant::Faulty("stuck"),
+        InstanceState::Unhealthy => Tenant::Faulty("faulty"),
+        InstanceState::Parked => Tenant::Faulty("parked"),
+        InstanceState::Unknown => Tenant::Faulty("unknown"),
     }
 }

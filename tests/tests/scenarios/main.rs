@@ -11,5 +11,6 @@ mod pods_leave;
 mod refusals;
 mod reuse;
 mod shapes;
+mod status;
 mod where_to;
 mod whole_gpus;
