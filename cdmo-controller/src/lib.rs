@@ -24,6 +24,7 @@ pub mod epoch;
 pub mod exit;
 pub mod interner;
 pub mod kube_client;
+pub mod kubelet_beat;
 pub mod metrics;
 pub mod names;
 pub mod node_status;

@@ -7,7 +7,7 @@ use kube::runtime::watcher::Event;
 
 use crate::{
     names::{PARTITIONING_LABEL, PARTITIONING_MIG, PROBLEMS_ANNOTATION},
-    objects::NodeLite,
+    objects::{NodeCondition, NodeLite},
     relist::Relist,
     requests::{self, Amounts},
 };
@@ -29,6 +29,8 @@ pub struct NodeRow {
     pub allocatable: Amounts,
     /// Capacity, of resources that agents serve only.
     pub capacity: Amounts,
+    /// When its kubelet last wrote its status, in seconds of Unix time by the node's clock.
+    pub heartbeat: i64,
     /// Our annotation about problems, as it stands.
     pub problems: Option<String>,
     /// Whether an administrator handed the node to us.
@@ -52,6 +54,7 @@ impl NodeRow {
             unschedulable: node.spec.unschedulable,
             allocatable: requests::amounts(&node.status.allocatable),
             capacity,
+            heartbeat: heartbeat(&node.status.conditions),
             problems: node
                 .metadata
                 .annotations
@@ -75,13 +78,31 @@ impl NodeRow {
     }
 }
 
+/// The newest of all.
+fn heartbeat(conditions: &[NodeCondition]) -> i64 {
+    let all = conditions.iter();
+    let times = all.filter_map(|condition| condition.last_heartbeat_time.as_ref());
+    times.map(|time| time.0.as_second()).max().unwrap_or(0)
+}
+
 /// A node about which something was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeChange {
     /// Its name.
     pub name: String,
-    /// Whether more than the version changed; a heartbeat changes nothing else.
+    /// Whether more than version and heartbeat changed.
     pub matters: bool,
+    /// What is known of the kubelet's last write, if the heartbeat changed.
+    pub wrote: Option<Wrote>,
+}
+
+/// A kubelet wrote a node's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrote {
+    /// A moment ago.
+    Now,
+    /// In this second of Unix time.
+    At(i64),
 }
 
 /// All nodes.
@@ -108,6 +129,7 @@ impl NodeIndex {
                     vec![NodeChange {
                         name,
                         matters: true,
+                        wrote: None,
                     }]
                 } else {
                     Vec::new()
@@ -124,6 +146,7 @@ impl NodeIndex {
                     .map(|name| NodeChange {
                         name,
                         matters: true,
+                        wrote: None,
                     })
                     .collect()
             }
@@ -168,18 +191,25 @@ impl NodeIndex {
     /// what was listed before, but etcd may have been restored from a backup.
     fn put_row(&mut self, row: NodeRow, skip_older: bool) -> Vec<NodeChange> {
         let name = row.name.clone();
-        let matters = match self.rows.get_mut(&name) {
+        let beat = row.heartbeat;
+        let (matters, wrote) = match self.rows.get_mut(&name) {
             Some(known) if *known == row || (skip_older && known.is_newer_than(&row)) => {
                 return Vec::new();
             }
             Some(known) => {
+                let wrote = (known.heartbeat != beat).then_some(Wrote::Now);
                 known.resource_version.clone_from(&row.resource_version);
-                *known != row
+                known.heartbeat = beat;
+                (*known != row, wrote)
             }
-            None => true,
+            None => (true, (beat != 0).then_some(Wrote::At(beat))),
         };
         self.rows.insert(name.clone(), row);
-        vec![NodeChange { name, matters }]
+        vec![NodeChange {
+            name,
+            matters,
+            wrote,
+        }]
     }
 }
 
@@ -196,6 +226,7 @@ mod tests {
             "status": {
                 "capacity": {"cpu": "8", "nvidia.com/mig-1g.5gb": slices.to_string()},
                 "allocatable": {"cpu": "7500m", "nvidia.com/mig-1g.5gb": slices.to_string()},
+                "conditions": [{"type": "Ready", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}],
             },
         }))
         .unwrap()
@@ -217,6 +248,7 @@ mod tests {
         [NodeChange {
             name: name.into(),
             matters: true,
+            wrote: None,
         }]
     }
 
@@ -224,15 +256,27 @@ mod tests {
     fn a_heartbeat_is_told_from_a_change() {
         let mut index = NodeIndex::default();
         index.apply(Event::Apply(node("a", "5", 0)));
-        let heartbeat = index.apply(Event::Apply(node("a", "6", 0)));
+        let mut later = node("a", "6", 0);
+        later.status.conditions = serde_json::from_value(json!([
+            {"type": "Ready", "lastHeartbeatTime": "2026-01-01T00:00:10Z"},
+        ]))
+        .unwrap();
+        let heartbeat = index.apply(Event::Apply(later));
         assert_eq!(
             heartbeat,
             [NodeChange {
                 name: "a".into(),
-                matters: false
+                matters: false,
+                wrote: Some(Wrote::Now),
             }]
         );
         assert_eq!(index.get("a").unwrap().resource_version, "6");
+    }
+
+    #[test]
+    fn a_new_nodes_heartbeat_tells_when_its_kubelet_wrote() {
+        let new = NodeIndex::default().apply(Event::Apply(node("a", "5", 0)));
+        assert_eq!(new[0].wrote, Some(Wrote::At(1_767_225_600)));
     }
 
     #[test]

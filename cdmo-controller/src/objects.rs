@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{NodeSelector, Taint, Toleration},
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, Time},
+    },
 };
 use kube::Resource;
 use serde::{Deserialize, de::IgnoredAny};
@@ -182,4 +185,14 @@ pub struct NodeStatus {
     pub capacity: ResourceList,
     /// What pods may use.
     pub allocatable: ResourceList,
+    /// When the kubelet wrote.
+    pub conditions: Vec<NodeCondition>,
+}
+
+/// When the kubelet wrote a condition.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeCondition {
+    /// None in conditions of others.
+    pub last_heartbeat_time: Option<Time>,
 }

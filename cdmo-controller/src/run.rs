@@ -108,6 +108,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         settle: Duration::from_millis(settle_ms),
         status_patch: !no_status_patch,
         pod_annotation: !no_pod_annotation,
+        started: jiff::Timestamp::now().as_second(),
     };
     let engine = Engine {
         world: World::new(config, metrics.clone(), Instant::now()),

@@ -26,10 +26,11 @@ use tokio::time::Instant;
 
 use crate::{
     agents::{self, AgentTable},
+    kubelet_beat::Beat,
     metrics::Metrics,
     names::PodKey,
     node_status::{Answer, StatusKeeper},
-    nodes::{NodeChange, NodeIndex},
+    nodes::{NodeChange, NodeIndex, Wrote},
     notes::Budget,
     objects::{NodeLite, PodLite},
     operation::Operation,
@@ -69,6 +70,8 @@ pub struct Config {
     pub status_patch: bool,
     /// Whether waiting pods are annotated.
     pub pod_annotation: bool,
+    /// Seconds of Unix time at the start.
+    pub started: i64,
 }
 
 /// Something that happened.
@@ -184,6 +187,7 @@ pub struct World {
     /// Pods of a node as the API listed them just now, by operation.
     listed: HashMap<String, Vec<(PodKey, PodRow)>>,
     statuses: HashMap<String, StatusKeeper>,
+    beats: HashMap<String, Beat>,
     problems: HashMap<String, ProblemKeeper>,
     demands: HashMap<PodKey, DemandState>,
     board: Board,
@@ -220,6 +224,7 @@ impl World {
             operation_count: 0,
             listed: HashMap::new(),
             statuses: HashMap::new(),
+            beats: HashMap::new(),
             problems: HashMap::new(),
             demands: HashMap::new(),
             board: Board::default(),
@@ -332,11 +337,30 @@ impl World {
     }
 
     fn hear_nodes(&mut self, changes: Vec<NodeChange>, now: Instant) {
-        for NodeChange { name, matters } in changes {
+        for NodeChange {
+            name,
+            matters,
+            wrote,
+        } in changes
+        {
+            if let Some(beat) = wrote.and_then(|wrote| self.beat(wrote, now)) {
+                self.beats.insert(name.clone(), beat);
+            }
             if matters {
                 self.touch(&name, now);
             } else {
                 self.dirty.insert(name);
+            }
+        }
+    }
+
+    fn beat(&self, wrote: Wrote, now: Instant) -> Option<Beat> {
+        match wrote {
+            Wrote::Now => Some(Beat::seen(now)),
+            Wrote::At(second) => {
+                let ago = u64::try_from(self.config.started - second).ok()?;
+                let at = self.started.checked_sub(Duration::from_secs(ago))?;
+                Some(Beat::told(at))
             }
         }
     }

@@ -141,7 +141,7 @@ impl Default for Timing {
             grant_timeout: Duration::from_secs(2),
             withdraw_timeout: Duration::from_secs(10),
             admission_timeout: Duration::from_secs(1),
-            admission_rest: Duration::from_millis(250),
+            admission_rest: Duration::from_secs(1),
             admission_wait: Duration::from_secs(2),
             list_patience: Duration::from_secs(1),
             list_pause: Duration::from_millis(20),

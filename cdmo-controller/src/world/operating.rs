@@ -14,7 +14,7 @@ use super::{
 use crate::{
     names::PodKey,
     objects::PodLite,
-    operation::{Input, Operation, Output},
+    operation::{Input, Operation, Output, Stage},
     pods::{PodRow, key_of},
     requests,
     snapshot::SnapshotRow,
@@ -71,14 +71,22 @@ impl World {
     }
 
     pub(super) fn tick(&mut self, id: &str, now: Instant) {
-        let due = self
-            .operations
-            .get(id)
-            .and_then(Operation::wake_at)
-            .is_some_and(|at| now >= at);
-        if due {
-            self.step_operation(id, Input::Tick, now);
+        let Some(operation) = self.operations.get(id) else {
+            return;
+        };
+        if operation.wake_at().is_none_or(|at| now < at) {
+            return;
         }
+        let writes_soon = self
+            .beats
+            .get(&operation.node)
+            .and_then(|beat| beat.due(now))
+            .filter(|_| operation.stage() == Stage::Settling && self.config.status_patch);
+        if let Some(until) = writes_soon {
+            self.alarms.set(until, Alarm::Operation(id.to_owned()));
+            return;
+        }
+        self.step_operation(id, Input::Tick, now);
     }
 
     pub(super) fn hear_progress(

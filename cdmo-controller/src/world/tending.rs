@@ -37,6 +37,7 @@ impl World {
         self.send_table_if_due(node);
         if self.nodes.get(node).is_none() {
             self.statuses.remove(node);
+            self.beats.remove(node);
             self.problems.remove(node);
             if self.agents.get(node).is_none() {
                 self.tables.remove(node);

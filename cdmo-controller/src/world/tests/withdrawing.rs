@@ -201,3 +201,40 @@ fn a_plan_is_called_off_at_once_when_a_pod_gets_what_it_would_give_up() {
     let log = bench.take_log();
     assert!(!log.iter().any(|line| line.starts_with("plan")), "{log:#?}");
 }
+
+/// The kubelet writes the status of node `a` at this second.
+fn heartbeat(bench: &mut Bench, second: i64) {
+    let time = jiff::Timestamp::from_second(second).unwrap().to_string();
+    let conditions = serde_json::json!([{"type": "Ready", "lastHeartbeatTime": time}]);
+    bench.nodes.get_mut("a").unwrap()["status"]["conditions"] = conditions;
+    bench.node_event("a");
+}
+
+#[test]
+fn nothing_is_withdrawn_while_the_kubelet_is_about_to_raise_the_status_again() {
+    let mut bench = full_of_idle();
+    heartbeat(&mut bench, NOW);
+    bench.pass(Duration::from_millis(9_700));
+    bench.create("big", &[(SEVEN, 1)]);
+    bench.take_log();
+    bench.pass(Duration::from_millis(300));
+    let log = bench.take_log();
+    assert_eq!(log, ["SlicePlanned big", "status a 3g.20gb=0"]);
+    // There it is; once it is mended, it will not happen again for ten seconds.
+    bench.nodes.get_mut("a").unwrap()["status"]["allocatable"][THREE] = "2".into();
+    heartbeat(&mut bench, NOW + 10);
+    bench.pass(Duration::from_millis(200));
+    let log = bench.take_log();
+    assert_eq!(log[..2], ["status a 3g.20gb=0", "list a"], "{log:#?}");
+    assert!(log.contains(&"SliceReady big".to_owned()), "{log:#?}");
+}
+
+#[test]
+fn a_write_that_was_due_and_did_not_come_holds_nothing_up_any_longer() {
+    let mut bench = full_of_idle();
+    heartbeat(&mut bench, NOW);
+    bench.pass(Duration::from_millis(9_700));
+    bench.create("big", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_millis(1_300));
+    bench.note("big", "SliceReady");
+}
