@@ -56,7 +56,7 @@ impl Beat {
     pub fn due(&self, now: Instant) -> Option<Instant> {
         (1..=REMEMBERED)
             .map(|periods| {
-                let from = PERIOD * periods - BEFORE;
+                let from = (PERIOD * periods).saturating_sub(BEFORE);
                 let longer = PERIOD * periods * JITTER / 100;
                 let to = PERIOD * periods + longer + self.unsure + AFTER;
                 (self.wrote + from, self.wrote + to)

@@ -48,9 +48,8 @@ pub fn wanted<'a>(
                     // Also if it was granted at the last moment: when it is released it must not be
                     // what the scheduler sends the next pod to.
                     State::Held | State::Idle if is_leaving(device, touching.clone()) => {}
-                    State::Held => offered += 1,
                     State::Idle if is_new(device, touching.clone()) => hidden += 1,
-                    State::Idle => offered += 1,
+                    State::Held | State::Idle => offered += 1,
                     _ => {}
                 }
             }

@@ -23,7 +23,7 @@ use crate::store::{Kind, Status, object};
 /// Time for a connection to the pod.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Time for the pod to begin its answer; longer than any page waits for news.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 /// Headers that concern one connection only.
 const OF_ONE_HOP: [HeaderName; 3] = [CONNECTION, TRANSFER_ENCODING, UPGRADE];
 
@@ -84,7 +84,7 @@ fn split(name: &str) -> Result<(&str, Option<&str>), Status> {
 }
 
 fn address(pod: &Value, port: Option<&str>) -> Result<SocketAddr, Status> {
-    let ports = pod["spec"]["containers"]
+    let mut ports = pod["spec"]["containers"]
         .as_array()
         .into_iter()
         .flatten()
@@ -95,7 +95,7 @@ fn address(pod: &Value, port: Option<&str>) -> Result<SocketAddr, Status> {
             Ok(number) => Some(number),
             Err(_) => ports.filter(|port| port["name"] == text).find_map(number),
         },
-        None => ports.filter_map(number).next(),
+        None => ports.find_map(number),
     };
     let ip: Option<IpAddr> = object::text(pod, "/status/podIP").parse().ok();
     match (ip, port.and_then(|port| u16::try_from(port).ok())) {
