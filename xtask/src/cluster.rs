@@ -16,6 +16,7 @@ mod ready;
 mod record;
 mod settings;
 mod status;
+mod tunables;
 mod up;
 
 use std::path::PathBuf;

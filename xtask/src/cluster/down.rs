@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use super::process::{self, Identity};
 use super::record::Record;
-use super::{leftovers, network, parts, place};
+use super::{leftovers, network, parts, place, tunables};
 
 /// How long a part may take to end when it is asked to. Short, as nothing that it would still save
 /// is kept.
@@ -38,6 +38,9 @@ pub(super) async fn down() -> anyhow::Result<bool> {
     end_containers().await?;
     stop(&others).await?;
     network::remove().await;
+    if record.is_of_this_boot() {
+        tunables::restore(&record.tunables)?;
+    }
     leftovers::remove(&record.made).await?;
     Ok(true)
 }

@@ -1,6 +1,7 @@
 //! What was started and made, written down as it happens, so that a later command ends exactly
 //! that, whatever became of the one that wrote it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -25,6 +26,7 @@ pub(super) struct Part {
 
 /// What a cluster consists of.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Record {
     /// The kernel's name for the time since it was started; processes and mounts end with it.
     pub(super) boot: String,
@@ -32,6 +34,8 @@ pub(super) struct Record {
     pub(super) complete: bool,
     /// Folders that were not there before.
     pub(super) made: Vec<PathBuf>,
+    /// Kernel settings as they were before.
+    pub(super) tunables: BTreeMap<String, String>,
     /// The folder with kubectl and helm.
     pub(super) tools: PathBuf,
     /// In the order in which they were started.

@@ -9,6 +9,7 @@ use super::ready::{Kubectl, Wanted, wait};
 use super::record::{Part, Record};
 use super::{
     down, images, kubernetes, leftovers, network, packages, parts, pki, place, process, settings,
+    tunables,
 };
 use crate::kubernetes_tools;
 use crate::python::Python;
@@ -101,6 +102,7 @@ async fn bring_up(prepared: &Prepared) -> anyhow::Result<Record> {
     let mut record = Record {
         boot: super::record::boot(),
         made: leftovers::to_be_made(),
+        tunables: tunables::read(),
         tools: prepared.tools.clone(),
         ..Record::default()
     };
