@@ -55,7 +55,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
     let out = &options.out;
     std::fs::create_dir_all(out)
         .with_context(|| format!("failed to make the folder {}", out.display()))?;
-    for image in recipe::images(&binaries, Root::of_this_machine())? {
+    for image in recipe::images(&binaries, &Root::of_this_machine())? {
         let file = out.join(format!("{}.tar", image.name));
         let reference = format!("{}/{}:{}", options.repository, image.name, options.tag);
         let packed = image.pack(&reference).context("failed to pack an image")?;

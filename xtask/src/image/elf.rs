@@ -32,7 +32,7 @@ impl Needs {
         if let Some((entries, strings)) = sections.dynamic(endian, file)? {
             let strings = sections.strings(endian, file, strings)?;
             for entry in entries {
-                if entry.tag(endian) == i64::from(DT_NEEDED) {
+                if entry.tag(endian) == DT_NEEDED {
                     libraries.insert(text(entry.string(endian, strings)?)?);
                 }
             }

@@ -18,7 +18,7 @@ const NOBODY: u32 = 65532;
 const LIBRARY: &str = "/usr/lib/libnvidia-ml.so.1";
 
 /// All images of these programs, on the C library of this root.
-pub(crate) fn images(binaries: &Binaries, root: Root) -> anyhow::Result<Vec<Image>> {
+pub(crate) fn images(binaries: &Binaries, root: &Root) -> anyhow::Result<Vec<Image>> {
     let read = |path: &Path| {
         std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))
     };

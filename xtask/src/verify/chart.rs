@@ -189,7 +189,7 @@ fn agents_have_no_token(objects: &[Value]) -> anyhow::Result<()> {
         .iter()
         .filter(|o| o["kind"].as_str().is_some_and(|k| k.ends_with("Binding")));
     let mut subjects = bound
-        .flat_map(|object| object["subjects"].as_array())
+        .filter_map(|object| object["subjects"].as_array())
         .flatten();
     ensure!(
         subjects.all(|subject| subject["name"] != "mig-node-agent"),

@@ -27,7 +27,7 @@ fn binaries(dir: &Path) -> Binaries {
 
 fn archives() -> Vec<(String, Vec<u8>)> {
     let dir = tempfile::tempdir().unwrap();
-    images(&binaries(dir.path()), Root::of_this_machine())
+    images(&binaries(dir.path()), &Root::of_this_machine())
         .unwrap()
         .into_iter()
         .map(|image| {
