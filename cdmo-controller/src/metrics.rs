@@ -138,10 +138,10 @@ impl Metrics {
         }
         // Profiles come and go with GPUs; those that no GPU has any more leave no series behind.
         for (owner, _) in old.keys() {
-            let word = owner.word();
-            let left: i64 = Use::ALL.iter().map(|state| of(*owner, *state).get()).sum();
+            let (word, uses) = (owner.word(), owner.uses());
+            let left: i64 = uses.iter().map(|state| of(*owner, *state).get()).sum();
             if left == 0 {
-                for state in Use::ALL {
+                for state in uses {
                     // It is there: it was just read.
                     let _ = self
                         .slices

@@ -84,6 +84,16 @@ impl Owner {
     }
 }
 
+impl Owner {
+    /// What slices of this owner can be used for.
+    pub fn uses(self) -> &'static [Use] {
+        match self {
+            Self::None => &[Use::Free, Use::OutOfReach],
+            _ => &[Use::Held, Use::Idle, Use::Changing, Use::OutOfService],
+        }
+    }
+}
+
 /// Numbers of slices.
 pub type Counts = BTreeMap<(Owner, Use), u32>;
 

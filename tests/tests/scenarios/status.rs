@@ -147,6 +147,12 @@ fn whoever_watches_hears_of_changes_when_they_happen() -> Verdict {
             seen = source.fetch(Some(seen.revision)).await?.report;
         }
         assert_eq!(holders(&seen), 2, "what was known is still shown");
-        Ok(())
+        system.kill_controller().await?;
+        let back = async || {
+            let report = source.fetch(None).await.ok()?.report;
+            let up = report.nodes[0].agent.state == AgentState::Up;
+            (up && holders(&report) == 2).then_some(())
+        };
+        system.until("the next controller tells as much", back).await
     })
 }
