@@ -79,7 +79,8 @@ pub struct Timing {
     /// Time limit of the agent's [`Evidence`](crate::Evidence) for one device.
     pub evidence_timeout: Duration,
     /// A container's start waits this long for the end of a former pod that may still use its device,
-    /// and is then refused. The kubelet tries again by itself.
+    /// and is then refused: the kubelet tries again by itself, but first waits ten seconds and more. It
+    /// gives the call 30 s (`KubeletPreStartContainerRPCTimeoutInSecs`).
     pub contest_wait: Duration,
     /// First pause between two looks for that end; doubles.
     pub contest_pause: Duration,
@@ -132,7 +133,7 @@ impl Default for Timing {
             pod_resources_timeout: Duration::from_secs(5),
             ledger_timeout: Duration::from_secs(5),
             evidence_timeout: Duration::from_secs(10),
-            contest_wait: Duration::from_millis(500),
+            contest_wait: Duration::from_secs(2),
             contest_pause: Duration::from_millis(20),
             allocatable_pause: Duration::from_millis(1),
             allocatable_pause_max: Duration::from_millis(250),
