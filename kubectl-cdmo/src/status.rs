@@ -1,5 +1,6 @@
 //! `kubectl cdmo status`: once, or again and again.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -71,8 +72,14 @@ impl View {
             tokio::pin!(next);
             loop {
                 tokio::select! {
-                    _ = interrupt.recv() => return self.end(&last, came.elapsed()),
-                    _ = terminate.recv() => return self.end(&last, came.elapsed()),
+                    _ = interrupt.recv() => {
+                        self.end(&last, came.elapsed());
+                        return Ok(());
+                    }
+                    _ = terminate.recv() => {
+                        self.end(&last, came.elapsed());
+                        return Ok(());
+                    }
                     _ = ticks.tick() => {
                         if self.screen.is_live() && !self.again(&last, came.elapsed()) {
                             return Ok(());
@@ -109,7 +116,8 @@ impl View {
         if self.options.output == Output::Text && self.screen.is_live() {
             let mut text = self.text(fetched, passed);
             if let Some(trouble) = &self.trouble {
-                text.push_str(&format!("\n{trouble}; trying again\n"));
+                // Writing to a String cannot fail.
+                let _ = write!(text, "\n{trouble}; trying again\n");
             }
             return self.screen.draw(&text);
         }
@@ -134,12 +142,11 @@ impl View {
     }
 
     /// The last picture stays, whole.
-    fn end(&mut self, fetched: &Fetched, passed: Duration) -> Result<(), Error> {
+    fn end(&mut self, fetched: &Fetched, passed: Duration) {
         if self.options.output == Output::Text && self.screen.is_live() {
             let text = self.text(fetched, passed);
             self.screen.put(&text);
         }
-        Ok(())
     }
 
     fn complain(&mut self, error: &Error) {

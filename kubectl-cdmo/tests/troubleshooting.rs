@@ -1,5 +1,7 @@
 //! The sentences that docs/troubleshooting.md quotes are those that the programs write.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it, too")]
+
 use std::fs;
 use std::path::Path;
 

@@ -87,17 +87,15 @@ async fn kubectl(python: &Python) -> anyhow::Result<String> {
     version.args(["version", "--client"]);
     let version = said(version).await?;
     let version = version.lines().next().unwrap_or_default().to_owned();
-    let mut command = cargo();
-    command
-        .args([
-            "test",
-            "--quiet",
-            "--package",
-            "simcluster",
-            "--test",
-            "kubectl",
-        ])
-        .env("KUBECTL", &kubectl);
-    said(command).await?;
-    Ok(format!("{version} is content with the embedded cluster"))
+    // The embedded cluster as kubectl sees it, and our plugin as kubectl calls it.
+    for (package, test) in [("simcluster", "kubectl"), ("kubectl-cdmo", "cli")] {
+        let mut command = cargo();
+        command
+            .args(["test", "--quiet", "--package", package, "--test", test])
+            .env("KUBECTL", &kubectl);
+        said(command).await?;
+    }
+    Ok(format!(
+        "{version} is content with the embedded cluster and takes our plugin"
+    ))
 }

@@ -153,6 +153,8 @@ fn whoever_watches_hears_of_changes_when_they_happen() -> Verdict {
             let up = report.nodes[0].agent.state == AgentState::Up;
             (up && holders(&report) == 2).then_some(())
         };
-        system.until("the next controller tells as much", back).await
+        system
+            .until("the next controller tells as much", back)
+            .await
     })
 }
