@@ -80,6 +80,10 @@ impl Page {
             let hint = "not handed over: no label cdmo.clear.ml/gpu-partitioning=mig";
             text.push_str(&self.point(faint(), "-", hint));
         }
+        // A minute after it should be there, that is a problem with a sentence of its own.
+        if node.agent.state == AgentState::Absent && node.problems.is_empty() {
+            text.push_str(&self.point(faint(), "-", "no agent is there yet"));
+        }
         if let Some(sentence) = self.agent(&node.agent) {
             text.push_str(&self.point(bad(), "!", &sentence));
         }

@@ -231,9 +231,12 @@ fn a_node_without_a_report_is_named_with_what_is_wrong() {
         reason: None,
     };
     silent.problems = vec!["no agent runs on this node; look at the DaemonSet".into()];
+    let mut fresh = silent.clone();
+    fresh.name = "gpu-node-3b".into();
+    fresh.problems.clear();
     let mut called = node("gpu-node-4", Vec::new());
     called.agent.state = AgentState::Connecting;
-    insta::assert_snapshot!(page(&report(vec![silent, called]), 80, true));
+    insta::assert_snapshot!(page(&report(vec![silent, fresh, called]), 80, true));
 }
 
 #[test]
