@@ -184,8 +184,8 @@ impl Cleanup {
         let holders = holders(&pods);
         for (node, count) in &holders {
             tracing::warn!(
-                "{count} pods on node {node} still use its GPUs; they run on, but a container of \
-                 theirs that ends cannot be started again"
+                "pods on node {node} that still use its GPUs: {count}; they run on, but a container \
+                 of theirs that ends cannot be started again"
             );
         }
         if holders.is_empty() {
