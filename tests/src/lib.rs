@@ -1,6 +1,8 @@
 //! The whole system under test: scenarios that start the embedded cluster with agents and the
 //! controller as processes of their own, put pods in, break things, and watch what comes of it.
 //!
+//! Scenarios that go through the Kubernetes API alone run on a real cluster as well, see [`ground`].
+//!
 //! The package holds what scenarios share; each file under `tests/` is one idea. A scenario says
 //! what hosts there are and what happens; that no promise of the design was broken meanwhile is
 //! watched all along, by looking at what the kubelets, the API and the driver say of themselves.
@@ -8,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod dump;
+pub mod ground;
 pub mod invariants;
 pub mod pods;
 mod scenario;
@@ -16,6 +19,7 @@ mod start;
 pub mod system;
 pub mod watcher;
 
+pub use ground::{Disturbance, Ground, Needs, api_scenario};
 pub use pods::Pod;
 pub use scenario::{Failure, Outcome, Verdict, scenario};
 pub use spec::{NodeSpec, Spec, Tls};

@@ -68,7 +68,7 @@ fn run(spec: &Spec, story: impl AsyncFnOnce(&System) -> Outcome) -> Outcome {
 }
 
 /// Ends the system and adds what the watcher found.
-async fn finish(system: System, outcome: Outcome) -> Outcome {
+pub(crate) async fn finish(system: System, outcome: Outcome) -> Outcome {
     system.stop.cancel();
     let watched = system.watching.await.context("the watcher ended early");
     let faults = system.watcher.faults();
@@ -81,17 +81,17 @@ async fn finish(system: System, outcome: Outcome) -> Outcome {
         let (store, logs) = (system.cluster.store(), system.folder.join("logs"));
         let state = dump::dump(store, &system.nodes, &logs).await;
         let (faults, states) = (faults.join("\n"), system.watcher.states().join("\n"));
-        let story = system.watcher.story().join("\n");
+        let told = system.watcher.story().join("\n");
         std::fs::write(
             report,
-            format!("{error:#}\n{faults}\n{states}\n== story\n{story}\n{state}"),
+            format!("{error:#}\n{faults}\n{states}\n== story\n{told}\n{state}"),
         )?;
     }
     system.cluster.shutdown().await;
     outcome
 }
 
-fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("it panicked")

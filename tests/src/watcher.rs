@@ -247,7 +247,7 @@ impl Watcher {
             while let Ok(event) = watch.next().await {
                 self.note(&event.object);
                 if let Some(line) = pod_news(&event) {
-                    self.tell(line);
+                    self.tell(&line);
                 }
             }
             self.locked()
@@ -261,13 +261,13 @@ impl Watcher {
             let (_, mut watch) = self.store.list_and_watch(Kind::Node);
             while let Ok(event) = watch.next().await {
                 if let Some(line) = node_news(&event) {
-                    self.tell(line);
+                    self.tell(&line);
                 }
             }
         }
     }
 
-    fn tell(&self, line: String) {
+    fn tell(&self, line: &str) {
         let line = format!("{:.6} {line}", self.store.now());
         let mut seen = self.locked();
         if seen.story.len() == STORY {

@@ -1,0 +1,128 @@
+//! Runs a story on the ground that there is, judges, and keeps everything if it went wrong.
+
+use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use futures::FutureExt as _;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::{Ground, Place, real};
+use crate::scenario::{self, Outcome, Verdict};
+use crate::spec::Spec;
+use crate::system::System;
+
+/// What a story cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// The API.
+    Api,
+    /// The controllers of Jobs and Deployments.
+    Workloads,
+    /// Processes and kubelets within reach.
+    Machine,
+    /// An API server that can be restarted.
+    ApiServer,
+}
+
+/// Real GPUs are shared by all stories.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// Runs a story: on the cluster that `KUBECONFIG` names, else on an embedded one of its own with
+/// one node `a` that has two A100-40GB. A story that is impossible there is left out, and standard
+/// error says so by the story's name.
+///
+/// # Errors
+/// What went wrong, and the folder with everything that there is to see of it.
+pub fn api_scenario(needs: Needs, story: impl AsyncFnOnce(&Ground) -> Outcome) -> Verdict {
+    let kubeconfig = real::named();
+    let obstacle = match (&kubeconfig, needs) {
+        (None, Needs::Workloads) => Some("real only: the embedded cluster has no such controllers"),
+        (None, Needs::ApiServer) => Some("real only: the embedded cluster is its API server"),
+        (Some(path), Needs::Machine | Needs::ApiServer) if !real::Real::of(path).ours => Some(
+            "embedded only: the cluster of KUBECONFIG is not this machine's, or this is not root",
+        ),
+        _ => None,
+    };
+    if let Some(obstacle) = obstacle {
+        tell(&format!("left out, {obstacle}"));
+        return Ok(());
+    }
+    let _alone = kubeconfig.is_some().then(|| ONE_AT_A_TIME.blocking_lock());
+    // Only the first scenario of a process can set it.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+    let folder = tempfile::Builder::new()
+        .prefix("cdmo-api-")
+        .tempdir()
+        .map_err(anyhow::Error::from)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)?;
+    let outcome = runtime.block_on(async {
+        let place = if kubeconfig.is_some() {
+            "real"
+        } else {
+            "embedded"
+        };
+        let mut ground = if let Some(path) = kubeconfig {
+            Ground::real(path).await?
+        } else {
+            let system = System::start(&Spec::gpus("A100-40GB:2"), folder.path()).await?;
+            Ground::embedded(system).await?
+        };
+        let started = Instant::now();
+        let told = AssertUnwindSafe(tell_story(&mut ground, story)).catch_unwind();
+        let told = told.await;
+        let took = started.elapsed().as_secs_f64();
+        let outcome = told.unwrap_or_else(|panic| Err(anyhow!("{}", scenario::words(&*panic))));
+        let word = if outcome.is_ok() { "well" } else { "badly" };
+        tell(&format!(
+            "ended {word} on the {place} cluster after {took:.1} s"
+        ));
+        finish(ground, folder.path(), outcome).await
+    });
+    runtime.shutdown_background();
+    Ok(outcome.or_else(|error| {
+        let kept = folder.keep();
+        Err(error).context(format!("everything about it is in {}", kept.display()))
+    })?)
+}
+
+async fn tell_story(ground: &mut Ground, story: impl AsyncFnOnce(&Ground) -> Outcome) -> Outcome {
+    ground.nothing_held().await?;
+    ground.settled().await?;
+    ground.settle_in().await?;
+    story(ground).await?;
+    ground.settled().await
+}
+
+async fn finish(mut ground: Ground, folder: &Path, outcome: Outcome) -> Outcome {
+    if let Err(error) = &outcome {
+        ground.dump(&folder.join("dump"), error).await?;
+    }
+    match &mut ground.place {
+        Place::Embedded(system) => match system.take() {
+            Some(system) => scenario::finish(*system, outcome).await,
+            None => outcome,
+        },
+        Place::Real(_) => {
+            let left = ground.leave().await;
+            outcome.and(left)
+        }
+    }
+}
+
+/// A line that is seen whether or not tests are captured.
+fn tell(line: &str) {
+    let thread = std::thread::current();
+    let line = format!("{}: {line}\n", thread.name().unwrap_or("a story"));
+    // Whoever closed standard error does not want to know.
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
