@@ -4,6 +4,7 @@
 mod archive;
 mod down;
 mod images;
+mod install;
 mod kubernetes;
 mod leftovers;
 mod network;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use testbed::binaries::Profile;
 use tokio::time::Instant;
 
 use self::record::Record;
@@ -54,6 +56,15 @@ enum Action {
         /// The archives.
         #[arg(required = true, value_name = "FILE")]
         archives: Vec<PathBuf>,
+    },
+    /// Build images of our programs, load them, and install the chart with simulated GPUs.
+    Install {
+        /// Take programs without optimisation, which are built faster.
+        #[arg(long)]
+        debug: bool,
+        /// A100-40GB that the node has.
+        #[arg(long, value_name = "COUNT", default_value_t = 2)]
+        gpus: u32,
     },
     /// End one program of the cluster and start it again.
     Restart {
@@ -113,6 +124,15 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
                 let said = images::import(&archive).await?;
                 anstream::eprintln!("{}", said.trim_end());
             }
+        }
+        Action::Install { debug, gpus } => {
+            let profile = if debug {
+                Profile::Debug
+            } else {
+                Profile::Release
+            };
+            install::install(profile, gpus).await?;
+            anstream::eprintln!("The agent is connected, after {:.1} s", seconds());
         }
         Action::Restart { part, kill } => up::restart(&part, kill).await?,
         Action::Status | Action::Prepare => {}

@@ -8,12 +8,14 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::{place, settings};
 
-/// Folders that are fixed in the programs.
-const FIXED: [&str; 4] = [
+/// Folders that are fixed in the programs, those of our chart included.
+const FIXED: [&str; 6] = [
     "/var/lib/kubelet",
     "/var/log/pods",
     "/var/log/containers",
     "/var/lib/cni",
+    "/var/lib/cdmo",
+    "/var/lib/fake-nvml",
 ];
 /// Where libcni notes what it made, one file for each network of a pod.
 const CNI_NOTES: [&str; 2] = ["/var/lib/cni/results", "/var/lib/cni/cache/results"];
