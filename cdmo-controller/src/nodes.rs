@@ -78,11 +78,13 @@ impl NodeRow {
     }
 }
 
-/// The newest of all.
+/// That of the condition which only kubelets write: node-problem-detector and network plugins give
+/// theirs heartbeats, too.
 fn heartbeat(conditions: &[NodeCondition]) -> i64 {
-    let all = conditions.iter();
-    let times = all.filter_map(|condition| condition.last_heartbeat_time.as_ref());
-    times.map(|time| time.0.as_second()).max().unwrap_or(0)
+    let mut all = conditions.iter();
+    let ready = all.find(|condition| condition.kind == "Ready");
+    let time = ready.and_then(|condition| condition.last_heartbeat_time.as_ref());
+    time.map_or(0, |time| time.0.as_second())
 }
 
 /// A node about which something was heard.
@@ -271,6 +273,19 @@ mod tests {
             }]
         );
         assert_eq!(index.get("a").unwrap().resource_version, "6");
+    }
+
+    #[test]
+    fn a_condition_that_somebody_else_writes_is_no_heartbeat() {
+        let mut index = NodeIndex::default();
+        index.apply(Event::Apply(node("a", "5", 0)));
+        let mut later = node("a", "6", 0);
+        later.status.conditions = serde_json::from_value(json!([
+            {"type": "KernelDeadlock", "lastHeartbeatTime": "2026-01-01T00:00:04Z"},
+            {"type": "Ready", "lastHeartbeatTime": "2026-01-01T00:00:00Z"},
+        ]))
+        .unwrap();
+        assert_eq!(index.apply(Event::Apply(later))[0].wrote, None);
     }
 
     #[test]

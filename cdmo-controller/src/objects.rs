@@ -193,6 +193,9 @@ pub struct NodeStatus {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NodeCondition {
-    /// None in conditions of others.
+    /// Which one.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// None in some conditions of others.
     pub last_heartbeat_time: Option<Time>,
 }
