@@ -93,17 +93,35 @@ impl Ground {
         self.running(&made.name_any()).await
     }
 
-    /// Deletes a pod as `kubectl delete` does, and waits until it is gone.
+    /// Deletes pods as `kubectl delete` does, and waits until they hold no device. Old kubelets
+    /// need ten seconds more until they let go of the objects.
+    pub async fn release(&self, names: &[&str]) -> anyhow::Result<()> {
+        for name in names {
+            self.delete(name).await?;
+        }
+        for name in names {
+            self.holds(name, &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a pod and waits until it is gone.
     pub async fn remove(&self, name: &str) -> anyhow::Result<()> {
+        self.delete(name).await?;
+        let config = Config::default().fields(&format!("metadata.name={name}"));
+        let what = format!("pod {name} is gone");
+        watch::until(self.api(), config, &what, |seen: &watch::Seen<Object>| {
+            Ok(seen.is_empty().then_some(()))
+        })
+        .await
+    }
+
+    async fn delete(&self, name: &str) -> anyhow::Result<()> {
         let pods: Api<Object> = self.api();
         pods.delete(name, &DeleteParams::default())
             .await
             .with_context(|| format!("pod {name} cannot be deleted"))?;
-        let config = Config::default().fields(&format!("metadata.name={name}"));
-        watch::until(pods, config, &format!("pod {name} is gone"), |seen| {
-            Ok(seen.is_empty().then_some(()))
-        })
-        .await
+        Ok(())
     }
 
     /// Waits until so many of the pods with a label run, and returns them. Those that are on their

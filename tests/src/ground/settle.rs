@@ -11,6 +11,9 @@ use status_report::{AgentState, InstanceState, Report};
 use super::{Ground, LIMIT, TICK, report};
 use crate::pods::Pod;
 
+/// The profile that takes a whole A100-40GB.
+const WHOLE: &str = "7g.40gb";
+
 /// How many devices a node offers, by resource; none are left out.
 type Offers = BTreeMap<String, u64>;
 
@@ -41,14 +44,16 @@ impl Ground {
         }
     }
 
-    /// Leaves nothing on the GPUs but one idle instance each that takes it whole, whatever was
-    /// there; then what a story asks for has to be made. One node with two GPUs is expected.
+    /// Leaves nothing idle that is smaller than a GPU, so that what a story asks for next has to be
+    /// made. One node with two GPUs is expected.
     pub async fn afresh(&self) -> anyhow::Result<()> {
-        self.run(&Pod::new("afresh").asks(&[("7g.40gb", 2)]))
-            .await?;
-        self.holds("afresh", &["7g.40gb", "7g.40gb"]).await?;
-        self.remove("afresh").await?;
-        self.nothing_held().await
+        let standing = self.devices().await?;
+        if standing.iter().all(|device| device.profile == WHOLE) {
+            return Ok(());
+        }
+        self.run(&Pod::new("afresh").asks(&[(WHOLE, 2)])).await?;
+        self.holds("afresh", &[WHOLE, WHOLE]).await?;
+        self.release(&["afresh"]).await
     }
 }
 

@@ -15,8 +15,7 @@ async fn goes_on(ground: &Ground, disturbance: Disturbance) -> Outcome {
     let containers = after.status.and_then(|status| status.container_statuses);
     let restarts: i32 = containers.iter().flatten().map(|c| c.restart_count).sum();
     assert_eq!(restarts, 0, "its container went on");
-    ground.remove("stays").await?;
-    ground.remove("next").await?;
+    ground.release(&["stays", "next"]).await?;
     ground.settled().await?;
     ground
         .run(&Pod::new("last").asks(&[("7g.40gb", 2)]))

@@ -12,9 +12,7 @@ fn idle_instances_are_given_up_when_their_slices_are_needed() -> Verdict {
         for name in small {
             ground.running(name).await?;
         }
-        for name in small {
-            ground.remove(name).await?;
-        }
+        ground.release(&small).await?;
         let large = Pod::new("large").asks(&[("7g.40gb", 2)]);
         ground.run(&large).await?;
         ground.holds("large", &["7g.40gb", "7g.40gb"]).await?;
@@ -35,8 +33,7 @@ fn an_instance_in_use_is_never_given_up() -> Verdict {
         assert!(why.contains("2x nvidia.com/mig-7g.40gb"), "{why}");
         ground.run(&Pod::of("beside", "3g.20gb")).await?;
         assert_eq!(ground.holds("stays", &["4g.20gb"]).await?, kept);
-        ground.remove("stays").await?;
-        ground.remove("beside").await?;
+        ground.release(&["stays", "beside"]).await?;
         ground.running("large").await?;
         ground
             .holds("large", &["7g.40gb", "7g.40gb"])

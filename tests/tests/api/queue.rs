@@ -31,11 +31,11 @@ fn a_suspended_task_gives_its_slice_to_the_next_and_gets_one_when_it_is_resumed(
             .create(&Pod::of("next", "7g.40gb").runs_for(2000))
             .await?;
         ground.event("next", "NoRoom").await?;
-        ground.remove("task").await?;
+        ground.release(&["task"]).await?;
         ground.running("next").await?;
-        ground.create(&Pod::of("task", "7g.40gb")).await?;
+        ground.create(&Pod::of("resumed", "7g.40gb")).await?;
         ground.succeeded("next").await?;
-        ground.running("task").await?;
-        ground.holds("task", &["7g.40gb"]).await.map(drop)
+        ground.running("resumed").await?;
+        ground.holds("resumed", &["7g.40gb"]).await.map(drop)
     })
 }

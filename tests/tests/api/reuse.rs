@@ -7,8 +7,7 @@ fn an_idle_instance_is_reused() -> Verdict {
     api_scenario(Needs::Api, async |ground| {
         ground.run(&Pod::of("first", "3g.20gb")).await?;
         ground.holds("first", &["3g.20gb"]).await?;
-        ground.remove("first").await?;
-        ground.nothing_held().await?;
+        ground.release(&["first"]).await?;
         let standing = ground.devices().await?;
         ground.run(&Pod::of("second", "3g.20gb")).await?;
         ground.holds("second", &["3g.20gb"]).await?;
