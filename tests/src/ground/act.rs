@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{Event, Pod as Object};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::watcher::Config;
 use kube::{Api, ResourceExt as _};
 
@@ -114,6 +114,19 @@ impl Ground {
             Ok(seen.is_empty().then_some(()))
         })
         .await
+    }
+
+    /// Fails if a pod of the story did: whoever replaces failed pods hides it.
+    pub(super) async fn no_pod_failed(&self) -> anyhow::Result<()> {
+        let pods: Api<Object> = self.api();
+        for pod in pods.list(&ListParams::default()).await? {
+            // A pod that is told to end may end badly.
+            let told = pod.metadata.deletion_timestamp.is_some();
+            if let Some(why) = failure(&pod).filter(|_| !told) {
+                bail!("pod {} failed: {why}", pod.name_any());
+            }
+        }
+        Ok(())
     }
 
     async fn delete(&self, name: &str) -> anyhow::Result<()> {

@@ -38,14 +38,12 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 /// What went wrong, and the folder with everything that there is to see of it.
 pub fn api_scenario(needs: Needs, story: impl AsyncFnOnce(&Ground) -> Outcome) -> Verdict {
     let kubeconfig = real::named();
-    let obstacle = match (&kubeconfig, needs) {
-        (None, Needs::Workloads) => Some("real only: the embedded cluster has no such controllers"),
-        (None, Needs::ApiServer) => Some("real only: the embedded cluster is its API server"),
-        (Some(path), Needs::Machine | Needs::ApiServer) if !real::Real::of(path).ours => Some(
-            "embedded only: the cluster of KUBECONFIG is not this machine's, or this is not root",
-        ),
-        _ => None,
+    let place = match &kubeconfig {
+        None => Cluster::Embedded,
+        Some(path) if real::Real::of(path).ours => Cluster::OfThisMachine,
+        Some(_) => Cluster::Elsewhere,
     };
+    let obstacle = obstacle(place, needs);
     if let Some(obstacle) = obstacle {
         tell(&format!("left out, {obstacle}"));
         return Ok(());
@@ -95,11 +93,42 @@ pub fn api_scenario(needs: Needs, story: impl AsyncFnOnce(&Ground) -> Outcome) -
     })?)
 }
 
+/// Where the cluster is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cluster {
+    /// In this process.
+    Embedded,
+    /// Real, and its parts can be restarted from here.
+    OfThisMachine,
+    /// Real, and only its API is within reach.
+    Elsewhere,
+}
+
+/// Why a story is impossible there, if it is.
+fn obstacle(cluster: Cluster, needs: Needs) -> Option<&'static str> {
+    match (cluster, needs) {
+        (Cluster::Embedded, Needs::Workloads) => {
+            Some("real only: the embedded cluster has no such controllers")
+        }
+        (Cluster::Embedded, Needs::ApiServer) => {
+            Some("real only: the embedded cluster is its API server")
+        }
+        (Cluster::Elsewhere, Needs::Machine) => Some(
+            "embedded only: the cluster of KUBECONFIG is not this machine's, or this is not root",
+        ),
+        (Cluster::Elsewhere, Needs::ApiServer) => Some(
+            "on this machine's cluster only: that of KUBECONFIG is another, or this is not root",
+        ),
+        _ => None,
+    }
+}
+
 async fn tell_story(ground: &mut Ground, story: impl AsyncFnOnce(&Ground) -> Outcome) -> Outcome {
     ground.nothing_held().await?;
     ground.settled().await?;
     ground.settle_in().await?;
     story(ground).await?;
+    ground.no_pod_failed().await?;
     ground.settled().await
 }
 
@@ -125,4 +154,39 @@ fn tell(line: &str) {
     let line = format!("{}: {line}\n", thread.name().unwrap_or("a story"));
     // Whoever closed standard error does not want to know.
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_story_is_told_on_this_machines_cluster() {
+        for needs in [
+            Needs::Api,
+            Needs::Workloads,
+            Needs::Machine,
+            Needs::ApiServer,
+        ] {
+            assert_eq!(obstacle(Cluster::OfThisMachine, needs), None);
+        }
+    }
+
+    #[test]
+    fn what_needs_the_api_alone_is_told_everywhere() {
+        for cluster in [
+            Cluster::Embedded,
+            Cluster::OfThisMachine,
+            Cluster::Elsewhere,
+        ] {
+            assert_eq!(obstacle(cluster, Needs::Api), None);
+        }
+    }
+
+    #[test]
+    fn nobody_elses_kubelet_is_restarted() {
+        for needs in [Needs::Machine, Needs::ApiServer] {
+            assert!(obstacle(Cluster::Elsewhere, needs).is_some());
+        }
+    }
 }
