@@ -10,8 +10,8 @@ use kube::runtime::watcher::Event;
 use tokio::time::Instant;
 
 use crate::{
-    names::PodKey, objects::PodLite, pods::key_of, relist::Relist, session::Problem,
-    snapshot::SnapshotRow,
+    grants::Grants, names::PodKey, objects::PodLite, pods::key_of, relist::Relist,
+    session::Problem, snapshot::SnapshotRow,
 };
 
 /// gRPC port of an agent whose pod names none.
@@ -46,6 +46,8 @@ pub struct AgentState {
     pub problem: Option<Problem>,
     /// The newest state, kept when the session breaks.
     pub snapshot: Option<SnapshotRow>,
+    /// What it granted lately.
+    pub grants: Grants,
     /// Revision of the pod table sent last in this session.
     pub revision: u64,
 }
@@ -54,6 +56,13 @@ impl AgentState {
     /// Whether its devices can be counted on.
     pub fn serves(&self, now: Instant) -> bool {
         self.snapshot.is_some() && (self.up || now < self.since + GRACE)
+    }
+
+    /// Takes in a new state; returns whether it tells of a grant.
+    pub fn report(&mut self, snapshot: SnapshotRow, now: Instant) -> bool {
+        let granted = self.grants.hear(self.snapshot.as_ref(), &snapshot, now);
+        self.snapshot = Some(snapshot);
+        granted
     }
 }
 
@@ -227,6 +236,7 @@ impl AgentTable {
                     since: now,
                     problem: None,
                     snapshot,
+                    grants: Grants::default(),
                     revision: 0,
                 };
                 self.nodes.insert(node.to_owned(), state);

@@ -102,9 +102,7 @@ impl Error {
     /// Whether trying again is in vain until somebody mends something.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Api { source, .. } => {
-                matches!(&**source, kube::Error::Api(status) if (400..500).contains(&status.code))
-            }
+            Self::Api { source, .. } => crate::kube_client::is_refusal(source),
             Self::Missing { .. } | Self::Issue(_) | Self::Files { .. } => true,
             Self::TimedOut { .. } | Self::Contended { .. } => false,
         }

@@ -72,6 +72,9 @@ pub enum Error {
         /// What the client said.
         source: Box<kube::Error>,
     },
+    /// Told to stop.
+    #[error("the clean-up was interrupted; what it did stays done, run it again for the rest")]
+    Interrupted,
     /// The API server did not answer.
     #[error("failed to {what}: no answer in {CALL:?}")]
     TimedOut {
@@ -96,7 +99,8 @@ pub async fn run(
     };
     tokio::select! {
         result = cleanup.run(&options) => Ok(result?),
-        () = shutdown.cancelled() => Ok(()),
+        // Not success: a Job that is told so would not try again.
+        () = shutdown.cancelled() => Err(Error::Interrupted.into()),
     }
 }
 

@@ -90,6 +90,14 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Error> {
     Ok(builder.with_layer(&TimeoutLayer::new(ANSWER)).build())
 }
 
+/// Whether asking again would be answered the same way: the server understood, and refused for good.
+pub fn is_refusal(error: &kube::Error) -> bool {
+    // Too slow, and too many at once.
+    const PASSING: [u16; 2] = [408, 429];
+    matches!(error, kube::Error::Api(status)
+        if (400..500).contains(&status.code) && !PASSING.contains(&status.code))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

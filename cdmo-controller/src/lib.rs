@@ -22,6 +22,7 @@ pub mod constraints;
 pub mod engine;
 pub mod epoch;
 pub mod exit;
+pub mod grants;
 pub mod interner;
 pub mod kube_client;
 pub mod kubelet_beat;

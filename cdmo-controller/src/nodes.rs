@@ -199,7 +199,13 @@ impl NodeIndex {
                 return Vec::new();
             }
             Some(known) => {
-                let wrote = (known.heartbeat != beat).then_some(Wrote::Now);
+                // What a list shows may have been written long ago.
+                let wrote = if skip_older {
+                    Wrote::Now
+                } else {
+                    Wrote::At(beat)
+                };
+                let wrote = (known.heartbeat != beat).then_some(wrote);
                 known.resource_version.clone_from(&row.resource_version);
                 known.heartbeat = beat;
                 (*known != row, wrote)

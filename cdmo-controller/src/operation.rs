@@ -142,6 +142,7 @@ pub struct Operation {
     stage: Stage,
     entered: Instant,
     settle: Duration,
+    sent: bool,
     /// Answers to come from before the status went up again.
     stale_looks: u32,
 }
@@ -178,6 +179,7 @@ impl Operation {
             stage,
             entered: now,
             settle,
+            sent: !gives_up,
             stale_looks: 0,
         };
         (new, (!gives_up).then_some(Output::Send))
@@ -211,8 +213,7 @@ impl Operation {
 
     /// Whether the agent knows of it.
     pub fn is_sent(&self) -> bool {
-        let unsent = [Stage::Lowering, Stage::Settling, Stage::Arriving];
-        !unsent.contains(&self.stage)
+        self.sent
     }
 
     /// When it wants a [`Input::Tick`].
@@ -256,6 +257,7 @@ impl Operation {
                 self.enter(now, Stage::Arriving, Some(Output::List))
             }
             (Stage::Arriving, Input::Looked(Ok(()))) => {
+                self.sent = true;
                 self.enter(now, Stage::Withdrawing, Some(Output::Send))
             }
             (Stage::Arriving, Input::Looked(Err(who))) => self.fail(now, "counted_on", who, false),

@@ -161,7 +161,7 @@ fn is_final(error: &epoch::Error) -> bool {
     let epoch::Error::Api { source, .. } = error else {
         return false;
     };
-    matches!(&**source, kube::Error::Api(status) if (400..500).contains(&status.code))
+    kube_client::is_refusal(source)
 }
 
 fn host_name() -> String {

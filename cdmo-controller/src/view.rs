@@ -1,7 +1,7 @@
 //! One node as the planner sees it: the agent's report, overlaid with what operations under way
 //! will make of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use cdmo_proto::agent::{MigMode, instance::State};
 use planner::{Gpu, Instance, Node, Usage};
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     agents::AgentState,
+    grants,
     names::PodKey,
     nodes::NodeRow,
     operation::Operation,
@@ -54,10 +55,16 @@ pub fn node(facts: &Facts<'_>, marks: &impl Marks) -> Node {
         Some((agent, snapshot)) => {
             let serves = agent.serves(facts.now);
             let changeable = serves && agent.up && facts.row.managed;
+            let unseen = agent.grants.unseen(snapshot, facts.bound, facts.now);
+            let seen = Seen {
+                serves,
+                changeable,
+                unseen: &unseen,
+            };
             view.gpus = snapshot
                 .gpus
                 .iter()
-                .filter_map(|g| gpu(facts, g, serves, changeable, marks))
+                .filter_map(|g| gpu(facts, g, &seen, marks))
                 .collect();
             view.fixed = whole_gpus(snapshot, serves);
             view.claimed = claimed(snapshot, facts.bound);
@@ -69,13 +76,15 @@ pub fn node(facts: &Facts<'_>, marks: &impl Marks) -> Node {
     view
 }
 
-fn gpu(
-    facts: &Facts<'_>,
-    gpu: &GpuRow,
+/// What holds for all GPUs of the node.
+struct Seen<'a> {
     serves: bool,
     changeable: bool,
-    marks: &impl Marks,
-) -> Option<Gpu> {
+    /// Devices just granted to a pod that is not seen bound yet.
+    unseen: &'a HashSet<&'a str>,
+}
+
+fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> Option<Gpu> {
     let model = gpu.model.clone()?;
     let plans: Vec<_> = facts
         .operations
@@ -100,7 +109,7 @@ fn gpu(
                 profile: row.profile?,
                 placement: row.placement,
                 resource: row.resource.clone(),
-                usage: usage(row, leaving, serves),
+                usage: usage(row, leaving, seen),
             })
         })
         .collect();
@@ -130,7 +139,7 @@ fn gpu(
         uuid: gpu.uuid.clone(),
         version: gpu.version,
         model,
-        changeable: changeable
+        changeable: seen.changeable
             && gpu.mode == MigMode::On
             && gpu.consistent
             && !marks.is_resting(&gpu.uuid, facts.now),
@@ -139,8 +148,10 @@ fn gpu(
     })
 }
 
-fn usage(row: &InstanceRow, leaving: bool, serves: bool) -> Usage {
+fn usage(row: &InstanceRow, leaving: bool, seen: &Seen<'_>) -> Usage {
+    let serves = seen.serves;
     match row.state {
+        State::Held if seen.unseen.contains(row.device_id.as_str()) => Usage::Arriving,
         State::Held => Usage::Held,
         _ if leaving => Usage::Leaving,
         // Not a whole MIG device: somebody divides it by hand.
@@ -165,18 +176,7 @@ fn whole_gpus(snapshot: &SnapshotRow, serves: bool) -> BTreeMap<String, u32> {
 
 /// Devices that bound pods ask for but do not hold yet, by resource.
 pub fn claimed(snapshot: &SnapshotRow, bound: &[(&PodKey, &PodRow)]) -> BTreeMap<String, u32> {
-    let mut claimed: BTreeMap<String, u32> = BTreeMap::new();
-    for (key, row) in bound.iter().filter(|(_, row)| !row.terminal) {
-        for (resource, count) in &row.wants {
-            let held = snapshot
-                .devices()
-                .filter(|d| d.resource.as_ref() == Some(resource) && d.holders.contains(key))
-                .count();
-            let missing = count.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
-            let sum = claimed.entry(resource.clone()).or_default();
-            *sum = sum.saturating_add(missing);
-        }
-    }
+    let mut claimed = grants::missing(snapshot, bound);
     // A grant is known before its holder's name is; it is one of these pods' or a departing one's.
     for device in snapshot
         .devices()

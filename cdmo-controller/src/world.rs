@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use crate::{
     agents::{self, AgentTable},
+    grants,
     kubelet_beat::Beat,
     metrics::Metrics,
     names::PodKey,
@@ -358,8 +359,14 @@ impl World {
         match wrote {
             Wrote::Now => Some(Beat::seen(now)),
             Wrote::At(second) => {
-                let ago = u64::try_from(self.config.started - second).ok()?;
-                let at = self.started.checked_sub(Duration::from_secs(ago))?;
+                let later = second - self.config.started;
+                let by = Duration::from_secs(later.unsigned_abs());
+                let at = if later < 0 {
+                    self.started.checked_sub(by)?
+                } else {
+                    // A node's clock may be ahead.
+                    self.started.checked_add(by)?.min(now)
+                };
                 Some(Beat::told(at))
             }
         }
@@ -407,7 +414,10 @@ impl World {
                     self.tables.insert(node.clone());
                     tracing::info!(node, "session with the agent stands");
                 }
-                agent.snapshot = Some(self.models.read(snapshot));
+                if agent.report(self.models.read(snapshot), now) {
+                    let over = now + grants::SHOWN;
+                    self.alarms.set(over, Alarm::Node(node.clone()));
+                }
                 self.forget_outdated(&node);
                 self.count_slices(&node);
             }

@@ -40,6 +40,8 @@ const CALL: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 5;
 /// How often certificates are looked at without an event: they age silently.
 const EVERY: Duration = Duration::from_hours(1);
+/// Pause after a look that failed.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// Where certificates are kept.
 #[derive(Clone, Debug)]
@@ -117,6 +119,7 @@ impl Keeper {
                     category = error.category(),
                     "the certificates stay as they are: {error}"
                 );
+                ticks.reset_after(RETRY);
             } else if let Err(error) = tls.reload().await {
                 let category = error.category();
                 tracing::error!(category, "the old certificates stay in use: {error}");

@@ -68,6 +68,7 @@ fn agent(snapshot: SnapshotRow, now: Instant) -> AgentState {
         since: now,
         problem: None,
         snapshot: Some(snapshot),
+        grants: crate::grants::Grants::default(),
         revision: 0,
     }
 }

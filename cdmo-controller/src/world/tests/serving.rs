@@ -1,5 +1,7 @@
 //! The main job.
 
+use cdmo_proto::agent::{self, instance::State};
+
 use super::super::*;
 use super::bench::*;
 
@@ -153,4 +155,47 @@ fn cpu_that_others_use_up_makes_a_node_useless() {
     );
     bench.run();
     assert_eq!((bench.shown("a", THREE), bench.shown("b", THREE)), (0, 1));
+}
+
+/// The agent tells of a grant to a pod of this name, or to somebody unknown.
+fn grant(bench: &mut Bench, pod: Option<&str>) {
+    let device = bench.device("a", THREE, State::Idle).unwrap();
+    device.set_state(State::Held);
+    device.holders = pod
+        .map(|pod| agent::Holder {
+            namespace: "ns".into(),
+            pod: pod.into(),
+            ..agent::Holder::default()
+        })
+        .into_iter()
+        .collect();
+    bench.snapshot("a");
+}
+
+#[test]
+fn a_grant_that_is_told_before_the_binding_is_seen_makes_no_second_slice() {
+    for holder in [None, Some("p")] {
+        let mut bench = Bench::new(&[("a", 1)]);
+        bench.create("p", &[(THREE, 1)]);
+        bench.run();
+        bench.take_log();
+        grant(&mut bench, holder);
+        bench.pass(Duration::from_secs(1));
+        bench.bind_only("p", "a");
+        bench.pass(Duration::from_secs(5));
+        let log = bench.take_log();
+        assert!(!log.iter().any(|line| line.starts_with("plan")), "{log:#?}");
+    }
+}
+
+#[test]
+fn a_pod_whose_device_somebody_else_got_is_served_anew() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("p", &[(THREE, 1)]);
+    bench.run();
+    bench.take_log();
+    grant(&mut bench, None);
+    bench.pass(Duration::from_secs(3));
+    let log = bench.take_log();
+    assert!(log.iter().any(|line| line.starts_with("plan")), "{log:#?}");
 }
