@@ -1,14 +1,14 @@
 //! What is done to the system while pods run.
 
 use anyhow::{Context as _, bail};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod as Object;
 use kube::api::{DeleteParams, ListParams};
+use kube::runtime::watcher::Config;
 use kube::{Api, ResourceExt as _};
 use status_report::AgentState;
 use testbed::manifests;
 
-use super::{Ground, LIMIT, Place, TICK, process};
+use super::{Ground, LIMIT, Place, TICK, process, watch};
 
 /// A part of the system or of the cluster that ends and comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,30 +32,40 @@ impl Ground {
             Disturbance::KubeletRestart => self.restart_kubelet().await,
             Disturbance::ApiServerRestart => self.restart_api_server().await,
             Disturbance::AgentRestart => {
-                let before = self.agent_since().await?;
                 let pod = self.own_pod(manifests::AGENT).await?;
                 let pods: Api<Object> = self.own_pods();
                 pods.delete(&pod.name_any(), &DeleteParams::default())
                     .await
                     .context("failed to delete the agent's pod")?;
-                self.agent_is_back(before).await
+                self.back(manifests::AGENT, &pod).await
             }
-            Disturbance::AgentKilled => {
-                let before = self.agent_since().await?;
-                self.kill(manifests::AGENT).await?;
-                self.agent_is_back(before).await
-            }
-            Disturbance::ControllerKilled => {
-                let before = self.report().await?.controller.since;
-                self.kill(manifests::CONTROLLER).await?;
-                self.report_until("another controller has its agents", |report| {
-                    let mut nodes = report.nodes.iter().filter(|node| node.managed);
-                    let up = nodes.all(|node| node.agent.state == AgentState::Up);
-                    Ok((up && report.controller.since != before).then_some(()))
-                })
-                .await
-            }
+            Disturbance::AgentKilled => self.kill_and_wait(manifests::AGENT).await,
+            Disturbance::ControllerKilled => self.kill_and_wait(manifests::CONTROLLER).await,
         }
+    }
+
+    async fn kill_and_wait(&self, app: &str) -> anyhow::Result<()> {
+        let pod = self.own_pod(app).await?;
+        self.kill(app).await?;
+        self.back(app, &pod).await
+    }
+
+    /// Waits until another process than that of the pod runs, and all sessions stand. What the old
+    /// process had open was closed when it ended, so no session with it is taken for a new one.
+    async fn back(&self, app: &str, before: &Object) -> anyhow::Result<()> {
+        let config = Config::default().labels(&format!("app.kubernetes.io/name={app}"));
+        let what = format!("another {app} runs");
+        watch::until(self.own_pods(), config, &what, |seen| {
+            let mut new = seen.values().filter(|pod| start(pod) != start(before));
+            Ok(new.any(runs).then_some(()))
+        })
+        .await?;
+        self.report_until("all agents are back", |report| {
+            let mut nodes = report.nodes.iter().filter(|node| node.managed);
+            let up = nodes.all(|node| node.agent.state == AgentState::Up);
+            Ok(up.then_some(()))
+        })
+        .await
     }
 
     async fn restart_kubelet(&self) -> anyhow::Result<()> {
@@ -111,24 +121,20 @@ impl Ground {
         pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
         pods.pop().with_context(|| format!("there is no {app}"))
     }
+}
 
-    /// Since when the session with the one agent stands.
-    async fn agent_since(&self) -> anyhow::Result<Option<Timestamp>> {
-        self.report_until("an agent is up", |report| {
-            let mut nodes = report.nodes.iter().filter(|node| node.managed);
-            let up = nodes.find(|node| node.agent.state == AgentState::Up);
-            Ok(up.map(|node| node.agent.since))
-        })
-        .await
-    }
+/// Tells the starts of a pod's container apart; times of the API are whole seconds and do not.
+fn start(pod: &Object) -> (Option<String>, i32) {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    let restarts = containers.into_iter().flatten().map(|c| c.restart_count);
+    (pod.uid(), restarts.sum())
+}
 
-    async fn agent_is_back(&self, before: Option<Timestamp>) -> anyhow::Result<()> {
-        self.report_until("the agent is back", |report| {
-            let mut nodes = report.nodes.iter().filter(|node| node.managed);
-            Ok(nodes
-                .all(|node| node.agent.state == AgentState::Up && node.agent.since != before)
-                .then_some(()))
-        })
-        .await
-    }
+fn runs(pod: &Object) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    let mut containers = containers.into_iter().flatten();
+    let running = containers.any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
+    running && pod.metadata.deletion_timestamp.is_none()
 }
