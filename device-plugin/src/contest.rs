@@ -2,13 +2,14 @@
 //!
 //! A pod that is deleted by force leaves the kubelet's books at once and its containers run on. Its
 //! devices are granted anew (`device/grant.rs` tells why), but no container starts with them before
-//! the agent has proven that the former holders are gone. The journal does not say which holders are
-//! former ones, so after a start of ours every hold is put to that proof once.
+//! the agent has proven that the former holders are gone, which is then written down. The journal does
+//! not say which holders are former ones, so after a start of ours every hold is put to that proof once.
 
 use futures::StreamExt;
 use tokio::time::Instant;
 
 use crate::device::{Contest, GrantError, Table};
+use crate::journal::{JournalError, Line};
 use crate::looks::PROOFS_AT_ONCE;
 use crate::pace::Pace;
 use crate::shared::Shared;
@@ -75,5 +76,25 @@ async fn settle(shared: &Shared, contest: &Contest) -> Result<(), String> {
     }
     let (resource, id) = (&hold.resource, &hold.id);
     tracing::debug!(resource, id, "Free of former pods");
+    if let Err(error) = write_down(shared, contest).await {
+        // The next start of ours asks for the proof again; this one has it.
+        tracing::warn!(%error, resource, id, "Failed to write down that former pods are gone");
+    }
     Ok(())
+}
+
+/// Writes that the former holders are gone, unless a grant came between, which has others.
+async fn write_down(shared: &Shared, contest: &Contest) -> Result<(), JournalError> {
+    let turn = shared.journal.turn().await?;
+    if !shared.read(|table| table.unchanged(&contest.held)) {
+        return Ok(());
+    }
+    let hold = &contest.held.hold;
+    // A grant that begins meanwhile is written after this line.
+    turn.write(Line::Settled {
+        resource: hold.resource.clone(),
+        id: hold.id.clone(),
+        present: contest.present.clone(),
+    })
+    .await
 }

@@ -68,6 +68,19 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<(), LedgerError>> {
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// The former holders of an id that was granted anew, or may have been before our start, are proven
+    /// to be gone ([`Evidence::contested`]); `present` is whom podresources showed with it then. Worth
+    /// writing down, or the next start of the agent would put them to the proof again. Nothing waits
+    /// for it to be on disk.
+    fn settled<'a>(
+        &'a self,
+        _resource: &'a str,
+        _id: &'a str,
+        _present: Option<&'a Holder>,
+    ) -> BoxFuture<'a, Result<(), LedgerError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// The proofs of a hold's end that the kubelet's podresources cannot give.

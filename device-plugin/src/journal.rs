@@ -42,6 +42,11 @@ pub(crate) enum Line {
         id: String,
         holder: Holder,
     },
+    Settled {
+        resource: String,
+        id: String,
+        present: Option<Holder>,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +115,11 @@ impl Line {
                 id,
                 holder,
             } => ledger.held_by(resource, id, holder).await,
+            Self::Settled {
+                resource,
+                id,
+                present,
+            } => ledger.settled(resource, id, present.as_ref()).await,
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Fault;
-use crate::evidence::{Holders, Whereabouts};
+use crate::evidence::Whereabouts;
 use crate::metrics::Metrics;
 use crate::node::{Action, Input, Node, Now, OpId, Outcome, Slot};
 use crate::session::SessionEvent;
@@ -55,7 +55,6 @@ pub struct Outputs {
 pub struct Agent {
     node: Node,
     worker: Worker,
-    holders: Arc<Holders>,
     inputs: Inputs,
     outputs: Outputs,
     started: Instant,
@@ -70,7 +69,6 @@ impl Agent {
     pub fn new(
         node: Node,
         worker: Worker,
-        holders: Arc<Holders>,
         inputs: Inputs,
         outputs: Outputs,
         started: Instant,
@@ -78,7 +76,6 @@ impl Agent {
         Self {
             node,
             worker,
-            holders,
             inputs,
             outputs,
             started,
@@ -176,9 +173,9 @@ impl Agent {
                 let revision = table.revision;
                 let table = Arc::new(table);
                 self.outputs.pods.send_replace(Some(table.clone()));
-                let holders = self.holders.clone();
+                let proofs = self.worker.proofs.clone();
                 self.tasks.spawn(async move {
-                    holders.learn(&table).await;
+                    proofs.learn(&table).await;
                     None
                 });
                 self.worker.plugins.recheck();

@@ -22,6 +22,7 @@ use crate::journal::PodIdentity;
 use crate::podresources::PodResources;
 use cgroups::Owner;
 pub use holders::Holders;
+use holders::{Former, LISTED_ON};
 
 /// The pods of the node; none while no controller is connected.
 pub type Pods = watch::Receiver<Option<Arc<PodTable>>>;
@@ -67,6 +68,21 @@ impl Evidence for Proofs {
 }
 
 impl Proofs {
+    /// Takes in a new table of pods.
+    pub async fn learn(&self, table: &PodTable) {
+        self.holders.count(table);
+        let mut shown = None;
+        if self.holders.any_unnamed() {
+            match self.pod_resources.list().await {
+                Ok(listing) => shown = Some(listing),
+                Err(why) => {
+                    tracing::warn!(why, "Holders have no UIDs; the next pod table tries again");
+                }
+            }
+        }
+        self.holders.learn(table, shown.as_ref()).await;
+    }
+
     /// Proves that nobody uses a GPU that is not offered, not even a pod that another device
     /// plugin gave it to.
     ///
@@ -102,6 +118,7 @@ impl Proofs {
         let table = table.as_deref();
         let suspects = Suspects {
             seen: self.holders.seen(&device.resource, &device.id),
+            former: self.holders.former(&device.resource, &device.id),
             unsure: self.holders.unsure(&device.resource, &device.id),
             device,
             present: present.map(|pod| (pod.namespace.as_str(), pod.pod.as_str())),
@@ -115,6 +132,9 @@ impl Proofs {
             return Err("no controller is connected, so it is not known which pod that was".into());
         }
         let new = suspects.new_holder(&alive);
+        if let Some(uid) = new.filter(|uid| suspects.is_former(uid)) {
+            self.holders.has_it_again(&device.resource, &device.id, uid);
+        }
         for process in self.processes(&device.id).await? {
             let not_there = match cgroups::pod_of(&self.proc_dir, process.pid) {
                 Owner::Nobodys => true,
@@ -220,6 +240,8 @@ struct Suspects<'a> {
     present: Option<(&'a str, &'a str)>,
     /// Everybody seen with it since the hold began.
     seen: BTreeSet<PodIdentity>,
+    /// Those of them who were seen before it was granted anew; none if it was not, as far as known.
+    former: Option<Former>,
     /// Somebody else may have it.
     unsure: bool,
     table: Option<&'a PodTable>,
@@ -227,21 +249,28 @@ struct Suspects<'a> {
 }
 
 impl Suspects<'_> {
-    /// UIDs that a holder was seen under.
+    /// UIDs that a holder was seen under before the device was granted anew.
     fn uids(&self, holder: &Holder) -> impl Iterator<Item = &String> {
         let (namespace, name) = (holder.namespace.clone(), holder.pod.clone());
         let same = self.seen.iter().filter(move |pod| {
-            !pod.uid.is_empty() && pod.namespace == namespace && pod.name == name
+            let in_time = self.former.is_none() || self.is_former(&pod.uid);
+            !pod.uid.is_empty() && in_time && pod.namespace == namespace && pod.name == name
         });
         same.map(|pod| &pod.uid)
     }
 
-    /// Every former holder can be recognised by its UID, or is the new one.
+    fn is_former(&self, uid: &str) -> bool {
+        let former = self.former.as_ref();
+        former.is_some_and(|former| former.contains_key(uid))
+    }
+
+    /// Every former holder can be recognised by its UID, or is the new one: without a new grant there
+    /// is none but that under its name.
     fn all_known(&self) -> bool {
         let former = &self.device.holders;
         let known = |holder: &Holder| {
             let name = Some((holder.namespace.as_str(), holder.pod.as_str()));
-            name == self.present || self.uids(holder).next().is_some()
+            (self.former.is_none() && name == self.present) || self.uids(holder).next().is_some()
         };
         !self.unsure && !former.is_empty() && former.iter().all(known)
     }
@@ -274,7 +303,7 @@ impl Suspects<'_> {
     }
 
     /// The pod that podresources shows with the device. Where nothing tells which of several pods of
-    /// one name that is, none of them is.
+    /// one name that is, none of them is. A table that has a former pod under that name is late.
     fn new_holder<'a>(&self, alive: &'a BTreeSet<String>) -> Option<&'a String> {
         let (namespace, name) = self.present?;
         let listed = self.table.and_then(|table| {
@@ -282,15 +311,28 @@ impl Suspects<'_> {
             pods.find(|pod| pod.namespace == namespace && pod.name == name)
         });
         if let Some(pod) = listed {
-            return alive.get(&pod.uid);
+            let uid = alive.get(&pod.uid)?;
+            return (!self.is_former(uid) || self.was_granted_to_itself(uid, alive)).then_some(uid);
         }
         let is_it = |pod: &PodIdentity| pod.namespace == namespace && pod.name == name;
         let mut same = alive.iter().filter(|uid| {
             let mut seen = self.seen.iter();
-            seen.any(|pod| is_it(pod) && pod.uid == **uid)
+            seen.any(|pod| is_it(pod) && pod.uid == **uid) && !self.is_former(uid)
         });
         let one = same.next();
         one.filter(|_| same.next().is_none() && self.table.is_none())
+    }
+
+    /// A kubelet that lost its books grants a running pod's device to the same pod anew. That it was so
+    /// is believed once several tables have come that list the pod, and every pod with processes is in
+    /// the last one: no namesake is left whom it does not list.
+    fn was_granted_to_itself(&self, uid: &str, alive: &BTreeSet<String>) -> bool {
+        let listed = self.former.as_ref().and_then(|former| former.get(uid));
+        let in_table = |uid: &String| {
+            let mut pods = self.table.iter().flat_map(|table| &table.pods);
+            self.own == Some(uid.as_str()) || pods.any(|pod| pod.uid == *uid)
+        };
+        listed.is_some_and(|tables| *tables >= LISTED_ON) && alive.iter().all(in_table)
     }
 }
 

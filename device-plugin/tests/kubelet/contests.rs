@@ -63,6 +63,29 @@ async fn a_start_waits_for_the_former_pods_end() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_contest_is_written_down_after_the_grant_that_began_it() {
+    let rig = contested(Duration::from_millis(1)).await;
+    let settled = || {
+        let lines = rig.journal.lines.lock().unwrap();
+        let grants = lines.iter().rposition(|line| line == "grant a1").unwrap();
+        lines[grants..].iter().any(|line| line == "a1 settled")
+    };
+    within(rig.kubelet.pre_start(MIG, &["a1"]))
+        .await
+        .unwrap_err();
+    assert!(!settled());
+    rig.witness.contest.send_replace(None);
+    within(rig.kubelet.pre_start(MIG, &["a1"])).await.unwrap();
+    // A look may have settled it before the start, and be writing it still.
+    let written = async {
+        while !settled() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(written).await;
+}
+
+#[tokio::test]
 async fn a_container_that_started_starts_again_beside_its_own_processes() {
     let rig = contested(Duration::from_millis(1)).await;
     rig.witness.contest.send_replace(None);

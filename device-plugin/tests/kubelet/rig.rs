@@ -89,6 +89,15 @@ impl Ledger for Journal {
     ) -> BoxFuture<'a, Result<(), LedgerError>> {
         Box::pin(async move { self.write(format!("{id} held by {holder}")) })
     }
+
+    fn settled<'a>(
+        &'a self,
+        _resource: &'a str,
+        id: &'a str,
+        _present: Option<&'a Holder>,
+    ) -> BoxFuture<'a, Result<(), LedgerError>> {
+        Box::pin(async move { self.write(format!("{id} settled")) })
+    }
 }
 
 /// Says what it was told to say.

@@ -78,6 +78,7 @@ struct Case {
     table: Option<PodTable>,
     present: Option<&'static str>,
     unsure: bool,
+    former: Option<Former>,
 }
 
 fn name(uid: &str) -> &str {
@@ -111,12 +112,20 @@ fn case(former: &[&str], seen: &[&str], listed: Option<&[(&str, bool)]>) -> Case
         }),
         present: None,
         unsure: false,
+        former: None,
     }
 }
 
 impl Case {
     fn shows(mut self, name: &'static str) -> Self {
         self.present = Some(name);
+        self
+    }
+
+    /// It was granted to the new pod over the hold of these; so many tables have listed them since.
+    fn over(mut self, former: &[&str], listed: u32) -> Self {
+        let former = former.iter().map(|uid| ((*uid).to_owned(), listed));
+        self.former = Some(former.collect());
         self
     }
 
@@ -127,6 +136,7 @@ impl Case {
             present: self.present.map(|name| ("", name)),
             seen: self.seen.clone(),
             unsure: self.unsure,
+            former: self.former.clone(),
             table: self.table.as_ref(),
             own: Some("self"),
         };
@@ -181,6 +191,7 @@ fn a_former_holder_without_uid_is_not_known_unless_it_is_the_new_one() {
             present: case.present.map(|name| ("", name)),
             seen: case.seen,
             unsure: case.unsure,
+            former: case.former,
             table: None,
             own: None,
         };
@@ -190,6 +201,47 @@ fn a_former_holder_without_uid_is_not_known_unless_it_is_the_new_one() {
     assert!(!known(case(&["old"], &[], None).shows("new")));
     assert!(!known(case(&[], &[], None)));
     assert!(known(case(&["new"], &[], None).shows("new")));
+    let namesake = case(&["web-1"], &[], None).shows("web");
+    assert!(!known(namesake.over(&[], 0)));
+}
+
+#[test]
+fn a_late_pod_table_does_not_take_a_former_pod_for_its_namesake() {
+    let listed: &[_] = &[("web-1", false)];
+    let late = case(&["web-1"], &["web-1"], Some(listed)).shows("web");
+    let late = late.over(&["web-1"], 1);
+    assert_eq!(late.suspect(&["web-1"]).as_deref(), Some("web-1"));
+    assert_eq!(late.suspect(&["web-1", "web-2"]).as_deref(), Some("web-1"));
+    assert_eq!(late.suspect(&["web-2"]), None);
+    let newer: &[_] = &[("web-2", false)];
+    let newer = case(&["web-1"], &["web-1", "web-2"], Some(newer)).shows("web");
+    let newer = newer.over(&["web-1"], 0);
+    assert_eq!(newer.suspect(&["web-1", "web-2"]).as_deref(), Some("web-1"));
+    assert_eq!(newer.suspect(&["web-2"]), None);
+}
+
+#[test]
+fn a_pod_that_is_granted_its_own_device_anew_starts_once_nobody_else_can_be_meant() {
+    let listed: &[_] = &[("web-1", false), ("other", false)];
+    let again = |tables| {
+        let case = case(&["web-1"], &["web-1"], Some(listed)).shows("web");
+        case.over(&["web-1"], tables)
+    };
+    assert!(again(1).suspect(&["web-1", "other"]).is_some());
+    assert_eq!(again(2).suspect(&["web-1", "other", "self"]), None);
+    assert!(again(2).suspect(&["web-1", "web-2"]).is_some());
+    let ended: &[_] = &[("web-1", true)];
+    let ended = case(&["web-1"], &["web-1"], Some(ended)).shows("web");
+    assert!(ended.over(&["web-1"], 0).suspect(&["web-1"]).is_some());
+}
+
+#[test]
+fn a_namesake_of_a_former_holder_that_had_no_uid_is_no_suspect() {
+    let listed: &[_] = &[("web-2", false), ("new", false)];
+    let case = case(&["web-1"], &["web-2"], Some(listed)).shows("new");
+    let case = case.over(&[], 0);
+    assert_eq!(case.suspect(&["web-2", "new"]), None);
+    assert!(case.suspect(&["web-2", "new", "web-1"]).is_some());
 }
 
 #[test]

@@ -36,6 +36,15 @@ pub enum Record {
         /// The pod.
         pod: PodIdentity,
     },
+    /// Of those who had a device, these are proven to use it no more, while the hold goes on.
+    Gone {
+        /// Resource name.
+        resource: String,
+        /// Device id.
+        id: String,
+        /// As they were written.
+        pods: Vec<PodIdentity>,
+    },
     /// A hold was proven to have ended.
     Release {
         /// Resource name.
@@ -112,13 +121,15 @@ impl PodIdentity {
 }
 
 /// A device is granted to somebody yet unseen. Where it is held already, that must be remembered: also
-/// where nobody was seen with it so far, for the next who is need not be the only one.
+/// where nobody was seen with it so far, for the next who is need not be the only one. Former holders
+/// without UID are somebody unseen as well: the next one may have the same name.
 pub fn grant<K: Ord>(holds: &mut BTreeMap<K, BTreeSet<PodIdentity>>, device: K) {
     match holds.entry(device) {
         Entry::Vacant(first) => {
             first.insert(BTreeSet::new());
         }
         Entry::Occupied(mut held) => {
+            held.get_mut().retain(|pod| !pod.uid.is_empty());
             held.get_mut().insert(PodIdentity::unseen());
         }
     }
@@ -222,6 +233,12 @@ impl Recorded {
             Record::Holder { resource, id, pod } => {
                 let key = (resource.clone(), id.clone());
                 remember(self.holds.entry(key).or_default(), pod);
+            }
+            Record::Gone { resource, id, pods } => {
+                let holders = self.holds.get_mut(&(resource.clone(), id.clone()));
+                if let Some(holders) = holders {
+                    holders.retain(|holder| !pods.contains(holder));
+                }
             }
             Record::Release { resource, id } => {
                 self.holds.remove(&(resource.clone(), id.clone()));

@@ -107,14 +107,7 @@ pub(super) async fn assemble(
         let key = (hold.resource.clone(), hold.id.clone());
         !recorded.holds.contains_key(&key)
     }));
-    let plugins = Plugins::start(
-        config,
-        holders.clone(),
-        proofs.clone(),
-        holds,
-        shutdown.clone(),
-    )
-    .await?;
+    let plugins = Plugins::start(config, holders, proofs.clone(), holds, shutdown.clone()).await?;
     let trouble = journal.trouble();
     let worker = Worker {
         driver,
@@ -145,7 +138,7 @@ pub(super) async fn assemble(
         heartbeat: heartbeat_out,
         metrics,
     };
-    let agent = Agent::new(node, worker, holders, inputs, outputs, started);
+    let agent = Agent::new(node, worker, inputs, outputs, started);
     Ok(Assembled {
         agent,
         plugins,

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::journal::PodIdentity;
 
 fn grant(id: &str) -> Record {
     Record::Grant {
@@ -90,6 +91,14 @@ fn a_change_of_boot_voids_hardware_records_but_not_holds() {
     assert_eq!(recorded.holds.len(), 1);
 }
 
+fn any_pods() -> impl Strategy<Value = Vec<PodIdentity>> {
+    let pod = "[ab]?".prop_map(|uid| PodIdentity {
+        uid,
+        ..PodIdentity::unseen()
+    });
+    proptest::collection::vec(pod, 0..3)
+}
+
 fn any_record() -> impl Strategy<Value = Record> {
     let word = "[a-z\"\\\\\n ]{0,6}";
     prop_oneof![
@@ -98,6 +107,11 @@ fn any_record() -> impl Strategy<Value = Record> {
         (word, proptest::collection::vec(word, 0..3))
             .prop_map(|(resource, ids)| Record::Grant { resource, ids }),
         (word, word).prop_map(|(resource, id)| Record::Release { resource, id }),
+        (word, word, any_pods()).prop_map(|(resource, id, pods)| Record::Gone {
+            resource,
+            id,
+            pods
+        }),
         (0u64..4, word).prop_map(|(op, gpu)| Record::Begin {
             op,
             gpu,
