@@ -71,16 +71,18 @@ impl Proofs {
     /// Takes in a new table of pods.
     pub async fn learn(&self, table: &PodTable) {
         self.holders.count(table);
-        let mut shown = None;
-        if self.holders.any_unnamed() {
+        let mut unnamed = self.holders.unnamed();
+        let mut shown = Listing::default();
+        if !unnamed.is_empty() {
             match self.pod_resources.list().await {
-                Ok(listing) => shown = Some(listing),
+                Ok(listing) => shown = listing,
                 Err(why) => {
                     tracing::warn!(why, "Holders have no UIDs; the next pod table tries again");
+                    unnamed.clear();
                 }
             }
         }
-        self.holders.learn(table, shown.as_ref()).await;
+        self.holders.learn(table, &unnamed, &shown).await;
     }
 
     /// Proves that nobody uses a GPU that is not offered, not even a pod that another device

@@ -11,7 +11,8 @@ use futures::future::BoxFuture;
 use super::Pods;
 use crate::journal::{Journal, PodIdentity, Record, Recorded, WriteError, grant, remember};
 
-type Key = (String, String);
+/// Resource name and device id.
+pub(super) type Key = (String, String);
 
 /// UIDs seen with a device before it was granted anew, each with the number of pod tables in a row that
 /// have listed it since. A table that is late lists a former pod under the name of the new one.
@@ -151,9 +152,9 @@ impl Holders {
         }
     }
 
-    /// Some holder was seen by name only.
-    pub fn any_unnamed(&self) -> bool {
-        !self.known().unnamed().is_empty()
+    /// Holders that were seen by name only.
+    pub(super) fn unnamed(&self) -> Vec<(Key, PodIdentity)> {
+        self.known().unnamed()
     }
 
     /// Counts a new pod table's former pods.
@@ -167,20 +168,24 @@ impl Holders {
         }
     }
 
-    /// A pod table may name pods that were seen before it came, if podresources, asked after it came,
+    /// A pod table may name holders that had no UID before it came, if podresources, asked after that,
     /// still shows them with the device: any other pod of that name may be a namesake.
-    pub async fn learn(&self, table: &PodTable, shown: Option<&Listing>) {
-        if let Some(shown) = shown {
-            self.name(table, shown);
-        }
+    pub(super) async fn learn(
+        &self,
+        table: &PodTable,
+        unnamed: &[(Key, PodIdentity)],
+        shown: &Listing,
+    ) {
+        self.name(table, unnamed, shown);
         if let Err(error) = self.write_holders().await {
             tracing::warn!(%error, "Holders are not on disk yet; the next pod table tries again");
         }
     }
 
-    fn name(&self, table: &PodTable, shown: &Listing) {
+    fn name(&self, table: &PodTable, unnamed: &[(Key, PodIdentity)], shown: &Listing) {
         let mut known = self.known();
-        for (key, pod) in known.unnamed() {
+        let still = known.unnamed().into_iter();
+        for (key, pod) in still.filter(|one| unnamed.contains(one)) {
             let (resource, id) = key.clone();
             let is_it = |holder: &Holder| {
                 holder.namespace == pod.namespace

@@ -91,6 +91,10 @@ fn listing(pods: &[&str]) -> Listing {
     Listing::new(shown.collect())
 }
 
+async fn learn(holders: &Holders, table: &PodTable, shown: &Listing) {
+    holders.learn(table, &holders.unnamed(), shown).await;
+}
+
 async fn seen_with(holders: &Holders, name: &str) {
     holders.held_by(SLICE, ID, &holder(name)).await.unwrap();
 }
@@ -175,7 +179,7 @@ async fn a_new_pod_is_not_named_after_the_former_one_that_a_late_table_lists() {
     seen_with(&holders, "web").await;
     let shown = listing(&["web"]);
     holders.count(&late);
-    holders.learn(&late, Some(&shown)).await;
+    learn(&holders, &late, &shown).await;
     let uids = |holders: &Holders| {
         let seen = holders.seen(SLICE, ID).into_iter();
         let named = seen.filter(|pod| !pod.is_unseen());
@@ -187,10 +191,10 @@ async fn a_new_pod_is_not_named_after_the_former_one_that_a_late_table_lists() {
         .settled(SLICE, ID, Some(&holder("web")))
         .await
         .unwrap();
-    holders.learn(&late, Some(&shown)).await;
+    learn(&holders, &late, &shown).await;
     assert_eq!(holders.of(SLICE, ID), [""]);
     let newer = table(&[("web", "web-2")]);
-    holders.learn(&newer, Some(&shown)).await;
+    learn(&holders, &newer, &shown).await;
     assert_eq!(holders.of(SLICE, ID), ["web-2"]);
 }
 
@@ -222,10 +226,10 @@ async fn a_holder_that_is_gone_is_not_named_after_a_later_pod() {
     grant(&holders).await;
     seen_with(&holders, "web").await;
     let later = table(&[("web", "web-2")]);
-    holders.learn(&later, Some(&listing(&[]))).await;
+    learn(&holders, &later, &listing(&[])).await;
     assert_eq!(holders.of(SLICE, ID), [""]);
-    assert!(!holders.any_unnamed());
-    holders.learn(&later, Some(&listing(&["web"]))).await;
+    assert!(holders.unnamed().is_empty());
+    learn(&holders, &later, &listing(&["web"])).await;
     assert_eq!(holders.of(SLICE, ID), [""]);
 }
 
@@ -235,11 +239,11 @@ async fn a_holder_that_the_kubelet_still_shows_gets_its_uid() {
     let holders = with_table(&disk, None);
     grant(&holders).await;
     seen_with(&holders, "web").await;
-    assert!(holders.any_unnamed());
+    assert!(!holders.unnamed().is_empty());
     let listed = table(&[("web", "web-1")]);
-    holders.learn(&listed, Some(&listing(&["web"]))).await;
+    learn(&holders, &listed, &listing(&["web"])).await;
     assert_eq!(holders.of(SLICE, ID), ["web-1"]);
-    assert!(!holders.any_unnamed());
+    assert!(holders.unnamed().is_empty());
 }
 
 #[tokio::test]
@@ -279,4 +283,17 @@ async fn what_was_unsure_since_a_restart_is_sure_once_its_contest_is_settled() {
         .unwrap();
     assert!(!after.unsure(SLICE, ID));
     assert_eq!(after.of(SLICE, ID), ["uid-two"]);
+}
+
+#[tokio::test]
+async fn a_holder_that_came_after_podresources_was_asked_is_not_taken_for_gone() {
+    let disk = Disk::default();
+    let holders = with_table(&disk, None);
+    grant(&holders).await;
+    let before = holders.unnamed();
+    seen_with(&holders, "web").await;
+    let listed = table(&[("web", "web-1")]);
+    holders.learn(&listed, &before, &listing(&[])).await;
+    learn(&holders, &listed, &listing(&["web"])).await;
+    assert_eq!(holders.of(SLICE, ID), ["web-1"]);
 }
