@@ -18,8 +18,8 @@ use crate::looks;
 use crate::shared::Shared;
 use crate::socket::{self, SocketNames};
 use crate::{
-    Config, Device, EnsureError, Error, Evidence, Hold, Ledger, OfferError, PluginState, StillHeld,
-    WithdrawError,
+    Config, Device, EnsureError, Error, Evidence, Hold, Ledger, Listing, OfferError, PluginState,
+    StillHeld, WithdrawError,
 };
 
 /// All device plugins of one node. Clones are the same thing.
@@ -284,6 +284,16 @@ impl Plugins {
     /// Something about the node's pods changed, so a hold may have ended.
     pub fn recheck(&self) {
         self.shared.list_wanted.notify_one();
+    }
+
+    /// Who has which device, as the kubelet says when asked after this was called. It is not asked while
+    /// it admits a pod, for that would make it forget whose devices it has just given out.
+    ///
+    /// # Errors
+    /// Why the kubelet cannot be asked, as half a sentence.
+    pub async fn list(&self) -> Result<Arc<Listing>, String> {
+        let listed = self.shared.pod_resources.list().await;
+        listed.map_err(|error| error.to_string())
     }
 
     /// The present state and every change of it.

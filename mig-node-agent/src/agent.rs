@@ -173,9 +173,9 @@ impl Agent {
                 let revision = table.revision;
                 let table = Arc::new(table);
                 self.outputs.pods.send_replace(Some(table.clone()));
-                let proofs = self.worker.proofs.clone();
+                let (proofs, kubelet) = (self.worker.proofs.clone(), self.worker.plugins.clone());
                 self.tasks.spawn(async move {
-                    proofs.learn(&table).await;
+                    proofs.learn(&table, &kubelet).await;
                     None
                 });
                 self.worker.plugins.recheck();

@@ -13,13 +13,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cdmo_proto::agent::PodTable;
-use device_plugin::{Evidence, Hold, Holder, Listing};
+use device_plugin::{Evidence, Hold, Holder, Listing, Plugins};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::driver::Driver;
 use crate::journal::PodIdentity;
-use crate::podresources::PodResources;
 use cgroups::Owner;
 pub use holders::Holders;
 use holders::{Former, LISTED_ON};
@@ -45,8 +44,6 @@ pub struct Proofs {
     pub proc_dir: PathBuf,
     /// The agent's own pod, which holds no device.
     pub own_pod: Option<String>,
-    /// For GPUs that the device-plugin library does not know.
-    pub pod_resources: PodResources,
 }
 
 impl Evidence for Proofs {
@@ -69,12 +66,12 @@ impl Evidence for Proofs {
 
 impl Proofs {
     /// Takes in a new table of pods.
-    pub async fn learn(&self, table: &PodTable) {
+    pub async fn learn(&self, table: &PodTable, kubelet: &Plugins) {
         self.holders.count(table);
         let mut unnamed = self.holders.unnamed();
-        let mut shown = Listing::default();
+        let mut shown = Arc::new(Listing::default());
         if !unnamed.is_empty() {
-            match self.pod_resources.list().await {
+            match kubelet.list().await {
                 Ok(listing) => shown = listing,
                 Err(why) => {
                     tracing::warn!(why, "Holders have no UIDs; the next pod table tries again");
@@ -90,8 +87,8 @@ impl Proofs {
     ///
     /// # Errors
     /// The doubt, as half a sentence.
-    pub async fn whole_gpu_is_free(&self, gpu: &str) -> Result<(), String> {
-        let shown = self.pod_resources.list().await?;
+    pub async fn whole_gpu_is_free(&self, gpu: &str, kubelet: &Plugins) -> Result<(), String> {
+        let shown = kubelet.list().await?;
         if let Some(held) = shown.iter().find(|s| s.ids.iter().any(|id| id == gpu)) {
             return Err(format!("it is held by {}", held.holder));
         }

@@ -16,7 +16,6 @@ pub mod health;
 pub mod journal;
 pub mod metrics;
 pub mod node;
-pub mod podresources;
 pub mod run;
 pub mod session;
 pub mod specs;

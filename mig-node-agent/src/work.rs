@@ -116,7 +116,7 @@ impl Worker {
                 Some((op, Outcome::TurnedOn(set)))
             }
             Action::ProveFree { op, gpu } => {
-                let free = self.proofs.whole_gpu_is_free(&gpu).await;
+                let free = self.proofs.whole_gpu_is_free(&gpu, &self.plugins).await;
                 let free = free
                     .map_err(|doubt| Failure::new("held", format!("It may be in use: {doubt}.")));
                 Some((op, Outcome::Free(free)))

@@ -19,7 +19,6 @@ use crate::exit::Error;
 use crate::journal::{Journal, Recorded};
 use crate::metrics::Metrics;
 use crate::node::{Found, Node, Now};
-use crate::podresources::PodResources;
 use crate::session::SessionEvent;
 use crate::specs::Nodes;
 use crate::work::Worker;
@@ -100,7 +99,6 @@ pub(super) async fn assemble(
         driver: driver.clone(),
         proc_dir: args.proc_dir.clone(),
         own_pod: cgroups::own_pod(&args.proc_dir),
-        pod_resources: PodResources::new(config.pod_resources_socket.clone()),
     });
     let mut holds = adopted_holds(recorded);
     holds.extend(doubted.into_iter().flatten().filter(|hold| {
