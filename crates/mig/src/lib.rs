@@ -2,7 +2,7 @@
 //!
 //! A GPU has a row of memory slices ([`GpuModel::slices`]: 8 on A100 and H100, 4 on A30, 12 on RTX
 //! PRO 6000). A [`Profile`] may stand at certain [`Placement`]s of that row, and a [`Layout`] is
-//! what stands there now. On a node the truth is what NVML says of its GPUs; the tables behind
+//! what stands there now. A part of a GPU that is asked for as a number is a [`fraction`]. On a node the truth is what NVML says of its GPUs; the tables behind
 //! [`GpuModel::known`] serve planning where there is no hardware to ask.
 //!
 //! ```
@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fraction;
 mod layout;
 mod model;
 mod name;
