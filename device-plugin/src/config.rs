@@ -90,7 +90,7 @@ pub struct Timing {
     /// Longest pause while an offer or a withdrawal waits.
     pub allocatable_pause_max: Duration,
     /// Pause after which a kubelet without `GetAllocatableResources` is taken to know a list that
-    /// it was sent.
+    /// it was sent, if its checkpoint does not tell earlier.
     pub blind_wait: Duration,
     /// [`Plugins::offer`](crate::Plugins::offer) waits this long for the kubelet.
     pub offer_timeout: Duration,
@@ -137,7 +137,7 @@ impl Default for Timing {
             contest_pause: Duration::from_millis(20),
             allocatable_pause: Duration::from_millis(1),
             allocatable_pause_max: Duration::from_millis(250),
-            blind_wait: Duration::from_millis(50),
+            blind_wait: Duration::from_millis(250),
             offer_timeout: Duration::from_secs(10),
             grant_timeout: Duration::from_secs(2),
             withdraw_timeout: Duration::from_secs(10),

@@ -28,6 +28,7 @@ pub(crate) use self::grant::{Grant, GrantError};
 pub(crate) use self::life::{FenceRefusal, OfferRefusal, Progress, WithdrawRefusal};
 pub(crate) use self::seen::{Contest, Held, Seen};
 pub(crate) use self::view::{Candidate, List};
+use crate::listing::Allocatable;
 use crate::{Hold, Timing};
 
 /// Names a logical moment; later is greater.
@@ -61,6 +62,8 @@ pub(crate) struct Table {
     tick: Tick,
     /// Names grants, withdrawals and readers, so that a late message about an old one is recognised.
     serial: u64,
+    /// The kubelet's checkpoint as last read, and when that began.
+    filed: Option<(Tick, Allocatable)>,
 }
 
 /// The devices of one resource name, in the order offered.
@@ -70,6 +73,8 @@ struct Resource {
     version: u64,
     /// The `ListAndWatch` stream that the kubelet reads, if any.
     reader: Option<u64>,
+    /// When it was opened, or the one before it closed. A checkpoint read earlier tells of another stream.
+    untold: Tick,
     /// A device left the list while an older list about it may have been on its way to the reader.
     murky: bool,
     entries: Vec<Entry>,
@@ -83,6 +88,7 @@ impl Table {
             resources: BTreeMap::new(),
             tick: 0,
             serial: 0,
+            filed: None,
         };
         for hold in adopted {
             let serial = table.next_serial();
@@ -113,19 +119,21 @@ impl Table {
     /// The kubelet opened a stream of this resource's list. It knows nothing of it yet.
     pub(crate) fn reader_opened(&mut self, resource: &str) -> u64 {
         let serial = self.next_serial();
+        let tick = self.begin_observation();
         let resource = self.resources.entry(resource.to_owned()).or_default();
         resource.reader = Some(serial);
-        resource.untell();
+        resource.untell(tick);
         serial
     }
 
     /// A stream ended. The kubelet regards the devices as unhealthy if it was the newest.
     pub(crate) fn reader_closed(&mut self, resource: &str, reader: u64) {
+        let tick = self.begin_observation();
         if let Some(resource) = self.resources.get_mut(resource)
             && resource.reader == Some(reader)
         {
             resource.reader = None;
-            resource.untell();
+            resource.untell(tick);
         }
     }
 
@@ -172,8 +180,9 @@ impl Table {
 
 impl Resource {
     /// The kubelet no longer reads our list, or begins to read it anew.
-    fn untell(&mut self) {
+    fn untell(&mut self, now: Tick) {
         self.murky = false;
+        self.untold = now;
         self.entries.iter_mut().for_each(Entry::untell);
     }
 

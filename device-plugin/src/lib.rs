@@ -12,6 +12,7 @@
 //! task per resource and none per device.
 
 mod answer;
+mod checkpoint;
 mod config;
 mod contest;
 mod device;

@@ -101,6 +101,17 @@ impl Allocatable {
     }
 }
 
+impl FromIterator<(String, Vec<String>)> for Allocatable {
+    fn from_iter<T: IntoIterator<Item = (String, Vec<String>)>>(resources: T) -> Self {
+        let devices = resources.into_iter();
+        Self {
+            devices: devices
+                .map(|(name, ids)| (name, ids.into_iter().collect()))
+                .collect(),
+        }
+    }
+}
+
 impl From<AllocatableResourcesResponse> for Allocatable {
     fn from(response: AllocatableResourcesResponse) -> Self {
         let mut devices: HashMap<_, HashSet<_>> = HashMap::new();

@@ -9,13 +9,13 @@ use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::contest;
 use crate::device::{Held, Seen, Table};
 use crate::directory::Directory;
 use crate::journal::{JournalError, Line};
 use crate::pace::Pace;
 use crate::shared::Shared;
 use crate::{Holder, Listing};
+use crate::{checkpoint, contest};
 
 /// Holds that are put to the proofs at the same time.
 pub(crate) const PROOFS_AT_ONCE: usize = 8;
@@ -71,14 +71,19 @@ pub(crate) async fn allocatable(shared: Arc<Shared>, directory: watch::Receiver<
                     revive(&shared);
                 }
                 Ok(None) => {
-                    tracing::info!("The kubelet cannot say what is allocatable; waiting instead");
+                    tracing::info!(
+                        "The kubelet cannot say what is allocatable; reading its checkpoint"
+                    );
                     silent = Some(kubelet);
                 }
                 Err(error) => shared.set_pod_resources_problem(Some(error.to_string())),
             }
         }
-        if silent.is_some() && shared.read(Table::unsettled) {
-            round_trip(&shared).await;
+        if silent.is_some() {
+            read_checkpoint(&shared).await;
+            if shared.read(Table::unsettled) {
+                round_trip(&shared).await;
+            }
         }
         let (unsettled, listed) = shared.read(|table| (table.unsettled(), table.any_listed()));
         let pause = if unsettled && shared.anyone_waits() {
@@ -99,6 +104,14 @@ fn revive(shared: &Shared) {
     for resource in shared.read(|table| table.starved(Instant::now())) {
         tracing::warn!(%resource, "The kubelet shows none of our devices; registering again");
         shared.starve(&resource);
+    }
+}
+
+/// Reads what a kubelet that cannot say what is allocatable writes down.
+async fn read_checkpoint(shared: &Shared) {
+    let begun = shared.begin_observation();
+    if let Some(seen) = checkpoint::read(&shared.config.plugin_dir).await {
+        shared.change(|table| table.saw_checkpoint(begun, seen));
     }
 }
 

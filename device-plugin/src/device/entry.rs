@@ -23,10 +23,13 @@ pub(super) struct Entry {
     pub(super) holders: Vec<Holder>,
     /// Names the withdrawal under way: tokens of an earlier one are void.
     pub(super) ticket: u64,
+    /// Whether the kubelet's checkpoint has it as healthy, as last read; `None` if it was not.
+    pub(super) filed: Option<bool>,
 }
 
 /// What the kubelet is known to know of an entry's present health.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is one fact, independent of the others.
 pub(super) struct Told {
     /// The list version that first said it.
     pub(super) version: u64,
@@ -41,6 +44,8 @@ pub(super) struct Told {
     pub(super) clear: bool,
     /// The kubelet counts the device in its capacity.
     pub(super) counted: bool,
+    /// A checkpoint that says otherwise was read: one that says the same is a later one.
+    pub(super) contrary: bool,
 }
 
 /// A hold.
@@ -118,17 +123,21 @@ impl Grip {
 }
 
 impl Entry {
-    pub(super) fn offered(device: Device, version: u64, clear: bool) -> Self {
+    pub(super) fn offered(device: Device, version: u64, clear: bool, filed: Option<bool>) -> Self {
         Self {
             device,
             phase: DevicePhase::Offered,
             sick: None,
             elsewhere: None,
-            told: Told::new(version, clear),
+            told: Told {
+                contrary: filed == Some(false),
+                ..Told::new(version, clear)
+            },
             known: false,
             grip: None,
             holders: Vec::new(),
             ticket: 0,
+            filed,
         }
     }
 
@@ -154,6 +163,7 @@ impl Entry {
             grip: Some(Grip::new(serial, true, now)),
             holders,
             ticket: 0,
+            filed: None,
         }
     }
 
@@ -198,8 +208,19 @@ impl Entry {
         let clear = self.told.clear && (self.told.settled || self.told.delivered.is_none());
         self.told = Told {
             counted: self.told.counted,
+            contrary: self.filed == Some(!self.healthy()),
             ..Told::new(version, clear)
         };
+    }
+
+    /// The kubelet's checkpoint was read.
+    pub(super) fn read_in_file(&mut self, present: bool, begun: Tick) {
+        self.filed = Some(present);
+        if present != self.healthy() {
+            self.told.contrary = true;
+        } else if self.told.contrary && self.told.clear && self.told_before(begun) {
+            self.settle();
+        }
     }
 
     /// The kubelet no longer reads our list: what it knew is void, but it goes on counting.
@@ -207,6 +228,7 @@ impl Entry {
         let Told {
             version, counted, ..
         } = self.told;
+        self.filed = None;
         self.told = Told {
             counted,
             ..Told::new(version, true)
@@ -262,6 +284,7 @@ impl Told {
             rounds: 0,
             clear,
             counted: false,
+            contrary: false,
         }
     }
 }

@@ -57,7 +57,11 @@ impl Table {
         }) {
             return Err(OfferRefusal::Elsewhere(other.clone()));
         }
-        let resource = self.resources.entry(resource.to_owned()).or_default();
+        let name = resource;
+        let resource = self.resources.entry(name.to_owned()).or_default();
+        let filed = self.filed.as_ref();
+        let filed = filed.filter(|(begun, _)| *begun > resource.untold);
+        let filed = filed.map(|(_, seen)| seen.has(name, &device.id));
         let known = resource
             .entries
             .iter()
@@ -65,9 +69,12 @@ impl Table {
         match known.map(|entry| entry.phase) {
             None => {
                 resource.version += 1;
-                resource
-                    .entries
-                    .push(Entry::offered(device, resource.version, !resource.murky));
+                resource.entries.push(Entry::offered(
+                    device,
+                    resource.version,
+                    !resource.murky,
+                    filed,
+                ));
             }
             Some(DevicePhase::Withdrawing | DevicePhase::Fenced) => {
                 return Err(OfferRefusal::Withdrawing);

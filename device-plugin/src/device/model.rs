@@ -43,6 +43,8 @@ enum Withdrawal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Question {
     Allocatable,
+    /// The file that kubelets write which cannot be asked.
+    Checkpoint,
     List,
 }
 
@@ -60,6 +62,9 @@ struct World {
     /// Lists on their way: not listed, unhealthy, healthy.
     pipe: VecDeque<Option<bool>>,
     knows: Option<bool>,
+    /// What the kubelet's checkpoint says, and whether a list was taken over since it was written.
+    file: bool,
+    unwritten: bool,
     call: Call,
     /// A pod has the device, as the kubelet sees it.
     pod: bool,
@@ -87,6 +92,7 @@ enum Step {
     CloseStream,
     Deliver,
     Take,
+    WriteCheckpoint,
     Choose,
     BeginGrant,
     JournalWrites,
@@ -119,6 +125,8 @@ enum Step {
 enum About {
     /// Devices come and go; containers of a former pod are as good as those of the present one.
     Devices,
+    /// Devices come and go at a kubelet that says only in its checkpoint what it knows.
+    Checkpoints,
     /// Pods come and go; the device stays.
     Contests,
 }
@@ -126,10 +134,28 @@ enum About {
 impl About {
     fn has(self, step: Step) -> bool {
         match self {
-            Self::Devices => !matches!(step, Step::ProveContest | Step::EndContest),
+            Self::Devices => !matches!(
+                step,
+                Step::ProveContest
+                    | Step::EndContest
+                    | Step::WriteCheckpoint
+                    | Step::Ask(Question::Checkpoint)
+            ),
+            Self::Checkpoints => !matches!(
+                step,
+                Step::ProveContest
+                    | Step::EndContest
+                    | Step::StartContainer
+                    | Step::EndProcess
+                    | Step::JournalFails
+                    | Step::JournalIsLate
+                    | Step::Ask(Question::Allocatable)
+            ),
             Self::Contests => !matches!(
                 step,
-                Step::CloseStream
+                Step::WriteCheckpoint
+                    | Step::Ask(Question::Checkpoint)
+                    | Step::CloseStream
                     | Step::Withdraw
                     | Step::Settle
                     | Step::GiveUp
@@ -143,13 +169,14 @@ impl About {
     }
 }
 
-const STEPS: [Step; 30] = [
+const STEPS: [Step; 32] = [
     Step::Create,
     Step::Offer,
     Step::OpenStream,
     Step::CloseStream,
     Step::Deliver,
     Step::Take,
+    Step::WriteCheckpoint,
     Step::Choose,
     Step::BeginGrant,
     Step::JournalWrites,
@@ -162,6 +189,7 @@ const STEPS: [Step; 30] = [
     Step::ProveContest,
     Step::EndContest,
     Step::Ask(Question::Allocatable),
+    Step::Ask(Question::Checkpoint),
     Step::Ask(Question::List),
     Step::Answer,
     Step::Look,
@@ -193,6 +221,8 @@ fn start(about: About) -> World {
         sent: 0,
         pipe: VecDeque::new(),
         knows: None,
+        file: false,
+        unwritten: false,
         call: Call::None,
         pod: false,
         shown: false,
@@ -251,6 +281,15 @@ impl World {
 
     fn table_mut(&mut self) -> &mut Table {
         Rc::make_mut(&mut self.table)
+    }
+
+    /// What an entry made now would know of the checkpoint, and whether a look under way counts.
+    fn filed(&self) -> (Option<bool>, Option<bool>) {
+        let untold = self.table.resources.get(MIG).map_or(0, |r| r.untold);
+        let filed = self.table.filed.as_ref();
+        let filed = filed.filter(|(begun, _)| *begun > untold);
+        let look = self.look.map(|(_, begun, _)| begun > untold);
+        (filed.map(|(_, seen)| seen.has(MIG, ID)), look)
     }
 
     fn murky(&self) -> bool {
@@ -318,8 +357,14 @@ impl World {
             }),
             Step::Take => next.pipe.pop_front().is_some_and(|list| {
                 next.knows = list;
+                next.unwritten = self.about == About::Checkpoints;
                 true
             }),
+            Step::WriteCheckpoint => {
+                next.file = self.knows == Some(true);
+                next.unwritten = false;
+                self.unwritten
+            }
             Step::Choose => {
                 next.call = Call::Chosen;
                 self.call == Call::None && self.knows == Some(true) && !self.pod
@@ -370,7 +415,7 @@ impl World {
                 let may = self.pod
                     && match self.about {
                         // As if there had been none before: contests are another model's.
-                        About::Devices => {
+                        About::Devices | About::Checkpoints => {
                             let mut table = Table::clone(&self.table);
                             table.begin_start(MIG, &[ID.to_owned()]).is_ok()
                         }
@@ -417,6 +462,7 @@ impl World {
                 Some((question, begun, None)) => {
                     let answer = match question {
                         Question::Allocatable => self.knows == Some(true),
+                        Question::Checkpoint => self.file,
                         Question::List => self.pod && self.shown,
                     };
                     next.look = Some((question, begun, Some(answer)));
@@ -429,6 +475,11 @@ impl World {
                     next.look = None;
                     next.table_mut()
                         .saw_allocatable(begun, &allocatable(present));
+                    true
+                }
+                Some((Question::Checkpoint, begun, Some(present))) => {
+                    next.look = None;
+                    next.table_mut().saw_checkpoint(begun, allocatable(present));
                     true
                 }
                 Some((Question::List, begun, Some(shown))) if self.quiet.is_none() => {
@@ -606,6 +657,7 @@ impl World {
                 entry.told.rounds.min(2),
                 entry.told.clear,
                 entry.known,
+                (entry.told.contrary, entry.filed),
             );
             (entry.phase, told, grip, entry.ticket == self.ticket)
         });
@@ -621,7 +673,11 @@ impl World {
                 self.sent < self.table.version(MIG),
                 self.pipe.clone(),
             ),
-            (self.knows, self.call, self.pod, self.shown),
+            (
+                (self.knows, self.file, self.unwritten),
+                self.filed(),
+                (self.call, self.pod, self.shown),
+            ),
             (self.process, self.foreign),
             [self.quiet.as_ref(), self.settled.as_ref().map(|c| &c.held)]
                 .map(|held| held.map(|held| self.table.unchanged(held))),
@@ -653,6 +709,11 @@ fn explore(about: About) {
 #[test]
 fn no_order_of_events_grants_what_is_fenced_or_drops_what_is_held() {
     explore(About::Devices);
+}
+
+#[test]
+fn no_order_of_events_makes_an_old_checkpoint_a_proof() {
+    explore(About::Checkpoints);
 }
 
 #[test]

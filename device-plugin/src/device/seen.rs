@@ -84,6 +84,24 @@ impl Table {
         self.sweep();
     }
 
+    /// What the checkpoint of a kubelet without `GetAllocatableResources` says, read at `begun`.
+    ///
+    /// The kubelet writes it after it took a list over, but not when a stream ends, so what it says
+    /// may be old. It proves something only where it said otherwise before, while the kubelet read the
+    /// same stream, and nothing at all if an older list that says the same may still be on its way.
+    pub(crate) fn saw_checkpoint(&mut self, begun: Tick, seen: Allocatable) {
+        for (name, resource) in &mut self.resources {
+            if begun <= resource.untold {
+                continue;
+            }
+            for entry in &mut resource.entries {
+                entry.read_in_file(seen.has(name, &entry.device.id), begun);
+            }
+        }
+        self.filed = Some((begun, seen));
+        self.sweep();
+    }
+
     /// A kubelet without `GetAllocatableResources` answered something that it was asked at `begun`.
     pub(crate) fn saw_round_trip(&mut self, begun: Tick, now: Instant) {
         let wait = self.rules.blind_wait;

@@ -153,6 +153,11 @@ fn absence_of_a_device_that_was_never_confirmed_must_be_seen_twice() {
     }
 }
 
+fn read_checkpoint(table: &mut Table, ids: &[&str]) {
+    let begun = table.begin_observation();
+    table.saw_checkpoint(begun, allocatable(ids));
+}
+
 #[test]
 fn a_silent_kubelet_needs_two_round_trips_and_the_wait() {
     let now = Instant::now();
@@ -169,6 +174,43 @@ fn a_silent_kubelet_needs_two_round_trips_and_the_wait() {
         table.saw_round_trip(begun, now + Duration::from_millis(after));
         assert_eq!(table.offer_progress(MIG, "a"), progress, "{after} ms");
     }
+}
+
+#[test]
+fn the_checkpoint_of_a_silent_kubelet_proves_what_it_did_not_say_before() {
+    let now = Instant::now();
+    let mut table = Table::new(rules(), Vec::new(), now);
+    let reader = table.reader_opened(MIG);
+    read_checkpoint(&mut table, &[]);
+    table.offer(MIG, device("a")).unwrap();
+    deliver(&mut table, reader, now);
+    read_checkpoint(&mut table, &[]);
+    assert_eq!(table.offer_progress(MIG, "a"), Progress::Unsettled);
+    read_checkpoint(&mut table, &["a"]);
+    assert_eq!(table.offer_progress(MIG, "a"), Progress::Settled);
+    let ticket = table.withdraw(MIG, "a").unwrap();
+    deliver(&mut table, reader, now);
+    read_checkpoint(&mut table, &["a"]);
+    assert_eq!(
+        table.withdraw_progress(MIG, "a", ticket),
+        Progress::Unsettled
+    );
+    read_checkpoint(&mut table, &[]);
+    assert_eq!(table.withdraw_progress(MIG, "a", ticket), Progress::Settled);
+}
+
+#[test]
+fn a_checkpoint_from_before_the_kubelet_restarted_proves_nothing() {
+    let now = Instant::now();
+    let mut table = Table::new(rules(), Vec::new(), now);
+    let old = table.reader_opened(MIG);
+    read_checkpoint(&mut table, &[]);
+    table.offer(MIG, device("a")).unwrap();
+    deliver(&mut table, old, now);
+    let new = table.reader_opened(MIG);
+    deliver(&mut table, new, now);
+    read_checkpoint(&mut table, &["a"]);
+    assert_eq!(table.offer_progress(MIG, "a"), Progress::Unsettled);
 }
 
 #[test]

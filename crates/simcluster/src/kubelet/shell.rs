@@ -160,11 +160,18 @@ impl Kubelet {
         let path = self.paths().plugins.join(FILE_NAME);
         let written = serde_json::to_vec(&checkpoint)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| std::fs::write(&path, bytes));
+            .and_then(|bytes| replace(&path, &bytes));
         if let Err(error) = written {
             tracing::warn!(%error, "Failed to write the kubelet's checkpoint");
         }
     }
+}
+
+/// Writes a file so that nobody sees half of it.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, bytes)?;
+    std::fs::rename(&new, path)
 }
 
 /// A kubelet that starts removes what others left in its directories, but for plain files.
