@@ -28,12 +28,14 @@ use testbed::binaries::Profile;
 use tokio::time::Instant;
 
 use self::record::Record;
+pub(crate) use self::install::{Wanted, install};
+pub(crate) use self::place::kubeconfig;
 use crate::interrupt::Interrupt;
 use crate::outcome::Outcome;
 
 /// Run a real Kubernetes 1.20 node on this machine (Debian, as root).
 ///
-/// The first `up` installs Debian packages and builds Kubernetes, about ten minutes on two cores;
+/// The first `up` installs Debian packages and builds Kubernetes, about four minutes on two cores;
 /// later ones take seconds. Not needed by whoever has a cluster: set KUBECONFIG.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -131,7 +133,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
             } else {
                 Profile::Release
             };
-            install::install(profile, gpus).await?;
+            install::install(profile, &Wanted::gpus(gpus)).await?;
             anstream::eprintln!("The agent is connected, after {:.1} s", seconds());
         }
         Action::Restart { part, kill } => up::restart(&part, kill).await?,

@@ -25,7 +25,7 @@ pub(super) const BUSYBOX: &str = "busybox";
 /// The release that this cluster is written for.
 const RELEASE: &str = "1.20.";
 /// Changes when anything below changes what is built; part of the cache's key.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Backport of Kubernetes 1.26 (pull request 112597): the kubelet of 1.20 sends a device plugin's
 /// socket path as `:authority`, which is no valid authority, and servers built on h2 (tonic among

@@ -26,10 +26,9 @@ pub(super) const TO_RUN: [Need; 11] = [
     ("mount", "mount"),
 ];
 /// What fetching from Debian's archive and building needs besides.
-pub(super) const TO_BUILD: [Need; 6] = [
+pub(super) const TO_BUILD: [Need; 5] = [
     ("dpkg-source", "dpkg-dev"),
     ("patch", "patch"),
-    ("make", "make"),
     ("rsync", "rsync"),
     ("xz", "xz-utils"),
     (
