@@ -147,8 +147,9 @@ impl Writer {
             let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
             for attempt in 1..=ATTEMPTS {
                 match this.call(api.patch(pod.name(), &params, &patch)).await {
+                    Ok(_) => return tracing::debug!(%pod, "annotated"),
                     // Gone, or another pod: nobody misses the annotation.
-                    Ok(_) | Err(Failure { code: Some(404 | 409 | 422), .. }) => return,
+                    Err(Failure { code: Some(404 | 409 | 422), .. }) => return,
                     Err(failure) => {
                         tracing::warn!(%pod, attempt, "failed to annotate the pod: {}", failure.text);
                         sleep(Duration::from_millis(200) * attempt).await;

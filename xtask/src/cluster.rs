@@ -27,9 +27,9 @@ use clap::{Args, Subcommand};
 use testbed::binaries::Profile;
 use tokio::time::Instant;
 
-use self::record::Record;
 pub(crate) use self::install::{Wanted, install};
 pub(crate) use self::place::kubeconfig;
+use self::record::Record;
 use crate::interrupt::Interrupt;
 use crate::outcome::Outcome;
 

@@ -30,6 +30,7 @@ impl World {
                 .get(key)
                 .is_none_or(|known| known.uid != row.uid)
             {
+                tracing::debug!(pod = %key, "seen");
                 self.demands
                     .insert(key.clone(), DemandState::new(row.uid.clone(), now));
             }

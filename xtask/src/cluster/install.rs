@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_mins(4);
 
 /// Builds the images, loads them, and installs or upgrades the chart; returns once the agent is
 /// connected.
-pub(super) async fn install(profile: Profile, gpus: u32) -> anyhow::Result<()> {
+pub(crate) async fn install(profile: Profile, wanted: &Wanted) -> anyhow::Result<()> {
     let Some(record) = Record::load()?.filter(Record::is_of_this_boot) else {
         bail!("no cluster is up on this machine; bring it up with cargo xtask cluster up");
     };
@@ -39,7 +39,7 @@ pub(super) async fn install(profile: Profile, gpus: u32) -> anyhow::Result<()> {
         images::import(&folder.path().join(format!("{name}.tar"))).await?;
     }
     let file = folder.path().join("values.json");
-    place::write(&file, values(&tag, gpus).to_string())?;
+    place::write(&file, wanted.values(&tag).to_string())?;
     let tools = Tools {
         folder: &record.tools,
     };
@@ -61,15 +61,56 @@ pub(super) async fn install(profile: Profile, gpus: u32) -> anyhow::Result<()> {
     tools.connected().await
 }
 
-/// What tests need to be otherwise than users.
-fn values(tag: &str, gpus: u32) -> Value {
-    let config = format!("[[gpu]]\nboard = \"A100-SXM4-40GB\"\ncount = {gpus}\nmig = true\n");
-    json!({
-        "image": { "repository": REPOSITORY, "tag": tag, "pullPolicy": "Never" },
-        "logFormat": "text",
-        "logLevel": "info,mig_node_agent=debug,device_plugin=debug,cdmo_controller=debug,planner=debug",
-        "fakeNvml": { "enabled": true, "config": config },
-    })
+/// What tests and benchmarks need to be otherwise than users.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// A100-40GB that the node has.
+    pub(crate) gpus: u32,
+    /// How long NVML takes to make an instance.
+    pub(crate) nvml_latency: Duration,
+    /// Names the state of the simulated driver; another name is a node that never had an instance.
+    pub(crate) state: Option<String>,
+    /// Whether the chart's `statusPatch` is on.
+    pub(crate) status_patch: bool,
+    /// Whether the chart's `podAnnotation` is on.
+    pub(crate) pod_annotation: bool,
+    /// Whether logs are for programs to read.
+    pub(crate) json_logs: bool,
+}
+
+impl Wanted {
+    /// As scenarios have it.
+    pub(crate) fn gpus(gpus: u32) -> Self {
+        Self {
+            gpus,
+            nvml_latency: Duration::ZERO,
+            state: None,
+            status_patch: true,
+            pod_annotation: true,
+            json_logs: false,
+        }
+    }
+
+    fn values(&self, tag: &str) -> Value {
+        let state = self.state.as_ref();
+        let state = state.map_or_else(String::new, |name| format!("[host]\nstate = \"{name}\"\n"));
+        let config = format!(
+            "{state}[latency_ms]\nnvmlDeviceCreateGpuInstanceWithPlacement = {}\n\
+             [[gpu]]\nboard = \"A100-SXM4-40GB\"\ncount = {}\nmig = true\n",
+            self.nvml_latency.as_millis(),
+            self.gpus
+        );
+        let level =
+            "info,mig_node_agent=debug,device_plugin=debug,cdmo_controller=debug,planner=debug";
+        json!({
+            "image": { "repository": REPOSITORY, "tag": tag, "pullPolicy": "Never" },
+            "logFormat": if self.json_logs { "json" } else { "text" },
+            "logLevel": level,
+            "statusPatch": self.status_patch,
+            "podAnnotation": self.pod_annotation,
+            "fakeNvml": { "enabled": true, "config": config },
+        })
+    }
 }
 
 /// kubectl and helm, with the cluster's own kubeconfig.

@@ -32,7 +32,7 @@ pub(super) fn log(part: &str) -> PathBuf {
 }
 
 /// What the people who run this point their tools at.
-pub(super) fn kubeconfig() -> PathBuf {
+pub(crate) fn kubeconfig() -> PathBuf {
     home("kubeconfig")
 }
 
