@@ -1,7 +1,7 @@
-//! Where scenarios happen that use nothing but the Kubernetes API: the embedded cluster, started
-//! for the one scenario, or the real cluster that `KUBECONFIG` names.
+//! Where scenarios happen that use nothing but the Kubernetes API: embedded clusters, started for the
+//! one scenario as an old and as a new Kubernetes, or the real cluster that `KUBECONFIG` names.
 //!
-//! A story never learns which of the two it is on. It works in a namespace of its own, makes pods,
+//! A story never learns which of them it is on. It works in a namespace of its own, makes pods,
 //! waits by watching, and asks the controller for its report, as any user can.
 
 mod act;

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use futures::FutureExt as _;
+use futures::future::join_all;
+use simcluster::cluster::Behaviour;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -30,13 +32,17 @@ pub enum Needs {
 /// Real GPUs are shared by all stories.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// Runs a story: on the cluster that `KUBECONFIG` names, else on an embedded one of its own with
-/// one node `a` that has two A100-40GB. A story that is impossible there is left out, and standard
-/// error says so by the story's name.
+/// As which Kubernetes the embedded cluster is asked to behave: the oldest and the newest that differ
+/// in what a story could notice.
+const GENERATIONS: [Behaviour; 2] = [Behaviour::V1_20, Behaviour::V1_33];
+
+/// Runs a story: on the cluster that `KUBECONFIG` names, else on two embedded ones at once, an old
+/// Kubernetes and a new one, each with one node `a` that has two A100-40GB. A story that is
+/// impossible there is left out, and standard error says so by the story's name.
 ///
 /// # Errors
-/// What went wrong, and the folder with everything that there is to see of it.
-pub fn api_scenario(needs: Needs, story: impl AsyncFnOnce(&Ground) -> Outcome) -> Verdict {
+/// What went wrong, on which cluster, and the folder with everything that there is to see of it.
+pub fn api_scenario(needs: Needs, story: impl AsyncFn(&Ground) -> Outcome) -> Verdict {
     let kubeconfig = real::named();
     let place = match &kubeconfig {
         None => Cluster::Embedded,
@@ -54,43 +60,67 @@ pub fn api_scenario(needs: Needs, story: impl AsyncFnOnce(&Ground) -> Outcome) -
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
         .try_init();
-    let folder = tempfile::Builder::new()
-        .prefix("cdmo-api-")
-        .tempdir()
-        .map_err(anyhow::Error::from)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)?;
-    let outcome = runtime.block_on(async {
-        let place = if kubeconfig.is_some() {
-            "real"
-        } else {
-            "embedded"
-        };
-        let mut ground = if let Some(path) = kubeconfig {
-            Ground::real(path).await?
-        } else {
-            let system = System::start(&Spec::gpus("A100-40GB:2"), folder.path()).await?;
-            Ground::embedded(system).await?
-        };
+    let outcomes = runtime.block_on(async {
+        if let Some(path) = kubeconfig {
+            let ground = async |_: &Path| Ground::real(path).await;
+            return vec![on("the real cluster", ground, &story).await];
+        }
+        let all = GENERATIONS.map(async |behaviour| {
+            let name = format!("an embedded {}", behaviour.kubelet_version());
+            let ground = async |folder: &Path| {
+                let spec = Spec::gpus("A100-40GB:2").behaviour(behaviour);
+                Ground::embedded(System::start(&spec, folder).await?).await
+            };
+            on(&name, ground, &story).await
+        });
+        join_all(all).await
+    });
+    runtime.shutdown_background();
+    Ok(together(outcomes)?)
+}
+
+/// Tells the story on one cluster, and keeps its folder if it went wrong.
+async fn on(
+    name: &str,
+    ground: impl AsyncFnOnce(&Path) -> anyhow::Result<Ground>,
+    story: &impl AsyncFn(&Ground) -> Outcome,
+) -> Outcome {
+    let folder = tempfile::Builder::new().prefix("cdmo-api-").tempdir()?;
+    let outcome = async {
+        let mut ground = ground(folder.path()).await?;
         let started = Instant::now();
         let told = AssertUnwindSafe(tell_story(&mut ground, story)).catch_unwind();
         let told = told.await;
         let took = started.elapsed().as_secs_f64();
         let outcome = told.unwrap_or_else(|panic| Err(anyhow!("{}", scenario::words(&*panic))));
         let word = if outcome.is_ok() { "well" } else { "badly" };
-        tell(&format!(
-            "ended {word} on the {place} cluster after {took:.1} s"
-        ));
+        tell(&format!("ended {word} on {name} after {took:.1} s"));
         finish(ground, folder.path(), outcome).await
-    });
-    runtime.shutdown_background();
-    Ok(outcome.or_else(|error| {
+    };
+    outcome.await.or_else(|error| {
         let kept = folder.keep();
-        Err(error).context(format!("everything about it is in {}", kept.display()))
-    })?)
+        let kept = kept.display();
+        Err(error).context(format!("on {name}; everything about it is in {kept}"))
+    })
+}
+
+/// Everything that went wrong, anywhere.
+fn together(outcomes: Vec<Outcome>) -> Outcome {
+    let bad: Vec<String> = outcomes
+        .into_iter()
+        .filter_map(Result::err)
+        .map(|error| format!("{error:#}"))
+        .collect();
+    if bad.is_empty() {
+        Ok(())
+    } else {
+        Err(anyhow!("{}", bad.join("\n")))
+    }
 }
 
 /// Where the cluster is.
@@ -123,7 +153,7 @@ fn obstacle(cluster: Cluster, needs: Needs) -> Option<&'static str> {
     }
 }
 
-async fn tell_story(ground: &mut Ground, story: impl AsyncFnOnce(&Ground) -> Outcome) -> Outcome {
+async fn tell_story(ground: &mut Ground, story: &impl AsyncFn(&Ground) -> Outcome) -> Outcome {
     ground.nothing_held().await?;
     ground.settled().await?;
     ground.settle_in().await?;
@@ -170,6 +200,15 @@ mod tests {
         ] {
             assert_eq!(obstacle(Cluster::OfThisMachine, needs), None);
         }
+    }
+
+    #[test]
+    fn what_went_wrong_on_one_cluster_is_not_hidden_by_the_other() {
+        assert!(together(vec![Ok(()), Ok(())]).is_ok());
+        let error = together(vec![Err(anyhow!("old")), Ok(())]).unwrap_err();
+        assert_eq!(error.to_string(), "old");
+        let error = together(vec![Err(anyhow!("old")), Err(anyhow!("new"))]).unwrap_err();
+        assert_eq!(error.to_string(), "old\nnew");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Scenarios through the Kubernetes API alone: on an embedded cluster each, or one after the other
+//! Scenarios through the Kubernetes API alone: on embedded clusters of their own, or one after the other
 //! on the cluster that `KUBECONFIG` names.
 
 mod disturbances;
