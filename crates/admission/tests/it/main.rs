@@ -5,6 +5,8 @@ mod bad_input;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod envelope;
 #[cfg(test)]
 mod forms;

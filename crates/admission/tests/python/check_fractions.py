@@ -40,7 +40,7 @@ def decoder(folder, variable):
     found = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == CLASS]
     if not found:
         sys.exit(f"{SOURCE} has no class {CLASS} any more")
-    names = {"re": re, "log": logging, "ENV_GPU_FRACTIONS": variable, "gpustat": None, **vars(typing)}
+    names = {**vars(typing), "re": re, "log": logging, "ENV_GPU_FRACTIONS": variable, "gpustat": None}
     exec(compile(ast.Module(body=found, type_ignores=[]), path, "exec"), names)
     return names[CLASS]
 
