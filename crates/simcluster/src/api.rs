@@ -4,6 +4,7 @@
 //! can reach the port is the administrator of a cluster that exists for tests.
 
 mod accept;
+mod audit;
 mod body;
 mod discovery;
 mod face;
@@ -15,6 +16,7 @@ mod path;
 mod protobuf;
 mod proxy;
 mod respond;
+mod scale;
 mod strict;
 mod table;
 mod watch;
@@ -33,10 +35,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::admission::Admission;
 use crate::store::{Kind, Status, Store};
 use params::Params;
 use path::{Route, Target};
 
+pub use audit::{Audit, Call};
 pub use body::LogSource;
 pub use faults::{Fault, Faults};
 
@@ -49,6 +53,8 @@ pub struct ApiConfig {
     pub bookmark_every: Duration,
     /// What goes wrong on purpose; shared with whoever injects it.
     pub faults: Faults,
+    /// Who wants to know what clients ask for.
+    pub audit: Audit,
     /// Where `kubectl logs` finds its text; without one it gets 501.
     pub logs: Option<Arc<dyn LogSource>>,
 }
@@ -59,6 +65,7 @@ impl Default for ApiConfig {
             version: "v1.33.0".to_owned(),
             bookmark_every: Duration::from_mins(1),
             faults: Faults::default(),
+            audit: Audit::default(),
             logs: None,
         }
     }
@@ -81,6 +88,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 struct Server {
     store: Store,
+    admission: Admission,
     config: Arc<ApiConfig>,
     shutdown: CancellationToken,
 }
@@ -119,6 +127,7 @@ pub async fn serve(
 /// The API as a service, for clients in the same process.
 pub fn router(store: Store, config: ApiConfig, shutdown: CancellationToken) -> Router {
     let server = Server {
+        admission: Admission::new(store.clone()),
         store,
         config: Arc::new(config),
         shutdown,
@@ -129,6 +138,7 @@ pub fn router(store: Store, config: ApiConfig, shutdown: CancellationToken) -> R
 async fn handle(State(server): State<Server>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
+    server.config.audit.note(&method, &uri, &parts.headers);
     let outcome = async {
         server.config.faults.strike(&method, uri.path()).await?;
         let params = Params::parse(&uri)?;
@@ -165,6 +175,7 @@ async fn on_target(
             (Some(pod), Some("proxy")) if target.kind == Kind::Pod => {
                 proxy::get(server, target, pod, parts).await
             }
+            (Some(name), Some("scale")) => scale::one(server, target, name),
             (Some(_), None | Some("status")) if !params.watch => list::one(server, target, accept),
             (_, None) if params.watch => watch::answer(server, target, params, accept),
             (None, None) => list::many(server, target, params, accept),
@@ -174,16 +185,20 @@ async fn on_target(
     }
     let sent = body::read(&parts.headers, body).await?;
     match (parts.method, &target.name, subresource) {
-        (Method::POST, None, None) => write::create(server, target, params, accept, &sent),
+        (Method::POST, None, None) => write::create(server, target, params, accept, &sent).await,
         (Method::POST, _, Some("binding")) => write::bind(server, target, params, &sent),
         (Method::POST, Some(name), Some("eviction")) => {
             write::evict(server, target, name, params, &sent)
         }
         (Method::PUT, Some(name), None | Some("status")) => {
-            write::replace(server, target, name, params, accept, &sent)
+            write::replace(server, target, name, params, accept, &sent).await
         }
         (Method::PATCH, Some(name), None | Some("status")) => {
-            write::patch(server, target, name, params, accept, &sent)
+            write::patch(server, target, name, params, accept, &sent).await
+        }
+        (method @ (Method::PUT | Method::PATCH), Some(name), Some("scale")) => {
+            let patch = method == Method::PATCH;
+            scale::change(server, target, name, params, &sent, patch)
         }
         (Method::DELETE, Some(name), None) => {
             write::delete(server, target, name, params, accept, &sent)
@@ -200,8 +215,7 @@ async fn on_target(
                 | "ephemeralcontainers"
                 | "resize"
                 | "token"
-                | "finalize"
-                | "scale",
+                | "finalize",
             ),
         ) => Err(Status::not_implemented("this subresource")),
         _ => Err(Status::method_not_allowed()),

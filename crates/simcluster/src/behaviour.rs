@@ -38,6 +38,27 @@ impl Behaviour {
         !matches!(self, Self::V1_20)
     }
 
+    /// Init containers with `restartPolicy: Always` (1.29 and later).
+    pub const fn sidecars(self) -> bool {
+        matches!(self, Self::V1_33)
+    }
+
+    /// Webhooks have `matchConditions` (1.28 and later).
+    pub const fn match_conditions(self) -> bool {
+        !matches!(self, Self::V1_20)
+    }
+
+    /// A webhook's failure is told in two steps, `failed calling webhook ...: failed to call
+    /// webhook: ...` (1.22 and later); before, the second step was left out.
+    pub const fn tells_failed_calls(self) -> bool {
+        !matches!(self, Self::V1_20)
+    }
+
+    /// Jobs' pods also have the labels `batch.kubernetes.io/...` (1.27 and later).
+    pub const fn qualified_job_labels(self) -> bool {
+        !matches!(self, Self::V1_20)
+    }
+
     /// The scheduler remembers which check refused a pod, and wakes it only for events that this
     /// check cares about (1.22 and later).
     pub const fn remembers_rejections(self) -> bool {

@@ -1,4 +1,4 @@
-//! A whole cluster in this process: API server, scheduler, DaemonSet controller, and nodes with
+//! A whole cluster in this process: API server, scheduler, controllers of workloads, and nodes with
 //! kubelets; what tests, the demo and benchmarks start.
 //!
 //! Everything listens on loopback only, each cluster in a network of its own, and everything that it
@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::Addresses;
-use crate::api::{self, ApiConfig, Faults};
+use crate::api::{self, ApiConfig, Audit, Faults};
 use crate::feed::Feed;
 use crate::runtime::{Guard, GuardError, RuntimeConfig};
 use crate::scheduler;
 use crate::store::{Kind, Store, StoreOptions};
 use crate::timeline::{Timeline, Timelines};
-use crate::{daemonset, kubelet};
+use crate::{daemonset, kubelet, workloads};
 
 pub use crate::behaviour::Behaviour;
 pub use crate::kubelet::{KubeletError, Tuning};
@@ -151,6 +151,7 @@ pub struct Cluster {
     store: Store,
     times: Timelines,
     faults: Faults,
+    audit: Audit,
     nodes: BTreeMap<String, Node>,
     /// Ends scheduler and controllers.
     control: CancellationToken,
@@ -181,16 +182,18 @@ impl Cluster {
 
         let store = Store::new(&StoreOptions {
             seed: options.seed,
+            behaviour: config.behaviour,
             ..StoreOptions::default()
         });
         let times = Timelines::default();
         let (control, base) = (CancellationToken::new(), CancellationToken::new());
         let (control_tasks, base_tasks) = (TaskTracker::new(), TaskTracker::new());
-        let faults = Faults::default();
+        let (faults, audit) = (Faults::default(), Audit::default());
         let logs_dir = dir.join("logs");
         let api_config = ApiConfig {
             version: config.behaviour.kubelet_version().to_owned(),
             faults: faults.clone(),
+            audit: audit.clone(),
             logs: Some(Arc::new(logs::Logs::new(logs_dir.clone(), store.clone()))),
             ..ApiConfig::default()
         };
@@ -213,6 +216,7 @@ impl Cluster {
             control.clone(),
         ));
         control_tasks.spawn(daemonset::run(store.clone(), control.clone()));
+        control_tasks.spawn(workloads::run(store.clone(), control.clone()));
 
         let mut cluster = Self {
             url,
@@ -220,6 +224,7 @@ impl Cluster {
             store: store.clone(),
             times: times.clone(),
             faults,
+            audit,
             nodes: BTreeMap::new(),
             control,
             base,
@@ -264,6 +269,11 @@ impl Cluster {
     /// Makes API requests fail.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Tells what clients asked for over HTTP.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// A node.

@@ -13,8 +13,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::events::{Recorder, Severity};
-use crate::store::{Change, DeleteOptions, Event, Gone, Kind, Store, object};
+use crate::store::{Change, DeleteOptions, Event, Gone, Kind, Store, WriteOptions, object};
 
 use plan::{Action, plan};
 
@@ -42,6 +43,7 @@ struct Backoff {
 
 struct Controller {
     store: Store,
+    admission: Admission,
     recorder: Recorder,
     sets: BTreeMap<String, Arc<Value>>,
     nodes: BTreeMap<String, Arc<Value>>,
@@ -57,6 +59,7 @@ impl Controller {
     fn new(store: &Store) -> Self {
         Self {
             store: store.clone(),
+            admission: Admission::controller(store.clone(), "daemon-set-controller"),
             recorder: Recorder::new(store.clone(), "daemonset-controller", ""),
             sets: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -81,7 +84,7 @@ impl Controller {
         }
         loop {
             for uid in std::mem::take(&mut self.dirty) {
-                self.reconcile(&uid);
+                self.reconcile(&uid).await;
             }
             let pauses = self.backoff.values().filter(|backoff| !backoff.over);
             let wake = pauses.map(|backoff| backoff.until).min();
@@ -168,7 +171,7 @@ impl Controller {
             .retain(|_, backoff| now < backoff.until + MAX_BACKOFF * 10);
     }
 
-    fn reconcile(&mut self, uid: &str) {
+    async fn reconcile(&mut self, uid: &str) {
         let Some(set) = self.sets.get(uid).cloned() else {
             return;
         };
@@ -193,7 +196,7 @@ impl Controller {
         let namespace = object::namespace(&set).to_owned();
         for action in actions {
             match action {
-                Action::Create(pod) => self.create(&set, &namespace, pod),
+                Action::Create(pod) => self.create(&set, &namespace, pod).await,
                 Action::Delete(name) => self.delete(&set, &namespace, &name),
                 Action::Replace { pod, node } => {
                     let key = (uid.to_owned(), node);
@@ -225,8 +228,14 @@ impl Controller {
             .modify(Kind::DaemonSet, &namespace, object::name(&set), write);
     }
 
-    fn create(&mut self, set: &Value, namespace: &str, pod: Value) {
-        match self.store.create(Kind::Pod, namespace, pod) {
+    async fn create(&mut self, set: &Value, namespace: &str, pod: Value) {
+        let options = WriteOptions::default();
+        let mut warnings = Vec::new();
+        let made = self
+            .admission
+            .create(Kind::Pod, namespace, pod, &options, &mut warnings)
+            .await;
+        match made {
             Ok(pod) => {
                 let message = format!("Created pod: {}", object::name(&pod));
                 self.recorder

@@ -1,6 +1,7 @@
 //! The embedded cluster: Kubernetes API subset, scheduler and kubelets in one process.
 
 mod addresses;
+pub mod admission;
 pub mod api;
 pub mod behaviour;
 pub mod cluster;
@@ -15,3 +16,4 @@ pub mod runtime;
 pub mod scheduler;
 pub mod store;
 pub mod timeline;
+pub mod workloads;

@@ -8,6 +8,7 @@
 mod admission;
 mod binding;
 mod defaults;
+mod draft;
 mod history;
 mod identity;
 mod kinds;
@@ -15,6 +16,7 @@ pub mod object;
 mod patch;
 mod patching;
 pub mod quantity;
+mod quota;
 mod remove;
 pub mod selector;
 mod state;
@@ -29,6 +31,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 
+pub(crate) use admission::refill;
+pub(crate) use draft::Draft;
 pub use history::{Change, Event, Gone, Watch};
 pub use kinds::{Info, Kind};
 pub use object::set_condition;
@@ -37,6 +41,7 @@ pub use status::{Cause, Status};
 pub(crate) use typed::prune;
 pub use write::{Patch, Subresource, WriteOptions};
 
+use crate::behaviour::Behaviour;
 use state::State;
 
 /// How a store is made.
@@ -48,6 +53,8 @@ pub struct StoreOptions {
     /// From where uids and generated names are derived; random if none. The same seed and the
     /// same order of operations give the same uids.
     pub seed: Option<u64>,
+    /// As which Kubernetes objects are understood: what older ones do not know is dropped.
+    pub behaviour: Behaviour,
 }
 
 impl Default for StoreOptions {
@@ -55,6 +62,7 @@ impl Default for StoreOptions {
         Self {
             history: 4096,
             seed: None,
+            behaviour: Behaviour::default(),
         }
     }
 }
@@ -242,6 +250,63 @@ impl Store {
         options: &WriteOptions,
     ) -> Result<Arc<Value>, Status> {
         self.locked(|state| state.patch(key, patch, subresource, options))
+    }
+
+    /// The first step of [`Store::create_with`].
+    pub(crate) fn draft_create(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        object: Value,
+        options: &WriteOptions,
+    ) -> Result<Draft, Status> {
+        self.locked(|state| state.draft_create(kind, namespace, object, options))
+    }
+
+    /// The first step of [`Store::update_with`].
+    pub(crate) fn draft_update(
+        &self,
+        key: &Key,
+        object: Value,
+        subresource: Subresource,
+        options: &WriteOptions,
+    ) -> Result<Draft, Status> {
+        self.locked(|state| state.draft_update(key, object, subresource, options))
+    }
+
+    /// The first step of [`Store::patch`].
+    pub(crate) fn draft_patch(
+        &self,
+        key: &Key,
+        patch: &Patch,
+        subresource: Subresource,
+        options: &WriteOptions,
+    ) -> Result<Draft, Status> {
+        self.locked(|state| state.draft_patch(key, patch, subresource, options))
+    }
+
+    /// The second step: checks and stores. Conflict if the object changed since it was drafted.
+    pub(crate) fn settle(&self, draft: Draft) -> Result<Arc<Value>, Status> {
+        self.locked(|state| state.settle(draft))
+    }
+
+    /// There are objects of this kind.
+    pub(crate) fn has_any(&self, kind: Kind) -> bool {
+        self.locked(|state| state.has_any(kind))
+    }
+
+    /// As which Kubernetes objects are understood.
+    pub fn behaviour(&self) -> Behaviour {
+        self.locked(|state| state.behaviour)
+    }
+
+    /// The objects of a kind that name this uid as one of their owners, by name.
+    pub fn owned(&self, kind: Kind, uid: &str) -> Vec<Arc<Value>> {
+        self.locked(|state| {
+            let keys = state.dependents(uid);
+            let keys = keys.iter().filter(|key| key.kind == kind);
+            keys.filter_map(|key| state.get(key).cloned()).collect()
+        })
     }
 
     /// Read, change, write, for controllers inside the cluster: spec and status alike, without

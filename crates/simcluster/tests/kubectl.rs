@@ -7,12 +7,17 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "webhooks/hook.rs"]
+#[allow(dead_code, reason = "the tests of webhooks use more of it")]
+mod hook;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use hook::Hook;
 use serde_json::{Value, json};
 use simcluster::api::{ApiConfig, serve};
 use simcluster::store::{Kind, Store};
@@ -90,6 +95,7 @@ impl Shell {
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 send.send(listener.local_addr().unwrap()).unwrap();
+                tokio::spawn(simcluster::workloads::run(served.clone(), stop.clone()));
                 serve(listener, served, ApiConfig::default(), stop)
                     .await
                     .unwrap();
@@ -339,4 +345,130 @@ fn small_things_are_made_without_a_file() {
     shell.run("delete namespace team").says(&["deleted"]);
     shell.run("get all,cm,secrets -A -o name").says(&[]);
     assert!(shell.store.list(Kind::ConfigMap, None).0.is_empty());
+}
+
+/// Workloads of each kind, with a template that a shell's `--dry-run=client` would print.
+const WORKLOADS: &str = "
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: nightly}
+spec:
+  schedule: 0 3 * * *
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers: [{name: main, image: busybox}]
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: db
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      containers: [{name: main, image: busybox}]
+";
+
+#[test]
+fn workloads_are_created_scaled_rolled_and_listed() {
+    let Some(shell) = Shell::start() else { return };
+    shell
+        .run("create deployment serve --image=busybox --replicas=2")
+        .says(&["deployment.apps/serve created"]);
+    let two = "wait deploy/serve --for=jsonpath={.status.replicas}=2 --timeout=60s";
+    shell.run(two).says(&["met"]);
+    shell.run("get deploy,rs -o wide").says(&[
+        "UP-TO-DATE",
+        "0/2",
+        "DESIRED",
+        "pod-template-hash=",
+    ]);
+    shell
+        .run("scale deploy serve --replicas=1")
+        .says(&["scaled"]);
+    let one = "wait deploy/serve --for=jsonpath={.status.replicas}=1 --timeout=60s";
+    shell.run(one).says(&["met"]);
+    shell
+        .run("set image deploy/serve busybox=other")
+        .says(&["image updated"]);
+    shell
+        .run("rollout restart deploy/serve")
+        .says(&["restarted"]);
+    shell
+        .run("create job train --image=busybox")
+        .says(&["created"]);
+    shell
+        .run("get jobs")
+        .says(&["STATUS", "COMPLETIONS", "0/1", "Running"]);
+    shell.feed("apply -f -", WORKLOADS).says(&[
+        "cronjob.batch/nightly created",
+        "statefulset.apps/db created",
+    ]);
+    shell.feed("apply -f -", WORKLOADS).says(&["unchanged"]);
+    shell
+        .run("get cj,sts")
+        .says(&["SCHEDULE", "0 3 * * *", "0/1"]);
+    shell
+        .feed("apply --server-side --force-conflicts -f -", WORKLOADS)
+        .says(&["serverside-applied"]);
+    shell
+        .run("get all -o name")
+        .says(&["pod/serve-", "replicaset.apps/serve-", "job.batch/train"]);
+}
+
+#[test]
+fn a_quota_is_made_shown_and_enforced() {
+    let Some(shell) = Shell::start() else { return };
+    shell
+        .run("create quota gpus --hard=pods=2,requests.nvidia.com/mig-1g.5gb=0")
+        .says(&["created"]);
+    shell
+        .run("get quota")
+        .says(&["REQUEST", "pods: 0/2, requests.nvidia.com/mig-1g.5gb: 0/0"]);
+    shell.feed("apply -f -", POD).fails(&[
+        "pods \"web\" is forbidden: exceeded quota: gpus, requested: \
+         requests.nvidia.com/mig-1g.5gb=1, used: requests.nvidia.com/mig-1g.5gb=0, limited: \
+         requests.nvidia.com/mig-1g.5gb=0",
+    ]);
+    shell
+        .run("describe quota gpus")
+        .says(&["Resource", "Used", "Hard"]);
+}
+
+#[test]
+fn a_webhooks_warnings_and_denials_are_printed() {
+    let Some(shell) = Shell::start() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let hook = runtime.block_on(Hook::start(&["127.0.0.1"], |request| {
+        let allowed = request["name"] != "bad";
+        let status = json!({ "code": 403, "message": "not like this" });
+        json!({ "allowed": allowed, "warnings": ["think again"], "status": status })
+    }));
+    let configuration = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": { "name": "h" },
+        "webhooks": [hook.entry("h.x.y", &json!({}))],
+    });
+    shell
+        .feed("apply -f -", &configuration.to_string())
+        .says(&["created"]);
+    shell
+        .run("get mutatingwebhookconfigurations")
+        .says(&["WEBHOOKS"]);
+    let said = shell.feed("apply -f -", POD).says(&["pod/web created"]);
+    assert!(said.err.contains("Warning: think again"), "{}", said.err);
+    let bad = POD.replace("name: web", "name: bad");
+    shell.feed("create -f -", &bad).fails(&[
+        "Warning: think again",
+        "admission webhook \"h.x.y\" denied the request: not like this",
+    ]);
 }

@@ -125,6 +125,12 @@ fn subresources(kind: Kind) -> Vec<(&'static str, &'static str, Value)> {
             json!(["get", "patch", "update"]),
         ));
     }
+    if matches!(
+        kind,
+        Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet
+    ) {
+        found.push(("scale", "Scale", json!(["get", "patch", "update"])));
+    }
     if kind == Kind::Pod {
         found.push(("binding", "Binding", json!(["create"])));
         found.push(("eviction", "Eviction", json!(["create"])));
@@ -132,6 +138,15 @@ fn subresources(kind: Kind) -> Vec<(&'static str, &'static str, Value)> {
         found.push(("proxy", "PodProxyOptions", json!(["get"])));
     }
     found
+}
+
+/// The group of what is sent to a subresource, where it is not that of the resource.
+fn group_of(sent: &str) -> Option<&'static str> {
+    match sent {
+        "Eviction" => Some("policy"),
+        "Scale" => Some("autoscaling"),
+        _ => None,
+    }
 }
 
 fn resources(group: &str, version: &str) -> Vec<Value> {
@@ -160,8 +175,8 @@ fn resources(group: &str, version: &str) -> Vec<Value> {
                 "kind": sent,
                 "verbs": verbs,
             });
-            if sent == "Eviction" {
-                resource["group"] = "policy".into();
+            if let Some(group) = group_of(sent) {
+                resource["group"] = group.into();
                 resource["version"] = "v1".into();
             }
             resources.push(resource);
@@ -210,7 +225,7 @@ fn one(kind: Kind, group: &str) -> Value {
     let below: Vec<Value> = subresources(kind)
         .into_iter()
         .map(|(name, sent, verbs)| {
-            let group = if sent == "Eviction" { "policy" } else { group };
+            let group = group_of(sent).unwrap_or(group);
             json!({
                 "subresource": name,
                 "responseKind": { "group": group, "version": "v1", "kind": sent },

@@ -137,7 +137,8 @@ fn has_subresource(kind: Kind, name: &str) -> bool {
         )
         | (Kind::Node | Kind::Service, "proxy")
         | (Kind::Namespace, "finalize")
-        | (Kind::ServiceAccount, "token") => true,
+        | (Kind::ServiceAccount, "token")
+        | (Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet, "scale") => true,
         _ => false,
     }
 }
@@ -214,7 +215,7 @@ mod tests {
             "/apis/x/v1/y",
             "/api/v1/namespaces/ns/pods/p/a/b",
             "/api/v1/namespaces/ns/configmaps/c/status",
-            "/api/v1/namespaces/ns/resourcequotas",
+            "/api/v1/namespaces/ns/limitranges",
         ] {
             assert_eq!(found(path), None, "{path}");
         }

@@ -104,8 +104,9 @@ pub(super) fn metadata(stored: &Value) -> Value {
 /// Adds what the user should know, as kubectl shows it after `Warning:`.
 pub(super) fn warn(mut response: Response, warnings: &[String]) -> Response {
     for warning in warnings {
-        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        let line = warning.replace(|c: char| c.is_control(), " ");
+        let quoted = line.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response
                 .headers_mut()
                 .append(HeaderName::from_static("warning"), value);

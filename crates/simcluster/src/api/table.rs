@@ -7,6 +7,7 @@ mod event;
 mod node;
 mod other;
 mod pod;
+mod workload;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

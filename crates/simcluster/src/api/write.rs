@@ -1,5 +1,7 @@
 //! POST, PUT, PATCH and DELETE.
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use super::path::Target;
 use super::{Server, respond, strict};
 use crate::store::{DeleteOptions, Key, Kind, Patch, Propagation, Status, Subresource, object};
 
-pub(super) fn create(
+pub(super) async fn create(
     server: &Server,
     target: &Target,
     params: &Params,
@@ -20,16 +22,29 @@ pub(super) fn create(
     sent: &Sent,
 ) -> Result<Response, Status> {
     let mut object = target.face.take(checked(target, sent.object()?)?);
-    let warnings = strict::check(target, &mut object, params.write.validation)?;
+    let mut warnings = strict::check(target, &mut object, params.write.validation)?;
     let options = params.write_options(&sent.user_agent);
     let created = server
-        .store
-        .create_with(target.kind, target.namespace(), object, &options)?;
-    let response = respond::object(server, target, form, StatusCode::CREATED, &created);
-    Ok(respond::warn(response, &warnings))
+        .admission
+        .create(
+            target.kind,
+            target.namespace(),
+            object,
+            &options,
+            &mut warnings,
+        )
+        .await;
+    Ok(answer(
+        server,
+        target,
+        form,
+        StatusCode::CREATED,
+        created,
+        &warnings,
+    ))
 }
 
-pub(super) fn replace(
+pub(super) async fn replace(
     server: &Server,
     target: &Target,
     name: &str,
@@ -38,17 +53,24 @@ pub(super) fn replace(
     sent: &Sent,
 ) -> Result<Response, Status> {
     let mut object = target.face.take(checked(target, sent.object()?)?);
-    let warnings = strict::check(target, &mut object, params.write.validation)?;
+    let mut warnings = strict::check(target, &mut object, params.write.validation)?;
     let key = Key::new(target.kind, target.namespace(), name);
     let options = params.write_options(&sent.user_agent);
     let updated = server
-        .store
-        .update_with(&key, object, subresource(target), &options)?;
-    let response = respond::object(server, target, form, StatusCode::OK, &updated);
-    Ok(respond::warn(response, &warnings))
+        .admission
+        .update(&key, object, subresource(target), &options, &mut warnings)
+        .await;
+    Ok(answer(
+        server,
+        target,
+        form,
+        StatusCode::OK,
+        updated,
+        &warnings,
+    ))
 }
 
-pub(super) fn patch(
+pub(super) async fn patch(
     server: &Server,
     target: &Target,
     name: &str,
@@ -81,15 +103,31 @@ pub(super) fn patch(
         .is_some();
     let options = params.write_options(&sent.user_agent);
     let patched = server
-        .store
-        .patch(&key, &patch, subresource(target), &options)?;
+        .admission
+        .patch(&key, &patch, subresource(target), &options, &mut warnings)
+        .await;
     let code = if existed {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
-    let response = respond::object(server, target, form, code, &patched);
-    Ok(respond::warn(response, &warnings))
+    Ok(answer(server, target, form, code, patched, &warnings))
+}
+
+/// What webhooks warn of is told whether they let the object through or not.
+fn answer(
+    server: &Server,
+    target: &Target,
+    form: Form,
+    code: StatusCode,
+    outcome: Result<Arc<Value>, Status>,
+    warnings: &[String],
+) -> Response {
+    let response = match outcome {
+        Ok(stored) => respond::object(server, target, form, code, &stored),
+        Err(status) => respond::failure(&status),
+    };
+    respond::warn(response, warnings)
 }
 
 pub(super) fn delete(

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::quantity::Quantity;
 use super::{Cause, Key, Kind, Status, Subresource, defaults, object, typed, validation};
+use crate::behaviour::Behaviour;
 
 /// Looks a priority class up by name.
 pub(super) type Classes<'a> = &'a dyn Fn(&str) -> Option<Arc<Value>>;
@@ -14,51 +15,96 @@ pub(super) type Classes<'a> = &'a dyn Fn(&str) -> Option<Arc<Value>>;
 /// Where pods' containers are listed.
 pub(super) const CONTAINER_LISTS: [&str; 2] = ["initContainers", "containers"];
 
-/// Admits a new object.
-pub(super) fn create(kind: Kind, object: &mut Value, classes: Classes<'_>) -> Result<(), Status> {
-    typed::check(kind, object)?;
+/// Drops what this version does not know and brings the rest into canonical form.
+pub(super) fn tidy(behaviour: Behaviour, kind: Kind, object: &mut Value) -> Result<(), Status> {
+    forget(behaviour, kind, object);
+    normalise(kind, object)
+}
+
+/// Decodes an object, new or changed.
+pub(super) fn understand(
+    behaviour: Behaviour,
+    kind: Kind,
+    object: &mut Value,
+) -> Result<(), Status> {
+    tidy(behaviour, kind, object)?;
+    typed::check(kind, object)
+}
+
+/// Defaults a new object, as it is before webhooks see it.
+pub(super) fn prepare(kind: Kind, object: &mut Value, classes: Classes<'_>) -> Result<(), Status> {
     if kind == Kind::Pod {
         prioritise(object, classes)?;
     }
     defaults::fill(kind, object);
-    match kind {
-        Kind::Pod => defaults::new_pod(object),
-        Kind::Namespace => defaults::new_namespace(object),
-        Kind::DaemonSet => {
-            object["status"] = json!({
-                "currentNumberScheduled": 0,
-                "desiredNumberScheduled": 0,
-                "numberMisscheduled": 0,
-                "numberReady": 0,
-            });
-        }
-        _ => {}
+    if kind == Kind::Pod {
+        defaults::tolerations(object);
     }
+    Ok(())
+}
+
+/// Gives a new object what only the server says, and checks it.
+pub(super) fn complete(behaviour: Behaviour, kind: Kind, object: &mut Value) -> Result<(), Status> {
+    defaults::complete(behaviour, kind, object);
     report(kind, object, &validation::object(kind, object))
 }
 
-/// Admits a change that came from outside.
-pub(super) fn change(
-    key: &Key,
-    old: &Value,
-    new: &mut Value,
-    subresource: Subresource,
-) -> Result<(), Status> {
-    typed::check(key.kind, new)?;
-    if subresource == Subresource::None {
-        defaults::fill(key.kind, new);
-        if key.kind == Kind::Pod {
-            // Priority admission set these; a manifest that is put back lacks them.
-            for member in ["priority", "preemptionPolicy", "nodeName"] {
-                if let Some(value) = old["spec"].get(member) {
-                    object::set_default(&mut new["spec"], member, value.clone());
-                }
+/// Defaults a changed object, as it is before webhooks see it.
+pub(super) fn prepare_change(kind: Kind, old: &Value, new: &mut Value) {
+    defaults::fill(kind, new);
+    if kind == Kind::Pod {
+        // Priority admission set these; a manifest that is put back lacks them.
+        for member in ["priority", "preemptionPolicy", "nodeName"] {
+            if let Some(value) = old["spec"].get(member) {
+                object::set_default(&mut new["spec"], member, value.clone());
             }
         }
     }
+}
+
+/// Checks a change.
+pub(super) fn check_change(key: &Key, old: &Value, new: &Value) -> Result<(), Status> {
     let mut causes = validation::object(key.kind, new);
     causes.extend(validation::change(key.kind, old, new));
     report(key.kind, new, &causes)
+}
+
+/// What a webhook made of an object, decoded and defaulted again.
+pub(crate) fn refill(
+    behaviour: Behaviour,
+    kind: Kind,
+    subresource: Subresource,
+    object: &mut Value,
+) -> Result<(), Status> {
+    // Members that no type knows are dropped without a word.
+    typed::prune(kind, object);
+    understand(behaviour, kind, object)?;
+    if subresource == Subresource::None {
+        defaults::fill(kind, object);
+    }
+    Ok(())
+}
+
+/// Drops members that came with later versions, as the real server drops what it does not know.
+fn forget(behaviour: Behaviour, kind: Kind, object: &mut Value) {
+    if !behaviour.match_conditions() && kind == Kind::MutatingWebhookConfiguration {
+        let hooks = object.get_mut("webhooks").and_then(Value::as_array_mut);
+        for hook in hooks.into_iter().flatten() {
+            object::remove(hook, "matchConditions");
+        }
+    }
+    let Some(spec) = kind.pod_spec().and_then(|at| object.pointer_mut(at)) else {
+        return;
+    };
+    if !behaviour.scheduling_gates() {
+        object::remove(spec, "schedulingGates");
+    }
+    if !behaviour.sidecars() {
+        let containers = spec.get_mut("initContainers").and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            object::remove(container, "restartPolicy");
+        }
+    }
 }
 
 fn report(kind: Kind, object: &Value, causes: &[Cause]) -> Result<(), Status> {
@@ -108,21 +154,15 @@ pub(super) fn normalise(kind: Kind, object: &mut Value) -> Result<(), Status> {
         }
         Ok(())
     };
-    let pod_spec = match kind {
-        Kind::Pod => object.get_mut("spec"),
-        Kind::DaemonSet => object.pointer_mut("/spec/template/spec"),
-        Kind::Node => {
-            for list in ["capacity", "allocatable"] {
-                canonical(
-                    object
-                        .get_mut("status")
-                        .and_then(|status| status.get_mut(list)),
-                )?;
-            }
-            None
-        }
-        _ => None,
+    let lists: &[&str] = match kind {
+        Kind::Node => &["/status/capacity", "/status/allocatable"],
+        Kind::ResourceQuota => &["/spec/hard", "/status/hard", "/status/used"],
+        _ => &[],
     };
+    for list in lists {
+        canonical(object.pointer_mut(list))?;
+    }
+    let pod_spec = kind.pod_spec().and_then(|at| object.pointer_mut(at));
     let Some(spec) = pod_spec else { return Ok(()) };
     canonical(spec.get_mut("overhead"))?;
     for list in CONTAINER_LISTS {

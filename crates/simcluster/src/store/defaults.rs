@@ -1,18 +1,32 @@
 //! Defaults as the real server fills them in (pkg/apis/core/v1/defaults.go,
 //! plugin/pkg/admission/defaulttolerationseconds), for what kubectl shows and controllers read.
 
+mod webhooks;
+mod workloads;
+
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
 use super::Kind;
 use super::admission::CONTAINER_LISTS;
-use super::object::{child, remove, set_default};
+use super::object::{array, child, remove, set_default};
+use crate::behaviour::Behaviour;
 
 /// Fills in what is not said; does nothing the second time.
 pub(super) fn fill(kind: Kind, object: &mut Value) {
     match kind {
-        Kind::Pod => pod_spec(child(object, "spec")),
-        Kind::DaemonSet => daemon_set(child(object, "spec")),
+        Kind::Pod => {
+            let spec = child(object, "spec");
+            template_spec(spec);
+            pod_spec(spec);
+        }
+        Kind::DaemonSet
+        | Kind::Deployment
+        | Kind::ReplicaSet
+        | Kind::StatefulSet
+        | Kind::Job
+        | Kind::CronJob => workloads::fill(kind, object),
+        Kind::MutatingWebhookConfiguration => webhooks::fill(object),
         Kind::Service => service(child(object, "spec")),
         Kind::Node => node(object),
         Kind::Secret => secret(object),
@@ -22,10 +36,46 @@ pub(super) fn fill(kind: Kind, object: &mut Value) {
     }
 }
 
-/// What a pod gets once, when it is made.
-pub(super) fn new_pod(pod: &mut Value) {
+/// What an object gets once, when it is made: what only the server says of it.
+pub(super) fn complete(behaviour: Behaviour, kind: Kind, object: &mut Value) {
+    match kind {
+        Kind::Pod => new_pod(object),
+        Kind::Namespace => new_namespace(object),
+        Kind::DaemonSet => {
+            object["status"] = json!({
+                "currentNumberScheduled": 0,
+                "desiredNumberScheduled": 0,
+                "numberMisscheduled": 0,
+                "numberReady": 0,
+            });
+        }
+        Kind::ReplicaSet | Kind::StatefulSet => object["status"] = json!({ "replicas": 0 }),
+        Kind::Deployment | Kind::CronJob | Kind::ResourceQuota => object["status"] = json!({}),
+        Kind::Job => {
+            object["status"] = json!({});
+            workloads::own_pods(behaviour, object);
+        }
+        _ => {}
+    }
+}
+
+fn new_pod(pod: &mut Value) {
     let qos = quality_of_service(&pod["spec"]);
     pod["status"] = json!({ "phase": "Pending", "qosClass": qos });
+    if !array(pod, "/spec/schedulingGates").is_empty() {
+        pod["status"]["conditions"] = json!([{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastProbeTime": null,
+            "lastTransitionTime": null,
+        }]);
+    }
+}
+
+/// The `DefaultTolerationSeconds` admission plugin.
+pub(super) fn tolerations(pod: &mut Value) {
     let spec = child(pod, "spec");
     if !spec["tolerations"].is_array() {
         spec["tolerations"] = json!([]);
@@ -56,7 +106,7 @@ pub(super) fn new_pod(pod: &mut Value) {
 }
 
 /// What a namespace gets once, when it is made.
-pub(super) fn new_namespace(namespace: &mut Value) {
+fn new_namespace(namespace: &mut Value) {
     namespace["status"] = json!({ "phase": "Active" });
     namespace["spec"] = json!({ "finalizers": ["kubernetes"] });
     let metadata = child(namespace, "metadata");
@@ -64,12 +114,8 @@ pub(super) fn new_namespace(namespace: &mut Value) {
     child(metadata, "labels")["kubernetes.io/metadata.name"] = name;
 }
 
+/// What pods get that their templates do not: accounts, and requests for what is limited.
 fn pod_spec(spec: &mut Value) {
-    set_default(spec, "restartPolicy", "Always");
-    set_default(spec, "terminationGracePeriodSeconds", 30);
-    set_default(spec, "dnsPolicy", "ClusterFirst");
-    set_default(spec, "schedulerName", "default-scheduler");
-    set_default(spec, "securityContext", json!({}));
     set_default(spec, "enableServiceLinks", true);
     let account = spec
         .get("serviceAccountName")
@@ -77,6 +123,23 @@ fn pod_spec(spec: &mut Value) {
         .unwrap_or_else(|| "default".into());
     set_default(spec, "serviceAccountName", account.clone());
     set_default(spec, "serviceAccount", account);
+    for list in CONTAINER_LISTS {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            if let Some(resources) = container.get_mut("resources") {
+                request_limits(resources);
+            }
+        }
+    }
+}
+
+/// What pods and templates get.
+fn template_spec(spec: &mut Value) {
+    set_default(spec, "restartPolicy", "Always");
+    set_default(spec, "terminationGracePeriodSeconds", 30);
+    set_default(spec, "dnsPolicy", "ClusterFirst");
+    set_default(spec, "schedulerName", "default-scheduler");
+    set_default(spec, "securityContext", json!({}));
     let host_network = spec["hostNetwork"] == true;
     for list in CONTAINER_LISTS {
         let Some(containers) = spec.get_mut(list).and_then(Value::as_array_mut) else {
@@ -106,7 +169,6 @@ fn fill_container(container: &mut Value, host_network: bool) {
         if floating { "Always" } else { "IfNotPresent" },
     );
     set_default(container, "resources", json!({}));
-    request_limits(&mut container["resources"]);
     for port in container
         .get_mut("ports")
         .and_then(Value::as_array_mut)
@@ -169,18 +231,6 @@ fn quality_of_service(spec: &Value) -> &'static str {
         (false, _) => "BestEffort",
         (true, true) => "Guaranteed",
         (true, false) => "Burstable",
-    }
-}
-
-fn daemon_set(spec: &mut Value) {
-    set_default(spec, "revisionHistoryLimit", 10);
-    set_default(
-        spec,
-        "updateStrategy",
-        json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1, "maxSurge": 0 } }),
-    );
-    if spec["template"]["spec"].is_object() {
-        pod_spec(&mut spec["template"]["spec"]);
     }
 }
 

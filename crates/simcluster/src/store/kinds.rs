@@ -29,6 +29,20 @@ pub enum Kind {
     DaemonSet,
     /// `scheduling.k8s.io/v1` `PriorityClass`.
     PriorityClass,
+    /// `v1` `ResourceQuota`.
+    ResourceQuota,
+    /// `apps/v1` Deployment.
+    Deployment,
+    /// `apps/v1` `ReplicaSet`.
+    ReplicaSet,
+    /// `apps/v1` `StatefulSet`.
+    StatefulSet,
+    /// `batch/v1` Job.
+    Job,
+    /// `batch/v1` `CronJob`.
+    CronJob,
+    /// `admissionregistration.k8s.io/v1` `MutatingWebhookConfiguration`.
+    MutatingWebhookConfiguration,
 }
 
 /// What the API says of a kind.
@@ -58,7 +72,7 @@ pub struct Info {
 
 impl Kind {
     /// Every kind, in the order in which discovery names them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::Pod,
         Self::Node,
         Self::Namespace,
@@ -70,6 +84,13 @@ impl Kind {
         Self::Lease,
         Self::DaemonSet,
         Self::PriorityClass,
+        Self::ResourceQuota,
+        Self::Deployment,
+        Self::ReplicaSet,
+        Self::StatefulSet,
+        Self::Job,
+        Self::CronJob,
+        Self::MutatingWebhookConfiguration,
     ];
 
     /// The row of this kind.
@@ -123,12 +144,8 @@ impl Kind {
                 ..core("Lease", "leases", "lease")
             },
             Self::DaemonSet => Info {
-                group: "apps",
                 short_names: &["ds"],
-                categories: &["all"],
-                status: true,
-                generation: true,
-                ..core("DaemonSet", "daemonsets", "daemonset")
+                ..workload("apps", "DaemonSet", "daemonsets", "daemonset")
             },
             Self::PriorityClass => Info {
                 group: "scheduling.k8s.io",
@@ -136,6 +153,39 @@ impl Kind {
                 namespaced: false,
                 generation: true,
                 ..core("PriorityClass", "priorityclasses", "priorityclass")
+            },
+            Self::ResourceQuota => Info {
+                short_names: &["quota"],
+                status: true,
+                ..core("ResourceQuota", "resourcequotas", "resourcequota")
+            },
+            Self::Deployment => Info {
+                short_names: &["deploy"],
+                ..workload("apps", "Deployment", "deployments", "deployment")
+            },
+            Self::ReplicaSet => Info {
+                short_names: &["rs"],
+                ..workload("apps", "ReplicaSet", "replicasets", "replicaset")
+            },
+            Self::StatefulSet => Info {
+                short_names: &["sts"],
+                ..workload("apps", "StatefulSet", "statefulsets", "statefulset")
+            },
+            Self::Job => workload("batch", "Job", "jobs", "job"),
+            Self::CronJob => Info {
+                short_names: &["cj"],
+                ..workload("batch", "CronJob", "cronjobs", "cronjob")
+            },
+            Self::MutatingWebhookConfiguration => Info {
+                group: "admissionregistration.k8s.io",
+                categories: &["api-extensions"],
+                namespaced: false,
+                generation: true,
+                ..core(
+                    "MutatingWebhookConfiguration",
+                    "mutatingwebhookconfigurations",
+                    "mutatingwebhookconfiguration",
+                )
             },
         }
     }
@@ -162,6 +212,20 @@ impl Kind {
             info.kind.to_owned()
         } else {
             format!("{}.{}", info.kind, info.group)
+        }
+    }
+
+    /// Where the spec of its pods is, as a JSON pointer; nothing for kinds that make none.
+    pub const fn pod_spec(self) -> Option<&'static str> {
+        match self {
+            Self::Pod => Some("/spec"),
+            Self::DaemonSet
+            | Self::Deployment
+            | Self::ReplicaSet
+            | Self::StatefulSet
+            | Self::Job => Some("/spec/template/spec"),
+            Self::CronJob => Some("/spec/jobTemplate/spec/template/spec"),
+            _ => None,
         }
     }
 
@@ -194,5 +258,20 @@ const fn core(kind: &'static str, plural: &'static str, singular: &'static str) 
         categories: &[],
         status: false,
         generation: false,
+    }
+}
+
+const fn workload(
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+) -> Info {
+    Info {
+        group,
+        categories: &["all"],
+        status: true,
+        generation: true,
+        ..core(kind, plural, singular)
     }
 }

@@ -1,23 +1,22 @@
-//! Patches: each type changes a copy, which then is stored like any update.
-
-use std::sync::Arc;
+//! Patches: each type changes a copy, which then is a draft like that of any update.
 
 use serde_json::{Value, json};
 
-use super::admission::normalise;
+use super::admission;
+use super::draft::Draft;
 use super::identity::prepare_identity;
 use super::patch::{self, Applied, PatchError};
 use super::state::State;
 use super::{Cause, Key, Patch, Status, Subresource, WriteOptions, object};
 
 impl State {
-    pub(super) fn patch(
+    pub(super) fn draft_patch(
         &mut self,
         key: &Key,
         patch: &Patch,
         subresource: Subresource,
         options: &WriteOptions,
-    ) -> Result<Arc<Value>, Status> {
+    ) -> Result<Draft, Status> {
         if let Patch::Apply(config) = patch {
             return self.apply(key, config, subresource, options);
         }
@@ -30,7 +29,9 @@ impl State {
             Patch::Apply(_) => Ok(()),
         };
         outcome.map_err(refused)?;
-        self.replace(key, &old, new, subresource, options, false)
+        let mut draft = self.draft_change(key, old, new, subresource, options)?;
+        self.note_writer(&mut draft);
+        Ok(draft)
     }
 
     fn apply(
@@ -39,7 +40,7 @@ impl State {
         config: &Value,
         subresource: Subresource,
         options: &WriteOptions,
-    ) -> Result<Arc<Value>, Status> {
+    ) -> Result<Draft, Status> {
         if options.manager.is_empty() {
             let cause = Cause::required("fieldManager", "is required for apply patch");
             return Err(Status::invalid_options("PatchOptions.meta.k8s.io", &cause));
@@ -65,11 +66,11 @@ impl State {
             api_version: &version,
             time: &time,
         };
-        normalise(key.kind, &mut config)?;
+        admission::tidy(self.behaviour, key.kind, &mut config)?;
         patch::apply(&mut new, &config, by).map_err(refused)?;
         match old {
-            Some(old) => self.replace(key, &old, new, subresource, options, true),
-            None => self.insert(key.kind, &key.namespace, new, options),
+            Some(old) => self.draft_change(key, old, new, subresource, options),
+            None => self.draft_new(key.kind, &key.namespace, new, options),
         }
     }
 }

@@ -77,6 +77,19 @@ impl Quantity {
         i64::try_from(div_ceil(self.nanos, NANO / 1000)).unwrap_or(i64::MAX)
     }
 
+    /// Both together, in the form of the first that is not zero.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            nanos: self.nanos.saturating_add(other.nanos),
+            binary: if self.nanos == 0 {
+                other.binary
+            } else {
+                self.binary
+            },
+        }
+    }
+
     /// Below zero.
     pub const fn is_negative(self) -> bool {
         self.nanos < 0

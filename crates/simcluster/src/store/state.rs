@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::history::Ring;
-use super::{Change, Event, Gone, Key, Kind, StoreOptions, object};
+use super::{Change, Event, Gone, Key, Kind, StoreOptions, object, quota};
+use crate::behaviour::Behaviour;
 
 type Objects = BTreeMap<(String, String), Arc<Value>>;
 
@@ -50,6 +51,8 @@ pub(super) struct State {
     uids: HashMap<String, Key>,
     dependents: HashMap<String, BTreeSet<Key>>,
     pub(super) clock: Clock,
+    /// As which Kubernetes objects are understood.
+    pub(super) behaviour: Behaviour,
     seed: Uuid,
     ids: u64,
     touched: Vec<Kind>,
@@ -74,6 +77,7 @@ impl State {
                 wall: Timestamp::now(),
                 start: Instant::now(),
             },
+            behaviour: options.behaviour,
             seed,
             ids: 0,
             touched: Vec::new(),
@@ -184,6 +188,10 @@ impl State {
         id.as_bytes().iter().take(5).map(letter).collect()
     }
 
+    pub(super) fn has_any(&self, kind: Kind) -> bool {
+        !self.objects[kind.index()].is_empty()
+    }
+
     pub(super) fn namespace_is_empty(&self, namespace: &str) -> bool {
         Kind::ALL
             .iter()
@@ -226,6 +234,7 @@ impl State {
             Change::Added
         };
         self.record(key.kind, change, object.clone(), previous);
+        quota::recount(self, key);
         object
     }
 
@@ -240,6 +249,7 @@ impl State {
             self.unlink(key, previous);
         }
         self.record(key.kind, Change::Deleted, last.clone(), previous);
+        quota::recount(self, key);
         last
     }
 

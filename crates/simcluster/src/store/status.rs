@@ -320,6 +320,46 @@ impl Status {
         )
     }
 
+    /// What an admission webhook answers in place of the server.
+    pub fn denied(code: u16, reason: &str, message: String, details: Option<&Value>) -> Self {
+        const REASONS: [&str; 13] = [
+            "AlreadyExists",
+            "BadRequest",
+            "Conflict",
+            "Expired",
+            "Forbidden",
+            "Gone",
+            "InternalError",
+            "Invalid",
+            "MethodNotAllowed",
+            "NotAcceptable",
+            "NotFound",
+            "TooManyRequests",
+            "Unauthorized",
+        ];
+        // One of its own is in the message at most.
+        let known = REASONS.into_iter().find(|known| *known == reason);
+        let mut status = Self::new(code, known.unwrap_or_default(), message);
+        status.details = details.cloned();
+        status
+    }
+
+    /// 500.
+    pub fn internal(why: impl std::fmt::Display) -> Self {
+        let mut status = Self::new(
+            500,
+            "InternalError",
+            format!("Internal error occurred: {why}"),
+        );
+        status.details = Some(json!({ "causes": [{ "message": why.to_string() }] }));
+        status
+    }
+
+    /// 504: it took too long.
+    pub fn timeout(why: &str) -> Self {
+        Self::new(504, "Timeout", format!("Timeout: {why}"))
+    }
+
     /// 503.
     pub fn unavailable() -> Self {
         Self::new(
@@ -357,9 +397,11 @@ impl Status {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         });
+        if !self.reason.is_empty() {
+            value["reason"] = self.reason.into();
+        }
         if let Some(details) = &self.details {
             value["details"] = details.clone();
         }

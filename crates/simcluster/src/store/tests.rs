@@ -65,6 +65,7 @@ async fn a_watch_that_fell_off_the_history_is_told_so() {
     let store = Store::new(&StoreOptions {
         history: 3,
         seed: None,
+        ..StoreOptions::default()
     });
     let (_, mut watch) = store.list_and_watch(Kind::Pod);
     store.create(Kind::Pod, "default", pod("a")).unwrap();

@@ -3,10 +3,12 @@
 
 use std::fmt::Write;
 
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount,
+    ConfigMap, Event, Namespace, Node, Pod, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde::de::DeserializeOwned;
@@ -15,21 +17,37 @@ use serde_json::Value;
 
 use super::{Kind, Status};
 
+/// Calls a function for the type of a kind.
+macro_rules! for_type_of {
+    ($kind:expr, $function:ident($object:expr)) => {
+        match $kind {
+            Kind::Pod => $function::<Pod>($object),
+            Kind::Node => $function::<Node>($object),
+            Kind::Namespace => $function::<Namespace>($object),
+            Kind::Event => $function::<Event>($object),
+            Kind::ConfigMap => $function::<ConfigMap>($object),
+            Kind::Secret => $function::<Secret>($object),
+            Kind::ServiceAccount => $function::<ServiceAccount>($object),
+            Kind::Service => $function::<Service>($object),
+            Kind::Lease => $function::<Lease>($object),
+            Kind::DaemonSet => $function::<DaemonSet>($object),
+            Kind::PriorityClass => $function::<PriorityClass>($object),
+            Kind::ResourceQuota => $function::<ResourceQuota>($object),
+            Kind::Deployment => $function::<Deployment>($object),
+            Kind::ReplicaSet => $function::<ReplicaSet>($object),
+            Kind::StatefulSet => $function::<StatefulSet>($object),
+            Kind::Job => $function::<Job>($object),
+            Kind::CronJob => $function::<CronJob>($object),
+            Kind::MutatingWebhookConfiguration => {
+                $function::<MutatingWebhookConfiguration>($object)
+            }
+        }
+    };
+}
+
 /// Checks that `object` can be read as its kind.
 pub(super) fn check(kind: Kind, object: &Value) -> Result<(), Status> {
-    let outcome = match kind {
-        Kind::Pod => readable::<Pod>(object),
-        Kind::Node => readable::<Node>(object),
-        Kind::Namespace => readable::<Namespace>(object),
-        Kind::Event => readable::<Event>(object),
-        Kind::ConfigMap => readable::<ConfigMap>(object),
-        Kind::Secret => readable::<Secret>(object),
-        Kind::ServiceAccount => readable::<ServiceAccount>(object),
-        Kind::Service => readable::<Service>(object),
-        Kind::Lease => readable::<Lease>(object),
-        Kind::DaemonSet => readable::<DaemonSet>(object),
-        Kind::PriorityClass => readable::<PriorityClass>(object),
-    };
+    let outcome = for_type_of!(kind, readable(object));
     outcome.map_err(|error| {
         Status::bad_request(format!(
             "{kind} in version {:?} cannot be handled as a {kind}: {error}",
@@ -45,19 +63,7 @@ pub(crate) fn prune(kind: Kind, object: &mut Value) -> Vec<String> {
     if super::admission::normalise(kind, object).is_err() {
         return Vec::new();
     }
-    let known = match kind {
-        Kind::Pod => known::<Pod>(object),
-        Kind::Node => known::<Node>(object),
-        Kind::Namespace => known::<Namespace>(object),
-        Kind::Event => known::<Event>(object),
-        Kind::ConfigMap => known::<ConfigMap>(object),
-        Kind::Secret => known::<Secret>(object),
-        Kind::ServiceAccount => known::<ServiceAccount>(object),
-        Kind::Service => known::<Service>(object),
-        Kind::Lease => known::<Lease>(object),
-        Kind::DaemonSet => known::<DaemonSet>(object),
-        Kind::PriorityClass => known::<PriorityClass>(object),
-    };
+    let known = for_type_of!(kind, known(object));
     let mut unknown = Vec::new();
     if let Some(known) = known {
         compare(object, &known, &mut String::new(), &mut unknown);

@@ -6,12 +6,14 @@
 mod names;
 mod pod;
 mod pod_change;
+mod quota;
 mod resources;
+mod webhooks;
+mod workloads;
 
 use serde_json::Value;
 
 use super::object::{array, pairs, text};
-use super::selector::Labels;
 use super::{Cause, Kind};
 
 /// What is wrong with an object, new or changed.
@@ -20,7 +22,14 @@ pub(super) fn object(kind: Kind, object: &Value) -> Vec<Cause> {
     metadata(kind, object, &mut causes);
     match kind {
         Kind::Pod => pod::spec(&object["spec"], "spec", &mut causes),
-        Kind::DaemonSet => daemon_set(object, &mut causes),
+        Kind::DaemonSet
+        | Kind::Deployment
+        | Kind::ReplicaSet
+        | Kind::StatefulSet
+        | Kind::Job
+        | Kind::CronJob => workloads::check(kind, object, &mut causes),
+        Kind::ResourceQuota => quota::check(object, &mut causes),
+        Kind::MutatingWebhookConfiguration => webhooks::check(object, &mut causes),
         Kind::Node => node(object, &mut causes),
         Kind::Event => event(object, &mut causes),
         Kind::PriorityClass if !object["value"].is_i64() && !object["value"].is_u64() => {
@@ -57,13 +66,8 @@ pub(super) fn change(kind: Kind, old: &Value, new: &Value) -> Vec<Cause> {
     }
     match kind {
         Kind::Pod => pod_change::check(old, new, &mut causes),
-        Kind::DaemonSet if old.pointer("/spec/selector") != new.pointer("/spec/selector") => {
-            let selector = new.pointer("/spec/selector").unwrap_or(&Value::Null);
-            causes.push(Cause::invalid(
-                "spec.selector",
-                selector,
-                "field is immutable",
-            ));
+        Kind::DaemonSet | Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::Job => {
+            workloads::change(kind, old, new, &mut causes)
         }
         Kind::PriorityClass if old["value"] != new["value"] => {
             causes.push(Cause::forbidden(
@@ -99,28 +103,6 @@ fn metadata(kind: Kind, object: &Value, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid("metadata.annotations", &key.into(), why));
         }
     }
-}
-
-fn daemon_set(set: &Value, causes: &mut Vec<Cause>) {
-    let selector = set.pointer("/spec/selector").unwrap_or(&Value::Null);
-    let template = set.pointer("/spec/template").unwrap_or(&Value::Null);
-    let labels = Labels::from_object(selector);
-    if selector.is_null() {
-        causes.push(Cause::required("spec.selector", ""));
-    } else if labels.is_empty() {
-        let why = "empty selector is invalid for daemonset";
-        causes.push(Cause::invalid("spec.selector", selector, why));
-    } else if !labels.matches(template) {
-        let found = template.pointer("/metadata/labels").unwrap_or(&Value::Null);
-        let why = "`selector` does not match template `labels`";
-        causes.push(Cause::invalid("spec.template.metadata.labels", found, why));
-    }
-    let policy = text(template, "/spec/restartPolicy");
-    if policy != "Always" && template.get("spec").is_some() {
-        let field = "spec.template.spec.restartPolicy";
-        causes.push(Cause::unsupported(field, policy, &["Always"]));
-    }
-    pod::spec(&template["spec"], "spec.template.spec", causes);
 }
 
 fn node(node: &Value, causes: &mut Vec<Cause>) {

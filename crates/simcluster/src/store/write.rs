@@ -1,17 +1,12 @@
-//! Create, update and modify: what may change, and what each change does to the metadata.
+//! Create, update and modify: each is a draft that is settled at once.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::admission::{self, normalise};
-use super::identity::{
-    SYSTEM_METADATA, copy_member, keep_all_but_status, keep_system_metadata, prepare_identity,
-    uid_conflict,
-};
-use super::patch::{self, Applied};
+use super::identity::keep_system_metadata;
 use super::state::{State, owners};
-use super::{Cause, DeleteOptions, Key, Kind, Status, object};
+use super::{Cause, Key, Kind, Status, object};
 
 /// How a patch changes an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,60 +55,11 @@ impl State {
         &mut self,
         kind: Kind,
         namespace: &str,
-        mut object: Value,
+        object: Value,
         options: &WriteOptions,
     ) -> Result<Arc<Value>, Status> {
-        if let Some(metadata) = object.get_mut("metadata") {
-            object::remove(metadata, "managedFields");
-        }
-        self.insert(kind, namespace, object, options)
-    }
-
-    pub(super) fn insert(
-        &mut self,
-        kind: Kind,
-        namespace: &str,
-        mut object: Value,
-        options: &WriteOptions,
-    ) -> Result<Arc<Value>, Status> {
-        prepare_identity(kind, namespace, &mut object)?;
-        if !object::text(&object, "/metadata/resourceVersion").is_empty() {
-            return Err(Status::bad_request(
-                "resourceVersion should not be set on objects to be created",
-            ));
-        }
-        let generated = object::name(&object).is_empty();
-        if generated {
-            self.generate_name(kind, &mut object)?;
-        }
-        let metadata = object::child(&mut object, "metadata");
-        for member in SYSTEM_METADATA {
-            object::remove(metadata, member);
-        }
-        object::remove(metadata, "selfLink");
-        metadata["uid"] = self.next_uid().into();
-        metadata["creationTimestamp"] = self.clock.seconds().into();
-        if kind.info().generation {
-            metadata["generation"] = 1.into();
-        }
-        normalise(kind, &mut object)?;
-        admission::create(kind, &mut object, &|class| {
-            self.get(&Key::new(Kind::PriorityClass, "", class)).cloned()
-        })?;
-        let key = Key::new(kind, namespace, object::name(&object));
-        self.check_namespace(&key)?;
-        if self.get(&key).is_some() {
-            return Err(Status::already_exists(kind, &key.name));
-        }
-        if options.dry_run {
-            return Ok(Arc::new(object));
-        }
-        let created = self.commit(&key, object);
-        if self.is_orphaned(&created) {
-            // Its owner was deleted while it was being made.
-            let _ = self.delete(&key, &DeleteOptions::default());
-        }
-        Ok(created)
+        let draft = self.draft_create(kind, namespace, object, options)?;
+        self.settle(draft)
     }
 
     pub(super) fn update(
@@ -123,8 +69,19 @@ impl State {
         subresource: Subresource,
         options: &WriteOptions,
     ) -> Result<Arc<Value>, Status> {
-        let old = self.existing(key)?;
-        self.replace(key, &old, object, subresource, options, false)
+        let draft = self.draft_update(key, object, subresource, options)?;
+        self.settle(draft)
+    }
+
+    pub(super) fn patch(
+        &mut self,
+        key: &Key,
+        patch: &Patch,
+        subresource: Subresource,
+        options: &WriteOptions,
+    ) -> Result<Arc<Value>, Status> {
+        let draft = self.draft_patch(key, patch, subresource, options)?;
+        self.settle(draft)
     }
 
     pub(super) fn modify(
@@ -145,63 +102,6 @@ impl State {
             .ok_or_else(|| Status::not_found(key.kind, &key.name))
     }
 
-    /// Checks a whole new state from outside against the old one, and stores it.
-    pub(super) fn replace(
-        &mut self,
-        key: &Key,
-        old: &Arc<Value>,
-        mut new: Value,
-        subresource: Subresource,
-        options: &WriteOptions,
-        applied: bool,
-    ) -> Result<Arc<Value>, Status> {
-        prepare_identity(key.kind, &key.namespace, &mut new)?;
-        let name = object::name(&new);
-        if name != key.name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                key.name
-            )));
-        }
-        let uid = object::uid(&new);
-        if !uid.is_empty() && uid != object::uid(old) {
-            return Err(uid_conflict(key, uid, old));
-        }
-        let asked = object::text(&new, "/metadata/resourceVersion");
-        if !asked.is_empty() && asked != object::text(old, "/metadata/resourceVersion") {
-            return Err(Status::outdated(key.kind, &key.name));
-        }
-        match subresource {
-            Subresource::None if key.kind.info().status => copy_member(old, &mut new, "status"),
-            Subresource::None => {}
-            Subresource::Status => keep_all_but_status(old, &mut new),
-        }
-        keep_system_metadata(old, &mut new);
-        if new["metadata"].get("managedFields").is_none() {
-            copy_member(&old["metadata"], &mut new["metadata"], "managedFields");
-        }
-        normalise(key.kind, &mut new)?;
-        admission::change(key, old, &mut new, subresource)?;
-        if !applied {
-            let time = self.clock.seconds();
-            let version = key.kind.api_version();
-            let manager = if options.manager.is_empty() {
-                "unknown"
-            } else {
-                &options.manager
-            };
-            let by = Applied {
-                manager,
-                force: false,
-                subresource: subresource.name(),
-                api_version: &version,
-                time: &time,
-            };
-            patch::note_update(old, &mut new, by);
-        }
-        Ok(self.finish(key, old, new, options.dry_run))
-    }
-
     /// Stores `new` unless it is the same; completes a deletion that waited for finalizers.
     pub(super) fn finish(
         &mut self,
@@ -210,7 +110,7 @@ impl State {
         mut new: Value,
         dry_run: bool,
     ) -> Arc<Value> {
-        copy_member(&old["metadata"], &mut new["metadata"], "resourceVersion");
+        super::identity::copy_member(&old["metadata"], &mut new["metadata"], "resourceVersion");
         if new == **old {
             return old.clone();
         }
@@ -227,18 +127,20 @@ impl State {
         self.commit(key, new)
     }
 
-    fn generate_name(&mut self, kind: Kind, object: &mut Value) -> Result<(), Status> {
+    pub(super) fn generate_name(&mut self, kind: Kind, object: &mut Value) -> Result<(), Status> {
         let prefix = object::text(object, "/metadata/generateName").to_owned();
         if prefix.is_empty() {
             let cause = Cause::required("metadata.name", "name or generateName is required");
             return Err(Status::invalid(kind, "", &[cause]));
         }
-        let name = format!("{prefix}{}", self.next_suffix());
+        // Names of pods are labels of 63 characters (apiserver/pkg/storage/names).
+        let cut = prefix.floor_char_boundary(58);
+        let name = format!("{}{}", &prefix[..cut], self.next_suffix());
         object["metadata"]["name"] = name.into();
         Ok(())
     }
 
-    fn check_namespace(&self, key: &Key) -> Result<(), Status> {
+    pub(super) fn check_namespace(&self, key: &Key) -> Result<(), Status> {
         if !key.kind.info().namespaced {
             return Ok(());
         }
@@ -257,7 +159,7 @@ impl State {
     }
 
     /// It has owners, and none of them exists.
-    fn is_orphaned(&self, object: &Value) -> bool {
+    pub(super) fn is_orphaned(&self, object: &Value) -> bool {
         let mut owners = owners(object).peekable();
         owners.peek().is_some() && owners.all(|uid| !self.is_live(uid))
     }

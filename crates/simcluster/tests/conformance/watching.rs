@@ -104,6 +104,7 @@ async fn a_watch_from_before_history_gets_410() {
     let server = Server::with(StoreOptions {
         history: 2,
         seed: None,
+        ..StoreOptions::default()
     })
     .await;
     let version = server.store.version().to_string();
@@ -188,6 +189,7 @@ async fn kubes_watcher_starts_over_after_410() {
         let server = Server::with(StoreOptions {
             history: 1,
             seed: None,
+            ..StoreOptions::default()
         })
         .await;
         create(&server, "a").await;

@@ -13,7 +13,8 @@ pub(super) fn since(object: &Value, pointer: &str, now: Timestamp) -> String {
         )
 }
 
-fn human(seconds: i64) -> String {
+/// A number of seconds as people read it.
+pub(super) fn human(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let years = days / 365;
     let two = |major: i64, unit: &str, minor: i64, small: &str| match minor {

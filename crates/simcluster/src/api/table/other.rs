@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Column, age, or_none};
+use super::{Column, age, or_none, workload};
 use crate::store::Kind;
 use crate::store::object::{array, name, pairs, text};
 
-const NAME: Column = ("Name", "string", 0);
-const AGE: Column = ("Age", "string", 0);
+pub(super) const NAME: Column = ("Name", "string", 0);
+pub(super) const AGE: Column = ("Age", "string", 0);
 
 pub(super) fn columns(kind: Kind) -> &'static [Column] {
     match kind {
@@ -39,6 +39,11 @@ pub(super) fn columns(kind: Kind) -> &'static [Column] {
             ("Images", "string", 1),
             ("Selector", "string", 1),
         ],
+        Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::Job | Kind::CronJob => {
+            workload::columns(kind)
+        }
+        Kind::ResourceQuota => &[NAME, AGE, ("Request", "string", 0), ("Limit", "string", 0)],
+        Kind::MutatingWebhookConfiguration => &[NAME, ("Webhooks", "integer", 0), AGE],
         Kind::PriorityClass => &[
             NAME,
             ("Value", "integer", 0),
@@ -95,10 +100,20 @@ pub(super) fn cells(kind: Kind, object: &Value, now: Timestamp) -> Vec<Value> {
             number("/status/numberAvailable"),
             selector(object, "/spec/template/spec/nodeSelector"),
             age,
-            containers(object, "/name").into(),
-            containers(object, "/image").into(),
+            containers(object, "/spec/template/spec", "/name").into(),
+            containers(object, "/spec/template/spec", "/image").into(),
             selector(object, "/spec/selector/matchLabels"),
         ],
+        Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::Job | Kind::CronJob => {
+            workload::cells(kind, object, now)
+        }
+        Kind::ResourceQuota => {
+            let (limits, requests) = quota(object);
+            vec![name, age, requests.into(), limits.into()]
+        }
+        Kind::MutatingWebhookConfiguration => {
+            vec![name, array(object, "/webhooks").len().into(), age]
+        }
         Kind::PriorityClass => vec![
             name,
             number("/value"),
@@ -110,15 +125,30 @@ pub(super) fn cells(kind: Kind, object: &Value, now: Timestamp) -> Vec<Value> {
     }
 }
 
-fn selector(object: &Value, pointer: &str) -> Value {
+/// What is used of what is limited: limits, and all the rest.
+fn quota(object: &Value) -> (String, String) {
+    let (mut limits, mut requests) = (Vec::new(), Vec::new());
+    for (what, hard) in pairs(object, "/status/hard") {
+        let used = object["status"]["used"][what].as_str().unwrap_or("0");
+        let line = format!("{what}: {used}/{hard}");
+        if what.starts_with("limits.") {
+            limits.push(line);
+        } else {
+            requests.push(line);
+        }
+    }
+    (limits.join(", "), requests.join(", "))
+}
+
+pub(super) fn selector(object: &Value, pointer: &str) -> Value {
     let parts: Vec<String> = pairs(object, pointer)
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     or_none(&parts.join(","))
 }
 
-fn containers(object: &Value, member: &str) -> String {
-    let found: Vec<&str> = array(object, "/spec/template/spec/containers")
+pub(super) fn containers(object: &Value, at: &str, member: &str) -> String {
+    let found: Vec<&str> = array(object, &format!("{at}/containers"))
         .iter()
         .map(|container| text(container, member))
         .collect();

@@ -37,7 +37,9 @@ pub(super) fn list(parent: &str, field: &str) -> List {
             | "volumes"
             | "imagePullSecrets"
             | "schedulingGates"
-            | "resourceClaims",
+            | "resourceClaims"
+            | "webhooks"
+            | "matchConditions",
         )
         | ("", "secrets") => NAME,
         (_, "volumeMounts") => List::Keyed {
