@@ -53,7 +53,7 @@ pub struct ApiConfig {
     pub bookmark_every: Duration,
     /// What goes wrong on purpose; shared with whoever injects it.
     pub faults: Faults,
-    /// Who wants to know what clients ask for.
+    /// What clients ask for; shared with whoever wants to know.
     pub audit: Audit,
     /// Where `kubectl logs` finds its text; without one it gets 501.
     pub logs: Option<Arc<dyn LogSource>>,
