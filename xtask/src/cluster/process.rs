@@ -79,6 +79,16 @@ async fn gone(processes: &[Identity], limit: Duration) -> Vec<Identity> {
     }
 }
 
+/// Becomes a program that has nothing open but input and output: a lock or a pipe of whoever ran us
+/// would stay taken as long as the cluster is up.
+const WITHOUT_INHERITANCE: &str = r#"
+for fd in /proc/self/fd/*; do
+    fd=${fd##*/}
+    if [ "$fd" -gt 2 ]; then exec {fd}>&-; fi
+done
+exec "$@"
+"#;
+
 /// Starts a program in a session of its own, its output at the end of a file.
 pub(super) fn start(command: &[String], log: &Path) -> anyhow::Result<Identity> {
     let output = std::fs::OpenOptions::new()
@@ -88,7 +98,8 @@ pub(super) fn start(command: &[String], log: &Path) -> anyhow::Result<Identity> 
         .with_context(|| format!("failed to open {}", log.display()))?;
     let errors = output.try_clone().context("failed to share a log file")?;
     // setsid takes the program's place instead of waiting for it, as the child leads no group.
-    let child = Command::new("setsid")
+    let child = Command::new("bash")
+        .args(["-c", WITHOUT_INHERITANCE, "bash", "setsid"])
         .args(command)
         // Proxies, for one, are not for the cluster.
         .env_clear()
@@ -98,7 +109,7 @@ pub(super) fn start(command: &[String], log: &Path) -> anyhow::Result<Identity> 
         .stdout(output)
         .stderr(errors)
         .spawn()
-        .context("failed to start setsid (Debian: apt install util-linux)")?;
+        .context("failed to start bash")?;
     let pid = i32::try_from(child.id()).context("failed to read a process number")?;
     Identity::of(pid)
         .with_context(|| format!("{} ended at once; see {}", command.join(" "), log.display()))
@@ -165,6 +176,8 @@ fn parse_stat(stat: &str) -> Option<(i32, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{Mode, OFlags};
+
     use super::*;
 
     #[test]
@@ -189,6 +202,28 @@ mod tests {
         assert!(below(&[me]).contains(&identity));
         assert_eq!(end(&[identity], Duration::from_secs(5)).await, []);
         assert!(!identity.lives());
+    }
+
+    #[tokio::test]
+    async fn a_process_keeps_nothing_open_that_its_starter_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock");
+        std::fs::write(&lock, "").unwrap();
+        let inherited = rustix::fs::open(&lock, OFlags::RDONLY, Mode::empty()).unwrap();
+        let command = ["sleep", "1000"].map(str::to_owned);
+        let identity = start(&command, &folder.path().join("log")).unwrap();
+        let limit = Instant::now() + LAST;
+        while command_line(identity.pid) != command {
+            assert!(identity.lives() && Instant::now() < limit);
+            tokio::time::sleep(LOOK).await;
+        }
+        let open = std::fs::read_dir(format!("/proc/{}/fd", identity.pid)).unwrap();
+        let open: Vec<_> = open
+            .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap())
+            .collect();
+        end(&[identity], Duration::ZERO).await;
+        assert_eq!(open.len(), 3, "{open:?}");
+        drop(inherited);
     }
 
     #[tokio::test]
