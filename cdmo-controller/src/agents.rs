@@ -1,5 +1,7 @@
 //! The agents: which pod serves which node, whether its session stands, and what it last reported.
 
+mod ailing;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -13,6 +15,9 @@ use crate::{
     grants::Grants, names::PodKey, objects::PodLite, pods::key_of, relist::Relist,
     session::Problem, snapshot::SnapshotRow,
 };
+
+use ailing::Ward;
+pub use ailing::{Ailing, Ailment};
 
 /// gRPC port of an agent whose pod names none.
 const DEFAULT_PORT: u16 = 7443;
@@ -85,6 +90,11 @@ pub enum Change {
         /// Its number.
         serial: u64,
     },
+    /// There is something new to say of why it does not come up.
+    Ails {
+        /// Its node.
+        node: String,
+    },
 }
 
 /// All agents.
@@ -93,6 +103,7 @@ pub struct AgentTable {
     port_name: String,
     pods: HashMap<PodKey, AgentPod>,
     nodes: BTreeMap<String, AgentState>,
+    ward: Ward,
     relist: Relist<PodKey>,
     serials: u64,
 }
@@ -104,6 +115,7 @@ impl AgentTable {
             port_name,
             pods: HashMap::new(),
             nodes: BTreeMap::new(),
+            ward: Ward::default(),
             relist: Relist::default(),
             serials: 0,
         }
@@ -123,7 +135,8 @@ impl AgentTable {
                 Vec::new()
             }
             Event::InitDone => {
-                let gone = self.relist.finish(self.pods.keys().cloned());
+                let known = self.pods.keys().chain(self.ward.pods()).cloned();
+                let gone = self.relist.finish(known);
                 gone.iter().flat_map(|key| self.remove(key, now)).collect()
             }
         }
@@ -155,6 +168,11 @@ impl AgentTable {
             .filter(|agent| agent.serial == serial)
     }
 
+    /// Why a node's agent does not come up, if it does not.
+    pub fn ailing(&self, node: &str) -> Option<&Ailing> {
+        self.ward.get(node)
+    }
+
     /// All agents by node.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &AgentState)> {
         self.nodes.iter()
@@ -162,25 +180,28 @@ impl AgentTable {
 
     fn put(&mut self, pod: &PodLite, now: Instant) -> Vec<Change> {
         let key = key_of(pod);
+        let ails = self.ward.look(pod, now);
+        let ails = ails.map(|node| Change::Ails { node });
         let new = self.read(pod);
         let old = match &new {
-            Some(new) if self.pods.get(&key) == Some(new) => return Vec::new(),
+            Some(new) if self.pods.get(&key) == Some(new) => return ails.into_iter().collect(),
             Some(new) => self.pods.insert(key, new.clone()),
             None => self.pods.remove(&key),
         };
         let mut nodes: Vec<_> = old.into_iter().chain(new).map(|pod| pod.node).collect();
         nodes.dedup();
-        nodes
-            .into_iter()
-            .flat_map(|node| self.choose(&node, now))
-            .collect()
+        let chosen = nodes.into_iter().flat_map(|node| self.choose(&node, now));
+        chosen.chain(ails).collect()
     }
 
     fn remove(&mut self, key: &PodKey, now: Instant) -> Vec<Change> {
-        match self.pods.remove(key) {
+        let ails = self.ward.discharge(key);
+        let ails = ails.map(|node| Change::Ails { node });
+        let chosen = match self.pods.remove(key) {
             Some(pod) => self.choose(&pod.node, now),
             None => Vec::new(),
-        }
+        };
+        chosen.into_iter().chain(ails).collect()
     }
 
     /// An agent pod that can be dialled.

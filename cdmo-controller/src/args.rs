@@ -69,6 +69,16 @@ pub struct Args {
     #[arg(long, env = "CDMO_SETTLE_MS", value_name = "MS", default_value_t = 100)]
     pub settle_ms: u64,
 
+    /// How long a controller that another one replaced stays, without acting, before it ends. If it
+    /// ended at once, it would be started again and take over in its turn.
+    #[arg(
+        long,
+        env = "CDMO_STANDBY_SECONDS",
+        value_name = "S",
+        default_value_t = 50
+    )]
+    pub standby_seconds: u64,
+
     /// Leave it to the kubelet to write new devices into node status, every ten seconds. For
     /// comparisons.
     #[arg(long, env = "CDMO_NO_STATUS_PATCH")]

@@ -150,6 +150,54 @@ pub struct PodStatus {
     /// Its address, once it has one.
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
+    /// How its containers do.
+    pub container_statuses: Vec<ContainerStatus>,
+    /// How its init containers do.
+    pub init_container_statuses: Vec<ContainerStatus>,
+}
+
+/// How a container does.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    /// Whether it serves; of an init container, whether it has ended well.
+    pub ready: bool,
+    /// What it does now.
+    pub state: ContainerState,
+    /// What the one before it did.
+    pub last_state: ContainerState,
+}
+
+/// What a container does.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// It has not started.
+    pub waiting: Option<Waiting>,
+    /// It has ended.
+    pub terminated: Option<Terminated>,
+}
+
+/// Why a container has not started.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    /// In one word.
+    pub reason: String,
+    /// In a sentence, or empty.
+    pub message: String,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Terminated {
+    /// 0 if all went well.
+    pub exit_code: i32,
+    /// In one word.
+    pub reason: String,
+    /// What it left behind; of agents, the end of the log.
+    pub message: String,
 }
 
 /// A node.

@@ -46,6 +46,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         tls,
         http_listen,
         settle_ms,
+        standby_seconds,
         no_status_patch,
         no_pod_annotation,
         log: _,
@@ -81,9 +82,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         alive: liveness.condition("loop"),
     };
     let tasks = TaskTracker::new();
+    let work = shutdown.child_token();
     let (page, desk) = page::open();
     let router = serving::http::router_with_liveness(registry, readiness, liveness).merge(page);
-    tasks.spawn(serving::serve(listener, router, shutdown.clone()));
+    tasks.spawn(serving::serve(listener, router, work.clone()));
     health.alive.met();
 
     let epochs = Arc::new(LeaseEpochs::new(client.clone(), &namespace, me.clone()));
@@ -91,16 +93,16 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         epoch = first_epoch(&epochs) => epoch?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    certificates.follow(&tasks, shutdown.clone());
+    certificates.follow(&tasks, work.clone());
     let (input_sender, inputs) = mpsc::channel(INPUTS);
     let watches = Watches {
         client: client.clone(),
         namespace: namespace.clone(),
         agent_selector,
     };
-    watches.spawn(&input_sender, &tasks, &shutdown);
+    watches.spawn(&input_sender, &tasks, &work);
     let (beat, beats) = watch::channel((Instant::now(), false));
-    tasks.spawn(health.watch(beats, shutdown.clone()));
+    tasks.spawn(health.watch(beats, work.clone()));
     let config = Config {
         namespace,
         agent_port_name,
@@ -126,13 +128,19 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
     let mut superseded = epochs.superseded();
     tracing::info!(epoch = first, "the controller runs");
     let result = tokio::select! {
-        () = engine.run(shutdown.clone()) => Ok(()),
+        () = engine.run(work.clone()) => Ok(()),
         Ok(by) = superseded.wait_for(Option::is_some) => {
             Err(Error::Superseded(by.clone().unwrap_or_default()))
         }
     };
-    shutdown.cancel();
+    work.cancel();
     wait_for_the_end(tasks).await;
+    if let Err(error) = &result {
+        tracing::error!("{error}");
+        // Told to or not, it ends.
+        let standby = Duration::from_secs(standby_seconds);
+        let _ = timeout(standby, shutdown.cancelled()).await;
+    }
     result
 }
 

@@ -10,6 +10,8 @@ use crate::{names::PodKey, operation::Operation};
 
 /// Longest note that the API takes, in bytes (events.k8s.io/v1).
 const LONGEST_NOTE: usize = 1024;
+/// Longest quotation of a program's last words, in bytes.
+const LONGEST_WHY: usize = 600;
 
 /// An Event on a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +138,21 @@ pub fn no_agent(namespace: &str) -> String {
     format!(
         "no agent runs on this node; look at the DaemonSet mig-node-agent and its pods in namespace \
          {namespace}"
+    )
+}
+
+/// A node's agent ends or cannot be started.
+pub fn agent_fails(pod: &PodKey, why: &str) -> String {
+    let why = cut(why.trim_end_matches('.'), LONGEST_WHY);
+    format!("the agent does not start: {why}; its pod is {pod}")
+}
+
+/// A node's agent is not started, and only the kubelet knows why.
+pub fn agent_waits(pod: &PodKey, reason: &str) -> String {
+    let (namespace, name) = (pod.namespace(), pod.name());
+    format!(
+        "the agent does not start: its pod stays in {reason}; the Events in `kubectl -n {namespace} \
+         describe pod {name}` say what it waits for"
     )
 }
 

@@ -387,6 +387,7 @@ impl World {
                         address,
                     });
                 }
+                agents::Change::Ails { node } => self.touch(&node, now),
                 agents::Change::Disconnect { node, serial } => {
                     self.lose_session(&node, now);
                     self.count_slices(&node);

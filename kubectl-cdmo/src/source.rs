@@ -114,8 +114,9 @@ impl Source {
             Err(_) => return Err(self.silence()),
         };
         let mut pods = found.items;
-        // Of several the newest: the others are on their way out.
-        pods.sort_by_key(|pod| (is_running(pod), pod.creation_timestamp()));
+        // Of several the newest, for the others are on their way out; but the old one acts as long as
+        // the new one does not come up.
+        pods.sort_by_key(|pod| (is_running(pod), is_ready(pod), pod.creation_timestamp()));
         let Some(pod) = pods.last() else {
             return Err(Error::NoController {
                 namespace: self.namespace.clone(),
@@ -284,6 +285,12 @@ fn phase(pod: &Pod) -> &str {
 
 fn is_running(pod: &Pod) -> bool {
     phase(pod) == "Running" && pod.metadata.deletion_timestamp.is_none()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    containers.is_some_and(|all| all.iter().all(|container| container.ready))
 }
 
 /// Why a pod does not run: what its container waits for, or its phase.

@@ -28,8 +28,8 @@ pub enum Error {
     Nvml(nvml_mig::Error),
     /// No driver library below the root directory that was named.
     #[error(
-        "failed to find libnvidia-ml.so.1 below {}; check --driver-root, and that the driver is \
-         installed there",
+        "failed to find libnvidia-ml.so.1 below {}; check driverRoot of the chart (--driver-root), \
+         and that the driver is installed there",
         .0.display()
     )]
     NoLibrary(PathBuf),

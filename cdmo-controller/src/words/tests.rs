@@ -79,6 +79,14 @@ fn sentences_on_pods_and_nodes() {
         failed("gpu-node-7", "instance 1g.5gb at slice 0 is in use."),
         unreachable("the agent ended the session"),
         no_agent("cdmo-operator"),
+        agent_fails(
+            &PodKey::new("cdmo-operator", "mig-node-agent-x"),
+            "mig-node-agent: failed to load it; install it (exit code 65)",
+        ),
+        agent_waits(
+            &PodKey::new("cdmo-operator", "mig-node-agent-x"),
+            "ContainerCreating",
+        ),
     ];
     insta::assert_snapshot!(all.join("\n"));
 }

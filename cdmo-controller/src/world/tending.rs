@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Action, World, alarms::Alarm};
 use crate::{
+    agents::{Ailing, Ailment},
     names::PodKey,
     node_status::{self, Answer},
     objects::NodeLite,
@@ -21,6 +22,9 @@ const UNREACHABLE: Duration = Duration::from_secs(10);
 /// How long a labelled node may be without an agent before its annotation says so: images must be
 /// pulled first.
 const NO_AGENT: Duration = Duration::from_mins(1);
+/// How long an agent's pod may take to start before the annotation says so: longer than its images
+/// take to be pulled, as a rule.
+const STARTING: Duration = Duration::from_secs(30);
 /// Delay after a failed write of the annotation.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -241,20 +245,33 @@ impl World {
     ) -> (Vec<String>, Option<Instant>) {
         let mut sentences = Vec::new();
         let mut later = None;
+        let up = self.agents.get(node).is_some_and(|agent| agent.up);
+        let ailing = self.agents.ailing(node).filter(|_| !up);
         let agentless = self.problems.get(node).and_then(|k| k.agentless_since);
-        if let Some(since) = agentless {
-            if now >= since + NO_AGENT {
-                sentences.push(words::no_agent(&self.config.namespace));
-            } else {
-                later = Some(since + NO_AGENT);
+        let (why, at) = match (ailing, agentless) {
+            (Some(ailing), _) => {
+                let (why, patience) = trouble(ailing);
+                (Some(why), Some(ailing.since + patience))
             }
+            (None, Some(since)) => {
+                let why = words::no_agent(&self.config.namespace);
+                (Some(why), Some(since + NO_AGENT))
+            }
+            (None, None) => (None, None),
+        };
+        if at.is_some_and(|at| now >= at) {
+            sentences.extend(why);
+        } else {
+            later = at;
         }
         if let Some(agent) = self.agents.get(node) {
             match &agent.problem {
+                // Then it is clear why nobody answers.
+                Some(_) if !sentences.is_empty() => {}
                 Some(problem) if problem.lasting || now >= agent.since + UNREACHABLE => {
                     sentences.push(words::unreachable(&problem.sentence));
                 }
-                Some(_) => later = Some(agent.since + UNREACHABLE),
+                Some(_) => later = later.into_iter().chain([agent.since + UNREACHABLE]).min(),
                 None => {}
             }
             if let (Some(snapshot), true) = (&agent.snapshot, agent.up) {
@@ -316,5 +333,13 @@ impl World {
                 message: Box::new(message),
             });
         }
+    }
+}
+
+/// Why an agent does not come up, and how long it may take to until that is worth a word.
+fn trouble(ailing: &Ailing) -> (String, Duration) {
+    match &ailing.ailment {
+        Ailment::Fails { why } => (words::agent_fails(&ailing.pod, why), UNREACHABLE),
+        Ailment::Waits { reason } => (words::agent_waits(&ailing.pod, reason), STARTING),
     }
 }

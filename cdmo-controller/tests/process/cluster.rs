@@ -91,6 +91,7 @@ impl Cluster {
             format!("--tls-cert={}", path(&tls.cert)),
             format!("--tls-key={}", path(&tls.key)),
             "--http-listen=127.0.0.1:0".to_owned(),
+            "--standby-seconds=0".to_owned(),
         ];
         let further = further.iter().map(|&arg| arg.to_owned());
         let args = Args::parse_from(args.into_iter().chain(further));

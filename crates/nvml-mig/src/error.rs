@@ -11,7 +11,8 @@ pub enum Error {
     /// The library could not be loaded.
     #[error(
         "failed to load the NVIDIA library {path}: {reason}; install the NVIDIA driver on this \
-         node, or name the library with --nvml-library"
+         node, or say where it is: runtimeClassName or driverRoot of the chart, --driver-root or \
+         --nvml-library of the agent"
     )]
     Library {
         /// Where it was looked for.

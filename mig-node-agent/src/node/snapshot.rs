@@ -152,7 +152,11 @@ impl Node {
             }
         }
         if let Some(problem) = &self.plugins.pod_resources_problem {
-            sentences.push(format!("Holds cannot be checked: {problem}"));
+            sentences.push(format!(
+                "Holds cannot be checked: {problem}; no device is destroyed, and after a start none \
+                 is offered, until the kubelet's podresources socket answers: is kubeletDir of the \
+                 chart its --root-dir?"
+            ));
         }
         sentences.sort_unstable();
         sentences.dedup();

@@ -94,3 +94,56 @@ fn a_labelled_node_without_an_agent_says_so_after_a_while() {
         "{log:?}"
     );
 }
+
+/// The agent's pod, as the kubelet tells of it.
+fn agent_is(bench: &mut Bench, status: serde_json::Value) {
+    let mut pod = agent_pod("a");
+    pod.status = from(status);
+    bench.apply(Input::AgentPod(Box::new(Event::Apply(pod))));
+    bench.run();
+}
+
+#[test]
+fn an_agent_that_ends_again_and_again_is_quoted_on_the_node_until_it_is_up() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    let ended = serde_json::json!({"terminated": {"exitCode": 65, "message": "failed to load it"}});
+    let container = serde_json::json!({
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended,
+    });
+    bench.break_session("a");
+    agent_is(
+        &mut bench,
+        serde_json::json!({
+            "phase": "Running", "podIP": "127.0.0.1", "containerStatuses": [container],
+        }),
+    );
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.take_log(), Vec::<String>::new(), "it may come up yet");
+    bench.pass(Duration::from_secs(10));
+    let why = "problems a: the agent does not start: failed to load it (exit code 65); its pod is \
+               cdmo-operator/agent-a";
+    assert_eq!(bench.take_log(), [why], "and not that nobody answers");
+    bench.report("a", Said::Up);
+    bench.snapshot("a");
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.take_log().last().unwrap(), "problems a: none");
+}
+
+#[test]
+fn an_agent_that_is_not_started_is_pointed_at_after_a_while() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    let container = serde_json::json!({"state": {"waiting": {"reason": "ContainerCreating"}}});
+    agent_is(
+        &mut bench,
+        serde_json::json!({"phase": "Pending", "containerStatuses": [container]}),
+    );
+    bench.take_log();
+    bench.pass(Duration::from_secs(25));
+    assert_eq!(bench.take_log(), Vec::<String>::new(), "images are pulled");
+    bench.pass(Duration::from_secs(10));
+    let log = bench.take_log();
+    let words = "the agent does not start: its pod stays in ContainerCreating";
+    assert!(log[0].contains(words), "{log:?}");
+    assert!(log[0].contains("-n cdmo-operator describe pod agent-a"), "{log:?}");
+    assert_eq!(log.len(), 1, "{log:?}");
+}
