@@ -5,14 +5,17 @@
 //! waits by watching, and asks the controller for its report, as any user can.
 
 mod act;
+mod chart;
 mod disturb;
 mod dump;
 mod manifest;
 mod process;
 mod real;
 mod report;
+mod rollout;
 mod run;
 mod settle;
+mod unharmed;
 mod watch;
 mod workloads;
 
@@ -27,9 +30,11 @@ use serde_json::json;
 
 use crate::system::System;
 
+pub use chart::{Chart, installation};
 pub use disturb::Disturbance;
 pub use report::Device;
 pub use run::{Needs, api_scenario};
+pub use unharmed::Held;
 
 /// Nothing that a story waits for may take longer: a real node under load is slow, not wrong.
 const LIMIT: Duration = Duration::from_mins(3);

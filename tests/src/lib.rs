@@ -19,7 +19,7 @@ mod start;
 pub mod system;
 pub mod watcher;
 
-pub use ground::{Disturbance, Ground, Needs, api_scenario};
+pub use ground::{Chart, Disturbance, Ground, Held, Needs, api_scenario, installation};
 pub use pods::Pod;
 pub use scenario::{Failure, Outcome, Verdict, scenario};
 pub use spec::{NodeSpec, Spec, Tls};

@@ -27,6 +27,8 @@ pub enum Needs {
     Machine,
     /// An API server that can be restarted.
     ApiServer,
+    /// The chart, installed with helm, and a node whose folders are within reach.
+    Chart,
 }
 
 /// Real GPUs are shared by all stories.
@@ -143,10 +145,13 @@ fn obstacle(cluster: Cluster, needs: Needs) -> Option<&'static str> {
         (Cluster::Embedded, Needs::ApiServer) => {
             Some("real only: the embedded cluster is its API server")
         }
+        (Cluster::Embedded, Needs::Chart) => {
+            Some("real only: nothing is installed with helm in the embedded cluster")
+        }
         (Cluster::Elsewhere, Needs::Machine) => Some(
             "embedded only: the cluster of KUBECONFIG is not this machine's, or this is not root",
         ),
-        (Cluster::Elsewhere, Needs::ApiServer) => Some(
+        (Cluster::Elsewhere, Needs::ApiServer | Needs::Chart) => Some(
             "on this machine's cluster only: that of KUBECONFIG is another, or this is not root",
         ),
         _ => None,
@@ -197,6 +202,7 @@ mod tests {
             Needs::Workloads,
             Needs::Machine,
             Needs::ApiServer,
+            Needs::Chart,
         ] {
             assert_eq!(obstacle(Cluster::OfThisMachine, needs), None);
         }
@@ -224,7 +230,7 @@ mod tests {
 
     #[test]
     fn nobody_elses_kubelet_is_restarted() {
-        for needs in [Needs::Machine, Needs::ApiServer] {
+        for needs in [Needs::Machine, Needs::ApiServer, Needs::Chart] {
             assert!(obstacle(Cluster::Elsewhere, needs).is_some());
         }
     }

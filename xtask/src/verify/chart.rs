@@ -44,6 +44,9 @@ const INSTALLATIONS: [(&str, &[&str]); 5] = [
             "networkPolicy.enabled=true",
             "image.pullSecrets={a,b}",
             "agent.maxUnavailable=10%",
+            "agent.tolerations=null",
+            "logLevel=info\\,mtls=debug",
+            "image.repository=localhost:5000/gpu/cdmo",
             "agent.podLabels.a=b",
             "agent.podAnnotations.a=b",
             "agent.nodeSelector.a=b",
@@ -55,16 +58,103 @@ const INSTALLATIONS: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// Wrong values, and a word that the refusal must have in it.
-const REFUSED: [(&str, &str); 8] = [
-    ("agnet.resources=null", "agnet"),
-    ("deviceListStrategy=cdi", "deviceListStrategy"),
-    ("kubeletDir=var/lib/kubelet", "kubeletDir"),
-    ("statusPatch=off", "statusPatch"),
-    ("agent.maxUnavailable=0", "maxUnavailable"),
-    ("image.pullPolicy=Sometimes", "pullPolicy"),
-    ("driverRoot=/,runtimeClassName=nvidia", "set one of them"),
-    ("fakeNvml.enabled=true,driverRoot=/", "fakeNvml.enabled"),
+/// Wrong values as people set them, and what they are told.
+const REFUSED: [(&str, &str); 25] = [
+    (
+        "agnet.resources=null",
+        "additional properties 'agnet' not allowed",
+    ),
+    (
+        "imageCredentials.pasword=token",
+        "at '/imageCredentials': additional properties 'pasword' not allowed",
+    ),
+    (
+        "agent.resources.limit.memory=1Gi",
+        "at '/agent/resources': additional properties 'limit' not allowed",
+    ),
+    // A section of which every line is commented out.
+    ("agent=null", "missing property 'agent'"),
+    (
+        "image.repository=null",
+        "at '/image': missing property 'repository'",
+    ),
+    (
+        "deviceListStrategy=cdi",
+        "at '/deviceListStrategy': value must be one of 'volume-mounts', 'envvar'",
+    ),
+    (
+        "image.pullPolicy=Sometimes",
+        "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'",
+    ),
+    ("image.tag=580", "at '/image/tag': got number, want string"),
+    (
+        "image.tag=cdmo:1",
+        "at '/image/tag': 'cdmo:1' does not match",
+    ),
+    (
+        "statusPatch=off",
+        "at '/statusPatch': got string, want boolean",
+    ),
+    (
+        "agent.tolerations=all",
+        "at '/agent/tolerations': got string, want array",
+    ),
+    (
+        "agent.nodeSelector=gpu",
+        "at '/agent/nodeSelector': got string, want object",
+    ),
+    (
+        "statusRole.subjects={jane}",
+        "at '/statusRole/subjects/0': got string, want object",
+    ),
+    (
+        "agent.maxUnavailable=0",
+        "at '/agent/maxUnavailable': minimum: got 0, want 1",
+    ),
+    (
+        "controller.extraArgs={settle-ms=50}",
+        "at '/controller/extraArgs/0': 'settle-ms=50' does not match pattern '^--'",
+    ),
+    (
+        "kubeletDir=var/lib/kubelet",
+        "at '/kubeletDir': 'var/lib/kubelet' does not match pattern '^/'",
+    ),
+    (
+        "devicePluginDir=device-plugins",
+        "at '/devicePluginDir': 'device-plugins' does not match pattern '^/'",
+    ),
+    (
+        "driverRoot=run/nvidia/driver",
+        "at '/driverRoot': 'run/nvidia/driver' does not",
+    ),
+    (
+        "runtimeClassName=NVIDIA",
+        "at '/runtimeClassName': 'NVIDIA' does not match",
+    ),
+    (
+        "image.repository=https://registry.example.com/cdmo",
+        "image.repository \"https://registry.example.com/cdmo\" is none: write a registry and a path",
+    ),
+    (
+        "image.repository=registry.example.com/cdmo/",
+        "without a slash at the end",
+    ),
+    (
+        "logLevel=loud",
+        "logLevel \"loud\" is none: write error, warn, info, debug or trace",
+    ),
+    (
+        "driverRoot=/,runtimeClassName=nvidia",
+        "driverRoot and runtimeClassName are two ways to the driver: set one of them",
+    ),
+    (
+        "fakeNvml.enabled=true,driverRoot=/",
+        "fakeNvml.enabled is for nodes without a driver: set neither",
+    ),
+    (
+        "fakeNvml.enabled=true,runtimeClassName=nvidia",
+        "fakeNvml.enabled is for nodes without a driver: set neither",
+    ),
 ];
 
 /// Lints and renders the chart.
@@ -100,12 +190,12 @@ pub(super) async fn chart(python: &Python) -> anyhow::Result<String> {
             }
         }
     }
-    for (values, word) in REFUSED {
+    for (values, words) in REFUSED {
         match helm.render(KUBERNETES[0], &[values]).await {
             Ok(_) => bail!("--set {values} is not refused"),
             Err(error) => ensure!(
-                format!("{error:#}").contains(word),
-                "--set {values} is refused without the word {word:?}: {error:#}"
+                format!("{error:#}").contains(words),
+                "--set {values} is refused without saying {words:?}: {error:#}"
             ),
         }
     }
