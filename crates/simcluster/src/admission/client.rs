@@ -168,7 +168,7 @@ async fn connect(endpoint: &Endpoint) -> Result<Sender, CallError> {
     let stream = connector
         .connect(name, stream)
         .await
-        .map_err(|error| CallError::Other(in_words(&error)))?;
+        .map_err(|error| CallError::Other(in_words(&error, &endpoint.server_name)))?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(other)?;
     // It ends when the sender is dropped or the other side hangs up.
     tokio::spawn(connection);
@@ -196,7 +196,7 @@ fn config(ca: &[u8]) -> Result<ClientConfig, CallError> {
 }
 
 /// What went wrong with TLS, as Go says it where it has a sentence for that.
-fn in_words(error: &Error) -> String {
+fn in_words(error: &Error, name: &str) -> String {
     let inner = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -206,7 +206,10 @@ fn in_words(error: &Error) -> String {
         None => return error.to_string(),
     };
     let why = match why {
-        CertificateError::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+        // Of a namesake of who signed it, too.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "certificate signed by unknown authority".to_owned()
+        }
         CertificateError::Expired
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
@@ -214,10 +217,16 @@ fn in_words(error: &Error) -> String {
             format!("certificate has expired or is not yet valid: {why}")
         }
         CertificateError::NotValidForNameContext {
+            expected: ServerName::IpAddress(_),
+            presented,
+        } if !presented.iter().any(|name| name.starts_with("IpAddress")) => {
+            format!("cannot validate certificate for {name} because it doesn't contain any IP SANs")
+        }
+        CertificateError::NotValidForNameContext {
             expected,
             presented,
         } => {
-            let names: Vec<&str> = presented.iter().map(|name| plain(name)).collect();
+            let names: Vec<&str> = presented.iter().map(|known| plain(known)).collect();
             let (names, wanted) = (names.join(", "), expected.to_str());
             format!("certificate is valid for {names}, not {wanted}")
         }

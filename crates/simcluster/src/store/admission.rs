@@ -53,6 +53,7 @@ pub(super) fn complete(behaviour: Behaviour, kind: Kind, object: &mut Value) -> 
 pub(super) fn prepare_change(kind: Kind, old: &Value, new: &mut Value) {
     defaults::fill(kind, new);
     if kind == Kind::Pod {
+        defaults::tolerations(new);
         // Priority admission set these; a manifest that is put back lacks them.
         for member in ["priority", "preemptionPolicy", "nodeName"] {
             if let Some(value) = old["spec"].get(member) {

@@ -109,8 +109,8 @@ impl Deployments {
         });
         match self.hands.create(deployment, Kind::ReplicaSet, set).await {
             Ok(_) => true,
-            Err(status) if status.reason == "AlreadyExists" => {
-                // Somebody else's, or changed by a webhook on its way: the next hash is another.
+            Err(status) if status.reason == "AlreadyExists" && !self.is_own(deployment, &name) => {
+                // The next hash is another.
                 let mut told = deployment["status"].clone();
                 told["collisionCount"] = (collisions + 1).into();
                 self.hands.tell(Kind::Deployment, deployment, &told);
@@ -127,6 +127,18 @@ impl Deployments {
                 false
             }
         }
+    }
+
+    /// The set of that name is the Deployment's own: a webhook changed its template on the way, so
+    /// that nothing matches. The real controller makes one set after the other then.
+    fn is_own(&self, deployment: &Value, name: &str) -> bool {
+        let namespace = object::namespace(deployment);
+        let set = self.hands.store.get(Kind::ReplicaSet, namespace, name);
+        set.is_some_and(|set| {
+            object::array(&set, "/metadata/ownerReferences")
+                .iter()
+                .any(|owner| owner["uid"] == deployment["metadata"]["uid"])
+        })
     }
 
     /// The newest template has the highest revision, also one that came back.

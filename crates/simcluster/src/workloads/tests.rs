@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::store::{DeleteOptions, Kind, Store, object};
+use crate::store::{DeleteOptions, Key, Kind, Patch, Store, Subresource, WriteOptions, object};
 
 struct Cluster {
     store: Store,
@@ -50,6 +50,15 @@ impl Cluster {
     fn change(&self, kind: Kind, name: &str, patch: &Value) {
         let change = |object: &mut Value| json_patch::merge(object, patch);
         self.store.modify(kind, "default", name, change).unwrap();
+    }
+
+    /// As a user changes it: with defaults and validation.
+    fn update(&self, kind: Kind, name: &str, patch: &Value) {
+        let (key, options) = (Key::new(kind, "default", name), WriteOptions::default());
+        let patch = Patch::Merge(patch.clone());
+        self.store
+            .patch(&key, &patch, Subresource::None, &options)
+            .unwrap();
     }
 
     fn pods(&self) -> Vec<Arc<Value>> {
@@ -139,7 +148,7 @@ async fn a_deployment_has_as_many_pods_as_it_wants() {
     assert_eq!(condition(&status, "Available"), "MinimumReplicasAvailable");
     assert_eq!(condition(&status, "Progressing"), "NewReplicaSetAvailable");
     let scale = json!({ "spec": { "replicas": 1 } });
-    cluster.change(Kind::Deployment, "d", &scale);
+    cluster.update(Kind::Deployment, "d", &scale);
     cluster.pods_until(1).await;
 }
 
@@ -169,7 +178,7 @@ async fn a_new_template_replaces_all_pods_and_never_too_many_at_once() {
     cluster.ready();
     let (_, mut watch) = cluster.store.list_and_watch(Kind::Pod);
     let update = json!({ "spec": { "template": template("v2", "Always") } });
-    cluster.change(Kind::Deployment, "d", &update);
+    cluster.update(Kind::Deployment, "d", &update);
     let rolling = async {
         loop {
             watch.next().await.unwrap();
@@ -189,7 +198,7 @@ async fn a_new_template_replaces_all_pods_and_never_too_many_at_once() {
     let sets = cluster.store.list(Kind::ReplicaSet, None).0;
     assert_eq!(sets.len(), 2, "the old one is kept for going back");
     let back = json!({ "spec": { "template": template("v1", "Always") } });
-    cluster.change(Kind::Deployment, "d", &back);
+    cluster.update(Kind::Deployment, "d", &back);
     let returned = |sets: &[Arc<Value>]| {
         sets.len() == 2
             && sets.iter().any(|set| {
@@ -233,15 +242,7 @@ async fn a_quota_holds_pods_back_until_there_is_room() {
     cluster.until(Kind::Event, "it is said", refused).await;
     assert_eq!(cluster.pods().len(), 1);
     let more = json!({ "spec": { "hard": { "pods": "2" } } });
-    cluster
-        .store
-        .patch(
-            &crate::store::Key::new(Kind::ResourceQuota, "default", "q"),
-            &crate::store::Patch::Merge(more),
-            crate::store::Subresource::None,
-            &crate::store::WriteOptions::default(),
-        )
-        .unwrap();
+    cluster.update(Kind::ResourceQuota, "q", &more);
     cluster.pods_until(2).await;
 }
 
@@ -316,6 +317,6 @@ async fn a_suspended_job_has_no_pods() {
     cluster.status(Kind::Job, "told", told).await;
     assert!(cluster.pods().is_empty());
     let resume = json!({ "spec": { "suspend": false } });
-    cluster.change(Kind::Job, "j", &resume);
+    cluster.update(Kind::Job, "j", &resume);
     cluster.pods_until(1).await;
 }

@@ -36,7 +36,9 @@ async fn the_server_introduces_itself() {
     assert_eq!(
         names,
         [
+            "admissionregistration.k8s.io",
             "apps",
+            "batch",
             "coordination.k8s.io",
             "events.k8s.io",
             "scheduling.k8s.io"

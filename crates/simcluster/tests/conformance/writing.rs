@@ -332,6 +332,11 @@ async fn garbled_bodies_are_told_what_is_wrong() {
         (r#"{"metadata":5}"#, 400, "metadata"),
         (
             r#"{"metadata":{"name":5}}"#,
+            400,
+            "metadata.name: invalid type",
+        ),
+        (
+            r#"{"metadata":{}}"#,
             422,
             "name or generateName is required",
         ),

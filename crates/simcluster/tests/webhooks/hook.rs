@@ -36,17 +36,9 @@ impl Hook {
         names: &[&str],
         reply: impl Fn(&Value) -> Value + Send + Sync + 'static,
     ) -> Self {
-        Self::at("127.0.0.1:0", names, reply).await
-    }
-
-    pub(crate) async fn at(
-        listen: &str,
-        names: &[&str],
-        reply: impl Fn(&Value) -> Value + Send + Sync + 'static,
-    ) -> Self {
         let (config, ca) = tls(names);
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind(listen).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let reply: Reply = Arc::new(reply);
         let stop = CancellationToken::new();
@@ -167,6 +159,7 @@ async fn answer(
         *failure.status_mut() = u16::try_from(code).unwrap().try_into().unwrap();
         return Ok(failure);
     }
+    let close = response["close"] == true;
     if response["uid"].is_null() {
         response["uid"] = review["request"]["uid"].clone();
     }
@@ -175,7 +168,12 @@ async fn answer(
         "kind": "AdmissionReview",
         "response": response,
     });
-    Ok(Response::new(Full::new(Bytes::from(answer.to_string()))))
+    let mut answered = Response::new(Full::new(Bytes::from(answer.to_string())));
+    if close {
+        let headers = answered.headers_mut();
+        headers.insert("connection", http::HeaderValue::from_static("close"));
+    }
+    Ok(answered)
 }
 
 /// A server's side of TLS, and the PEM of who signed its certificate.

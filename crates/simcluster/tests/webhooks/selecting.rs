@@ -31,6 +31,15 @@ fn behind_service(api: &Api, address: std::net::SocketAddr) {
         .unwrap();
 }
 
+/// A configuration without webhooks and name.
+fn empty() -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {},
+    })
+}
+
 #[tokio::test]
 async fn a_webhook_behind_a_service_is_found_by_its_ready_pods() {
     let api = Api::new();
@@ -113,7 +122,8 @@ async fn webhooks_never_hear_of_webhooks() {
     });
     api.hooks("h", &[hook.entry("h.x.y", &json!({ "rules": [all] }))]);
     let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
-    let none = json!({ "metadata": { "name": "other" } });
+    let mut none = empty();
+    none["metadata"]["name"] = "other".into();
     api.post(path, &none).await.made();
     assert!(hook.requests().is_empty());
 }
@@ -134,10 +144,12 @@ async fn the_store_itself_asks_nobody() {
 async fn a_configuration_must_say_what_it_wants() {
     let api = Api::new();
     let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
-    let bad = json!({ "metadata": { "name": "bad" }, "webhooks": [{
+    let mut bad = empty();
+    bad["metadata"]["name"] = "bad".into();
+    bad["webhooks"] = json!([{
         "name": "short", "clientConfig": {}, "timeoutSeconds": 31, "failurePolicy": "Maybe",
         "rules": [{ "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"] }],
-    }]});
+    }]);
     let refused = api.post(path, &bad).await.refused(422);
     for wanted in [
         "webhooks[0].name: Invalid value: \"short\": should be a domain with at least three \
