@@ -48,7 +48,7 @@ pub use envelope::{ReviewError, answer};
 pub use environment::FRACTIONS_VARIABLE;
 pub use operation::Operation;
 pub use record::RECORD_ANNOTATION;
-pub use review::review;
+pub use review::{resources, review};
 pub use words::{ANNOTATION, LABEL, is_fraction};
 
 /// What an administrator decides.

@@ -1,24 +1,22 @@
 //! From a pod or pod template to the changes that make its fractions servable.
 //!
 //! ClearML's order of precedence holds: fractions in limits, then NVIDIA's own names in limits, then
-//! the label, then the annotation. Label and annotation are for the pod, which has one task: they go
-//! to the first container, or to the one that NVIDIA's names are in.
+//! the label, then the annotation.
 
+mod pod_word;
 mod slot;
 
-use mig::fraction::Share;
 use serde_json::{Value, json};
 
 use crate::Options;
 use crate::applied::TakenBack;
-use crate::container::{Container, Kind};
-use crate::devices::Devices;
+use crate::container::Container;
 use crate::operation::Operation;
 use crate::record::{MAX_BYTES, RECORD_ANNOTATION, RECORD_POINTER, Record};
 use crate::template::Template;
 use crate::warnings::Warnings;
-use crate::words::{ANNOTATION, LABEL, quoted, servable};
 
+use pod_word::{give_to_one, pod_words, say_if_others_differ, say_if_too_late};
 use slot::Slot;
 
 /// A pod or template that is created or changed.
@@ -42,20 +40,6 @@ pub(crate) struct Planned {
     pub(crate) patch: Vec<Operation>,
     /// Whether it asks for slices of a GPU, by whatever name.
     pub(crate) wants_slices: bool,
-}
-
-/// A fraction for the whole pod.
-#[derive(Clone, Copy)]
-struct PodWord<'a> {
-    name: &'static str,
-    list: &'static str,
-    value: &'a Value,
-}
-
-impl PodWord<'_> {
-    fn field(&self, template: Template<'_>) -> String {
-        template.field(&format!("metadata.{}[{}]", self.list, quoted(self.name)))
-    }
 }
 
 /// Plans a change.
@@ -112,29 +96,6 @@ pub(crate) fn plan(
     Ok(planned)
 }
 
-/// Label and annotation, in their order; only those that count.
-fn pod_words<'a>(
-    template: Template<'a>,
-    options: &Options,
-    written: Option<&Record>,
-) -> Vec<PodWord<'a>> {
-    // What was given because of a word must not be taken away when the word stops to count.
-    let counts = |on: bool, name: &str| on || written.is_some_and(|record| record.mentions(name));
-    let label = template
-        .label(LABEL)
-        .filter(|_| counts(options.label, LABEL))
-        .map(|value| (LABEL, "labels", value));
-    let annotation = template
-        .annotation(ANNOTATION)
-        .filter(|_| counts(options.annotation, ANNOTATION))
-        .map(|value| (ANNOTATION, "annotations", value));
-    [label, annotation]
-        .into_iter()
-        .flatten()
-        .map(|(name, list, value)| PodWord { name, list, value })
-        .collect()
-}
-
 /// Forgets the words that the user has taken out of an applied manifest.
 fn take_back(change: &Change<'_>, slots: &mut [Slot<'_>]) {
     let Some((before, after)) = change.objects else {
@@ -146,140 +107,6 @@ fn take_back(change: &Change<'_>, slots: &mut [Slot<'_>]) {
     let taken = TakenBack::between(before, after, change.template.pointer());
     for slot in slots {
         slot.forget(&taken);
-    }
-}
-
-fn say_if_others_differ(template: Template<'_>, words: &[PodWord<'_>], warnings: &mut Warnings) {
-    let [first, second] = words else {
-        return;
-    };
-    if servable(first.value).ok() != servable(second.value).ok() {
-        warnings.say(|| {
-            format!(
-                "{} differs from {}; the label counts, make them equal or leave one away",
-                second.field(template),
-                first.field(template)
-            )
-        });
-    }
-}
-
-fn say_if_too_late(change: &Change<'_>, word: PodWord<'_>, warnings: &mut Warnings) {
-    let Some(before) = change.before.filter(|_| change.frozen) else {
-        return;
-    };
-    let old = before
-        .metadata(word.list)
-        .and_then(|list| list.get(word.name));
-    if old != Some(word.value) {
-        warnings.say(|| {
-            format!(
-                "{} was changed, but the {} keeps what it was created with: delete it and create it \
-                 again to change its share",
-                word.field(change.template),
-                change.called
-            )
-        });
-    }
-}
-
-/// Gives a fraction for the whole pod to one container, or says that limits rule over it.
-fn give_to_one(
-    change: &Change<'_>,
-    word: PodWord<'_>,
-    slots: &mut [Slot<'_>],
-    warnings: &mut Warnings,
-) -> Result<(), String> {
-    let template = change.template;
-    if slots.iter().any(Slot::asks_in_limits) {
-        let total = total(slots);
-        let differs = match servable(word.value) {
-            Ok(share) if share == total => return Ok(()),
-            Ok(share) => format!("is {share}"),
-            Err(wrong) => wrong,
-        };
-        warnings.say(|| {
-            format!(
-                "{} {differs}, but the limits ask for {total}; the limits count",
-                word.field(template)
-            )
-        });
-        return Ok(());
-    }
-    let devices = devices(slots);
-    let main = |slot: &&mut Slot<'_>| slot.container.kind == Kind::Main;
-    let several = slots
-        .iter()
-        .filter(|slot| slot.container.kind == Kind::Main)
-        .count()
-        > 1;
-    if devices.is_empty() {
-        let Some(target) = slots.iter_mut().find(main).filter(|slot| !slot.left_alone) else {
-            return Ok(());
-        };
-        let share =
-            servable(word.value).map_err(|wrong| format!("{} {wrong}", word.field(template)))?;
-        if several {
-            warnings.say(|| {
-                format!(
-                    "{} is for one container, and the pod has several; the first one, {}, gets it: \
-                     name clear.ml/fraction in the limits of those that shall have one",
-                    word.field(template),
-                    quoted(target.container.name())
-                )
-            });
-        }
-        target.words.insert(word.name.to_owned(), share);
-        return Ok(());
-    }
-    let share = match servable(word.value) {
-        Ok(share) => share,
-        Err(wrong) => {
-            let names = devices.names();
-            warnings.say(|| format!("{} {wrong}; {names} counts", word.field(template)));
-            return Ok(());
-        }
-    };
-    slot::say_if_other_share(&devices, &[share], || word.field(template), warnings);
-    let target = slots
-        .iter_mut()
-        .filter(|slot| !slot.left_alone)
-        .find(|slot| slot.container.kind == Kind::Main && !slot.devices.is_empty());
-    if let Some(target) = target {
-        target.words.insert(word.name.to_owned(), share);
-    }
-    Ok(())
-}
-
-/// NVIDIA's names in the containers that run beside each other; if there are none, in the others.
-fn devices(slots: &[Slot<'_>]) -> Devices {
-    let mut devices = Devices::default();
-    for slot in slots
-        .iter()
-        .filter(|slot| slot.container.kind != Kind::Init)
-    {
-        devices.add(&slot.devices);
-    }
-    if devices.is_empty() {
-        for slot in slots {
-            devices.add(&slot.devices);
-        }
-    }
-    devices
-}
-
-/// Of the containers that run beside each other; if those ask for nothing, of the others.
-fn total(slots: &[Slot<'_>]) -> Share {
-    let beside: Share = slots
-        .iter()
-        .filter(|slot| slot.container.kind != Kind::Init)
-        .map(Slot::share_in_limits)
-        .sum();
-    if beside == Share::ZERO {
-        let shares = slots.iter().map(Slot::share_in_limits);
-        shares.max().unwrap_or_default()
-    } else {
-        beside
     }
 }
 

@@ -49,6 +49,14 @@ const WORKLOADS: [Workload; 7] = [
     ),
 ];
 
+/// API group and resource of everything that [`review`] may change: what a webhook's rules are to
+/// name, for the operations CREATE and UPDATE.
+pub fn resources() -> impl Iterator<Item = (&'static str, &'static str)> {
+    WORKLOADS
+        .iter()
+        .map(|workload| (workload.group, workload.resource))
+}
+
 /// What becomes of a request, the `request` of an `AdmissionReview`.
 ///
 /// Changes pods and the templates of Deployments, `StatefulSets`, DaemonSets, `ReplicaSets`, Jobs and

@@ -11,18 +11,17 @@ fn sources() -> String {
     let texts = [
         include_str!("../../src/container.rs"),
         include_str!("../../src/plan.rs"),
+        include_str!("../../src/plan/pod_word.rs"),
         include_str!("../../src/plan/slot.rs"),
         include_str!("../../src/review.rs"),
         include_str!("../../src/words.rs"),
     ];
     let mut joined = String::new();
     for line in texts.iter().flat_map(|text| text.lines()) {
-        match line.trim().strip_suffix('\\') {
-            Some(open) => joined.push_str(open),
-            None => {
-                joined.push_str(line.trim());
-                joined.push('\n');
-            }
+        let line = line.trim();
+        joined.push_str(line.trim_end_matches('\\'));
+        if !line.ends_with('\\') {
+            joined.push('\n');
         }
     }
     joined

@@ -58,6 +58,14 @@ fn a_fraction_in_the_limits_becomes_a_class_in_every_kind_of_object() {
 }
 
 #[test]
+fn the_rules_name_every_kind_that_is_changed() {
+    let named: Vec<_> = admission::resources()
+        .map(|(_, resource)| resource)
+        .collect();
+    assert_eq!(named, KINDS.map(|(resource, _)| resource));
+}
+
+#[test]
 fn what_is_written_down_can_be_read_by_people() {
     let manifest = yaml(&pod(
         "{limits: {clear.ml/fraction-1: '0.3', clear.ml/fraction-2: '2', cpu: 2}}",
