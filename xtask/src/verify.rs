@@ -3,6 +3,7 @@
 
 mod chart;
 mod clearml;
+mod rights;
 mod tools;
 
 use anyhow::Context as _;

@@ -1,5 +1,6 @@
 //! The chart as helm sees it: lint, what it renders to on old and new Kubernetes, whether our programs
-//! understand the arguments they get, and whether wrong values are refused with a sentence.
+//! understand the arguments they get, whether they have the rights they need and no others, and whether wrong
+//! values are refused with a sentence.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 use testbed::binaries::{Binaries, Profile, Progress, repository};
 use tokio::process::Command;
 
+use super::rights;
 use crate::kubernetes_tools;
 use crate::program::said;
 use crate::python::Python;
@@ -42,6 +44,9 @@ const INSTALLATIONS: [(&str, &[&str]); 5] = [
             "podAnnotation=false",
             "logFormat=text",
             "networkPolicy.enabled=true",
+            "statusRole.subjects[0].kind=Group",
+            "statusRole.subjects[0].name=data-science",
+            "statusRole.subjects[0].apiGroup=rbac.authorization.k8s.io",
             "image.pullSecrets={a,b}",
             "agent.maxUnavailable=10%",
             "agent.tolerations=null",
@@ -190,6 +195,8 @@ pub(super) async fn chart(python: &Python) -> anyhow::Result<String> {
             }
         }
     }
+    let objects = helm.render(KUBERNETES[2], &[]).await?;
+    rights::check(&objects, &binaries).await?;
     for (values, words) in REFUSED {
         match helm.render(KUBERNETES[0], &[values]).await {
             Ok(_) => bail!("--set {values} is not refused"),
@@ -261,7 +268,7 @@ fn with_values<'a>(arguments: &[&'a str], values: &[&'a str]) -> Vec<&'a str> {
     all
 }
 
-fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> anyhow::Result<&'a Value> {
+pub(super) fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> anyhow::Result<&'a Value> {
     objects
         .iter()
         .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
