@@ -67,7 +67,7 @@ pub(super) fn change(kind: Kind, old: &Value, new: &Value) -> Vec<Cause> {
     match kind {
         Kind::Pod => pod_change::check(old, new, &mut causes),
         Kind::DaemonSet | Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::Job => {
-            workloads::change(kind, old, new, &mut causes)
+            workloads::change(kind, old, new, &mut causes);
         }
         Kind::PriorityClass if old["value"] != new["value"] => {
             causes.push(Cause::forbidden(
