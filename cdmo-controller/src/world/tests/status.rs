@@ -144,6 +144,9 @@ fn an_agent_that_is_not_started_is_pointed_at_after_a_while() {
     let log = bench.take_log();
     let words = "the agent does not start: its pod stays in ContainerCreating";
     assert!(log[0].contains(words), "{log:?}");
-    assert!(log[0].contains("-n cdmo-operator describe pod agent-a"), "{log:?}");
+    assert!(
+        log[0].contains("-n cdmo-operator describe pod agent-a"),
+        "{log:?}"
+    );
     assert_eq!(log.len(), 1, "{log:?}");
 }
