@@ -19,7 +19,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end }}
 
 {{- define "cdmo.pullSecrets" -}}
-{{- $names := .Values.image.pullSecrets }}
+{{- $names := .Values.image.pullSecrets | default list }}
 {{- if .Values.imageCredentials.password }}
 {{- $names = append $names "cdmo-registry" }}
 {{- end }}

@@ -20,7 +20,10 @@ const KUBERNETES: [&str; 3] = ["1.20.2", "1.28.0", "1.33.0"];
 /// Ways to install, each with what is set.
 const INSTALLATIONS: [(&str, &[&str]); 5] = [
     ("as it is", &[]),
-    ("with a password", &["imageCredentials.password=token"]),
+    (
+        "with a password",
+        &["imageCredentials.password=token", "image.pullSecrets=null"],
+    ),
     (
         "with simulated GPUs",
         &["fakeNvml.enabled=true", "image.pullPolicy=Never"],
@@ -64,7 +67,7 @@ const INSTALLATIONS: [(&str, &[&str]); 5] = [
 ];
 
 /// Wrong values as people set them, and what they are told.
-const REFUSED: [(&str, &str); 25] = [
+const REFUSED: [(&str, &str); 29] = [
     (
         "agnet.resources=null",
         "additional properties 'agnet' not allowed",
@@ -122,11 +125,24 @@ const REFUSED: [(&str, &str); 25] = [
     ),
     (
         "kubeletDir=var/lib/kubelet",
-        "at '/kubeletDir': 'var/lib/kubelet' does not match pattern '^/'",
+        "at '/kubeletDir': 'var/lib/kubelet' does not match",
     ),
     (
         "devicePluginDir=device-plugins",
-        "at '/devicePluginDir': 'device-plugins' does not match pattern '^/'",
+        "at '/devicePluginDir': 'device-plugins' does not match",
+    ),
+    ("kubeletDir=/", "at '/kubeletDir': '/' does not match"),
+    (
+        "agent.stateDir=/var/lib/cdmo/..",
+        "at '/agent/stateDir': '/var/lib/cdmo/..' does not match",
+    ),
+    (
+        "agent.stateDir=/host/state",
+        "agent.stateDir \"/host/state\" lies in /host, where the agent's container has other things",
+    ),
+    (
+        "agent.stateDir=/var/lib/kubelet/device-plugins/",
+        "lies in /var/lib/kubelet, where the agent's container has other things",
     ),
     (
         "driverRoot=run/nvidia/driver",
