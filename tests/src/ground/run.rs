@@ -21,8 +21,6 @@ use crate::system::System;
 pub enum Needs {
     /// The API.
     Api,
-    /// The controllers of Jobs and Deployments.
-    Workloads,
     /// Processes and kubelets within reach.
     Machine,
     /// An API server that can be restarted.
@@ -139,9 +137,6 @@ enum Cluster {
 /// Why a story is impossible there, if it is.
 fn obstacle(cluster: Cluster, needs: Needs) -> Option<&'static str> {
     match (cluster, needs) {
-        (Cluster::Embedded, Needs::Workloads) => {
-            Some("real only: the embedded cluster has no such controllers")
-        }
         (Cluster::Embedded, Needs::ApiServer) => {
             Some("real only: the embedded cluster is its API server")
         }
@@ -199,7 +194,6 @@ mod tests {
     fn every_story_is_told_on_this_machines_cluster() {
         for needs in [
             Needs::Api,
-            Needs::Workloads,
             Needs::Machine,
             Needs::ApiServer,
             Needs::Chart,

@@ -1,4 +1,4 @@
-//! Jobs and Deployments, which only real clusters have.
+//! Jobs and Deployments, and what becomes of them.
 
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::Deployment;

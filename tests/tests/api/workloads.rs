@@ -4,7 +4,7 @@ use scenarios::{Needs, Pod, Verdict, api_scenario};
 
 #[test]
 fn a_job_gets_slices_for_all_its_pods() -> Verdict {
-    api_scenario(Needs::Workloads, async |ground| {
+    api_scenario(Needs::Api, async |ground| {
         let pod = Pod::of("any", "2g.10gb").runs_for(1000);
         ground.create_job("train", &pod, 9, 3).await?;
         ground.job_done("train", 9).await?;
@@ -14,7 +14,7 @@ fn a_job_gets_slices_for_all_its_pods() -> Verdict {
 
 #[test]
 fn a_deployment_gets_slices_as_it_grows_and_gives_them_back_as_it_shrinks() -> Verdict {
-    api_scenario(Needs::Workloads, async |ground| {
+    api_scenario(Needs::Api, async |ground| {
         let pod = Pod::of("any", "3g.20gb");
         ground.create_deployment("serve", &pod, 1).await?;
         ground.running_with("app", "serve", 1).await?;
@@ -37,7 +37,7 @@ fn a_deployment_gets_slices_as_it_grows_and_gives_them_back_as_it_shrinks() -> V
 
 #[test]
 fn a_pod_of_a_deployment_that_is_deleted_is_replaced() -> Verdict {
-    api_scenario(Needs::Workloads, async |ground| {
+    api_scenario(Needs::Api, async |ground| {
         ground
             .create_deployment("serve", &Pod::of("any", "7g.40gb"), 2)
             .await?;
