@@ -7,7 +7,11 @@
 //!
 //! Pods that run on slices run on, and instances stay on the GPUs: nothing here touches hardware.
 
-use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    time::Duration,
+};
 
 use clap::Args as ClapArgs;
 use k8s_openapi::api::{
@@ -25,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Args, exit, kube_client,
-    names::{CONTROLLER, PROBLEMS_ANNOTATION},
+    names::{CONTROLLER, PARTITIONING_LABEL, PROBLEMS_ANNOTATION},
     objects::{NodeLite, PodLite},
     requests,
 };
@@ -119,9 +123,9 @@ impl Cleanup {
         self.delete::<DaemonSet>("DaemonSet", &options.daemon_set)
             .await?;
         self.ended(&self.agent_selector, patience).await?;
-        self.clear_nodes().await?;
+        let ours = self.clear_nodes().await?;
         self.delete::<Lease>("Lease", CONTROLLER).await?;
-        self.tell_of_holders().await
+        self.tell_of_holders(&ours).await
     }
 
     async fn delete<K>(&self, kind: &str, name: &str) -> Result<(), Error>
@@ -164,9 +168,14 @@ impl Cleanup {
         }
     }
 
-    async fn clear_nodes(&self) -> Result<(), Error> {
+    /// Removes what we wrote on nodes; returns those that are handed over to us.
+    async fn clear_nodes(&self) -> Result<BTreeSet<String>, Error> {
         let api = Api::<NodeLite>::all(self.client.clone());
+        let mut ours = BTreeSet::new();
         for node in self.pages(&api, "list the nodes").await? {
+            if is_handed_over(&node) {
+                ours.extend(node.metadata.name.clone());
+            }
             let Some(patch) = without_ours(&node) else {
                 continue;
             };
@@ -179,13 +188,13 @@ impl Cleanup {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(ours)
     }
 
-    async fn tell_of_holders(&self) -> Result<(), Error> {
+    async fn tell_of_holders(&self, ours: &BTreeSet<String>) -> Result<(), Error> {
         let api = Api::<PodLite>::all(self.client.clone());
         let pods = self.pages(&api, "list the pods").await?;
-        let holders = holders(&pods);
+        let holders = holders(&pods, ours);
         for (node, count) in &holders {
             tracing::warn!(
                 "pods on node {node} that still use its GPUs: {count}; they run on, but a container \
@@ -242,15 +251,22 @@ fn without_ours(node: &NodeLite) -> Option<Value> {
         .then(|| json!({"metadata": {"annotations": {PROBLEMS_ANNOTATION: null}}}))
 }
 
-/// How many pods use devices, by node.
-fn holders(pods: &[PodLite]) -> BTreeMap<&str, u32> {
+fn is_handed_over(node: &NodeLite) -> bool {
+    let labels = node.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.contains_key(PARTITIONING_LABEL))
+}
+
+/// How many pods use devices, by node; elsewhere they have them from others.
+fn holders<'a>(pods: &'a [PodLite], ours: &BTreeSet<String>) -> BTreeMap<&'a str, u32> {
     let mut counts = BTreeMap::new();
     for pod in pods {
         let ended = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
         let uses = requests::of_pod(&pod.spec)
             .keys()
             .any(|name| requests::is_ours(name));
-        if let (Some(node), true, false) = (&pod.spec.node_name, uses, ended) {
+        if let (Some(node), true, false) = (&pod.spec.node_name, uses, ended)
+            && ours.contains(node)
+        {
             *counts.entry(node.as_str()).or_default() += 1;
         }
     }
@@ -278,8 +294,10 @@ mod tests {
             pod("a", "Running", "nvidia.com/gpu"),
             pod("a", "Succeeded", "nvidia.com/gpu"),
             pod("b", "Running", "cpu"),
+            pod("theirs", "Running", "nvidia.com/gpu"),
         ];
-        assert_eq!(holders(&pods), BTreeMap::from([("a", 2)]));
+        let ours = ["a", "b"].map(str::to_owned).into();
+        assert_eq!(holders(&pods, &ours), BTreeMap::from([("a", 2)]));
     }
 
     #[test]

@@ -30,6 +30,6 @@ async fn start(args: Args) -> Result<(), exit::Error> {
     let shutdown = serving::shutdown_on_signals()?;
     match args.command.clone() {
         Some(Command::CleanUp(options)) => cleanup::run(args, options, shutdown).await,
-        None => run(args, shutdown).await,
+        None => Box::pin(run(args, shutdown)).await,
     }
 }

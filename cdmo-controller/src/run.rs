@@ -60,20 +60,16 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         None
     };
     let opened = Source::open(early.clone(), tls.secrets(&namespace), tls.files());
-    let certificates = tokio::select! {
-        opened = opened => opened?,
-        () = shutdown.cancelled() => return Ok(()),
+    let Some(certificates) = shutdown.run_until_cancelled(opened).await.transpose()? else {
+        return Ok(());
     };
-    let connector = certificates
-        .tls()
-        .connector(mtls::SERVER_NAME)
-        .map_err(|error| std::io::Error::other(error.to_string()))?;
+    let connector = certificates.tls().connector(mtls::SERVER_NAME);
+    let connector = connector.map_err(|error| std::io::Error::other(error.to_string()))?;
     let listener = serving::bind(http_listen, "probes and metrics", "--http-listen").await?;
     let client = match early {
         Some(client) => client,
         None => kube_client::connect(kubeconfig.as_deref()).await?,
     };
-
     let registry = serving::http::registry();
     let metrics = Metrics::new(&registry)?;
     let (readiness, liveness) = (serving::Readiness::new(), serving::Readiness::new());
@@ -89,9 +85,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
     health.alive.met();
 
     let epochs = Arc::new(LeaseEpochs::new(client.clone(), &namespace, me.clone()));
-    let first = tokio::select! {
-        epoch = first_epoch(&epochs) => epoch?,
-        () = shutdown.cancelled() => return Ok(()),
+    let epoch = shutdown.run_until_cancelled(first_epoch(&epochs)).await;
+    let Some(first) = epoch.transpose()? else {
+        return Ok(());
     };
     certificates.follow(&tasks, work.clone());
     let (input_sender, inputs) = mpsc::channel(INPUTS);
@@ -101,8 +97,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         agent_selector,
     };
     watches.spawn(&input_sender, &tasks, &work);
-    let (beat, beats) = watch::channel((Instant::now(), false));
-    tasks.spawn(health.watch(beats, work.clone()));
+    let beat = watch::Sender::new((Instant::now(), false));
+    tasks.spawn(health.watch(beat.subscribe(), work.clone()));
     let config = Config {
         namespace,
         agent_port_name,
@@ -136,12 +132,16 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
     work.cancel();
     wait_for_the_end(tasks).await;
     if let Err(error) = &result {
-        tracing::error!("{error}");
-        // Told to or not, it ends.
-        let standby = Duration::from_secs(standby_seconds);
-        let _ = timeout(standby, shutdown.cancelled()).await;
+        stand_by(error, Duration::from_secs(standby_seconds), &shutdown).await;
     }
     result
+}
+
+/// Another controller has taken over, which may end again. To come back at once would end it.
+async fn stand_by(error: &Error, time: Duration, shutdown: &CancellationToken) {
+    tracing::error!("{error}");
+    // Told to or not, it ends.
+    let _ = timeout(time, shutdown.cancelled()).await;
 }
 
 async fn wait_for_the_end(tasks: TaskTracker) {

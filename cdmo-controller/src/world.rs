@@ -206,6 +206,8 @@ pub struct World {
     /// How long the last decision took.
     pace: Duration,
     actions: Vec<Action>,
+    /// What is to be done about sessions once everything was listed.
+    early: Vec<Action>,
 }
 
 impl World {
@@ -238,6 +240,7 @@ impl World {
             revision: 0,
             pace: Duration::ZERO,
             actions: Vec::new(),
+            early: Vec::new(),
         }
     }
 
@@ -308,7 +311,19 @@ impl World {
             self.revision += 1;
             self.plan(now);
         }
-        std::mem::take(&mut self.actions)
+        let actions = std::mem::take(&mut self.actions);
+        if self.is_synced() {
+            let mut due = std::mem::take(&mut self.early);
+            due.extend(actions);
+            return due;
+        }
+        // A session takes the agent over from the controller before us, which can go on with its work
+        // until we can begin with ours.
+        let sessions =
+            |action: &Action| matches!(action, Action::Connect { .. } | Action::Disconnect { .. });
+        let (early, now) = actions.into_iter().partition(sessions);
+        self.early.extend::<Vec<_>>(early);
+        now
     }
 
     fn hear_pod(&mut self, event: Event<PodLite>, now: Instant) {

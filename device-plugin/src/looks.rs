@@ -63,6 +63,7 @@ pub(crate) async fn allocatable(shared: Arc<Shared>, directory: watch::Receiver<
         let kubelet = directory.borrow().kubelet;
         if silent.is_none_or(|silent| silent != kubelet) {
             silent = None;
+            shared.set_silent(false);
             let begun = shared.begin_observation();
             match shared.pod_resources.allocatable().await {
                 Ok(Some(seen)) => {
@@ -75,6 +76,7 @@ pub(crate) async fn allocatable(shared: Arc<Shared>, directory: watch::Receiver<
                         "The kubelet cannot say what is allocatable; reading its checkpoint"
                     );
                     silent = Some(kubelet);
+                    shared.set_silent(true);
                 }
                 Err(error) => shared.set_pod_resources_problem(Some(error.to_string())),
             }
@@ -107,8 +109,15 @@ fn revive(shared: &Shared) {
     }
 }
 
-/// Reads what a kubelet that cannot say what is allocatable writes down.
-async fn read_checkpoint(shared: &Shared) {
+/// Reads what a kubelet that cannot say what is allocatable writes down; nothing at other kubelets.
+///
+/// To be called before anything is asked of the kubelet, too: only what the file says then can tell
+/// whether it says something new later. (The kubelet may write an older state last, where two of its
+/// threads write at once. Then a proof is none, and the fence keeps the device from whoever gets it.)
+pub(crate) async fn read_checkpoint(shared: &Shared) {
+    if !shared.is_silent() {
+        return;
+    }
     let begun = shared.begin_observation();
     if let Some(seen) = checkpoint::read(&shared.config.plugin_dir).await {
         shared.change(|table| table.saw_checkpoint(begun, seen));

@@ -132,6 +132,7 @@ impl Plugins {
             return Err(OfferError::DeviceId { id });
         }
         self.check(resource)?;
+        looks::read_checkpoint(&self.shared).await;
         let offered = self.shared.change(|table| table.offer(resource, device));
         let resource_name = resource.to_owned();
         offered.map_err(|refusal| match refusal {
@@ -169,6 +170,7 @@ impl Plugins {
     /// is known not to give it out any more. Refused while a pod holds it, and given up when a pod
     /// gets it meanwhile; then, as when this future is dropped, the device is offered again.
     pub async fn withdraw(&self, resource: &str, id: &str) -> Result<Withdrawn, WithdrawError> {
+        looks::read_checkpoint(&self.shared).await;
         let begun = self.shared.change(|table| table.withdraw(resource, id));
         let (id, resource) = (id.to_owned(), resource.to_owned());
         let ticket = match begun {

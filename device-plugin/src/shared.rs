@@ -1,7 +1,7 @@
 //! What all tasks share: the table under one lock, and what every change of it sets off.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     progress: watch::Sender<()>,
     /// Offers and withdrawals that wait for the kubelet.
     waiting: AtomicUsize,
+    /// The kubelet cannot say what is allocatable.
+    silent: AtomicBool,
 }
 
 struct Core {
@@ -95,6 +97,7 @@ impl Shared {
             state: watch::Sender::new(Arc::default()),
             progress: watch::Sender::new(()),
             waiting: AtomicUsize::new(0),
+            silent: AtomicBool::new(false),
         }
     }
 
@@ -196,6 +199,15 @@ impl Shared {
     /// Someone waits for the kubelet.
     pub(crate) fn anyone_waits(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// The kubelet cannot say what is allocatable, as far as it was asked.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
     }
 
     fn publish(&self, core: &Core) {

@@ -37,6 +37,8 @@ const REAL_LATENCY: Duration = Duration::from_millis(600);
 const TARGET_P50: Duration = Duration::from_millis(75);
 const TARGET_P99: Duration = Duration::from_millis(300);
 const TARGET_REAL_P50: Duration = Duration::from_millis(675);
+/// What counts as equally fast: half of what a pass of the scheduler takes.
+const AS_FAST: Duration = Duration::from_millis(5);
 
 /// One way to set the system up.
 struct Variant {
@@ -119,7 +121,11 @@ async fn everything(node: &Node) -> anyhow::Result<Report> {
             "Kubernetes 1.20 (API server, scheduler, kubelet, containerd) on one machine, brought up by \
              `cargo xtask cluster up`; our release builds in containers, installed with the chart; one \
              node with {GPUS} simulated A100-40GB. Pods ask for one {PROFILE} each, and the next is \
-             created when the one before runs. Times are those of the programs' own logs."
+             created when the one before runs. Times are those of the programs' own logs, but for bound \
+             and running, which are when a watch told of them.\n\n\
+             Two things are not as on clusters of today: etcd does not sync its file, so the writes \
+             between creation and Allocate do not wait for a disk; and a kubelet of 1.20 cannot be asked \
+             what it knows, so that is read in its checkpoint."
         ),
         tables: vec![
             (
@@ -167,7 +173,11 @@ fn promises(series: &[(&str, Vec<Marks>)]) -> Table {
     ]);
     for (name, marks) in series {
         let times = of(marks, |marks| marks.allocated);
-        let keeps = |percent, target| percentile(&times, percent).is_some_and(|time| time < target);
+        // A time that nobody wrote down could be any.
+        let whole = times.len() == marks.len();
+        let keeps = |percent, target| {
+            whole && percentile(&times, percent).is_some_and(|time| time < target)
+        };
         let (promised, kept) = match *name {
             "NVML takes no time" => (
                 "p50 below 75, p99 below 300",
@@ -178,7 +188,7 @@ fn promises(series: &[(&str, Vec<Marks>)]) -> Table {
         };
         table.row(&[
             (*name).to_owned(),
-            times.len().to_string(),
+            format!("{} of {}", times.len(), marks.len()),
             at(&times, 50),
             at(&times, 99),
             at(&times, 100),
@@ -211,15 +221,35 @@ fn reuse(reused: &[Marks], stock: &[Marks]) -> Table {
         "bound p50 (ms)",
         "Allocate p50 (ms)",
         "Allocate p99 (ms)",
+        "promised",
+        "",
     ]);
-    for (name, marks) in [("with our controller", reused), ("without", stock)] {
+    let median = |marks: &[Marks]| {
+        let times = of(marks, |marks| marks.allocated);
+        percentile(&times, 50).filter(|_| times.len() == marks.len())
+    };
+    let kept = median(reused)
+        .zip(median(stock))
+        .is_some_and(|(ours, theirs)| ours <= theirs + AS_FAST);
+    let rows = [
+        (
+            "with our controller",
+            reused,
+            format!("p50 within {} ms of without", AS_FAST.as_millis()),
+            verdict(kept),
+        ),
+        ("without", stock, String::new(), String::new()),
+    ];
+    for (name, marks, promised, kept) in rows {
         let allocated = of(marks, |marks| marks.allocated);
         table.row(&[
             name.to_owned(),
-            allocated.len().to_string(),
+            format!("{} of {}", allocated.len(), marks.len()),
             at(&of(marks, |marks| marks.bound), 50),
             at(&allocated, 50),
             at(&allocated, 99),
+            promised,
+            kept,
         ]);
     }
     table

@@ -144,13 +144,18 @@ fn start(record: &mut Record, name: &str, programs: &Path) -> anyhow::Result<()>
 
 /// Starts those parts again that are no longer there.
 fn revive(record: &mut Record) -> anyhow::Result<()> {
-    for part in &mut record.parts {
+    for number in 0..record.parts.len() {
+        let Some(part) = record.parts.get_mut(number) else {
+            break;
+        };
         if !part.process.lives() {
             anstream::eprintln!("{} had ended; starting it again", part.name);
             part.process = process::start(&part.command, &place::log(&part.name))?;
+            // Before the next one, whose start may fail.
+            record.save()?;
         }
     }
-    record.save()
+    Ok(())
 }
 
 /// Ends one part and starts it again as it was.

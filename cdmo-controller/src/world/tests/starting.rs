@@ -33,6 +33,19 @@ fn an_agent_is_not_told_of_pods_before_all_are_listed() {
 }
 
 #[test]
+fn an_agent_stays_with_the_controller_before_until_everything_is_listed() {
+    let mut bench = Bench::unheard(&[("a", 1)]);
+    bench.list_agents();
+    bench.list_pods();
+    bench.run();
+    bench.pass(Duration::from_secs(60));
+    assert!(!bench.log.contains(&"connect a".into()), "{:?}", bench.log);
+    bench.list_nodes();
+    bench.run();
+    assert!(bench.log.contains(&"connect a".into()), "{:?}", bench.log);
+}
+
+#[test]
 fn an_agent_that_answers_before_its_node_is_listed_gets_its_table() {
     let mut bench = Bench::unheard(&[("a", 1)]);
     bench.list_pods();

@@ -56,6 +56,11 @@ pub(super) async fn run(
             ..Marks::default()
         };
         marks.read(&Node::full_name(name), *created, next, &lines);
+        if marks.allocated.is_none() {
+            anstream::eprintln!(
+                "the agent's log does not say when {name} got its device: {marks:?}"
+            );
+        }
         marks
     });
     Ok(marks.collect())
