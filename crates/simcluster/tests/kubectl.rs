@@ -347,7 +347,38 @@ fn small_things_are_made_without_a_file() {
     assert!(shell.store.list(Kind::ConfigMap, None).0.is_empty());
 }
 
-/// Workloads of each kind, with a template that a shell's `--dry-run=client` would print.
+const QUOTA: &str = "
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: gpus}
+spec:
+  hard: {pods: 2, requests.nvidia.com/mig-1g.5gb: 0}
+";
+
+/// Workloads that get pods here.
+const SERVE: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: serve}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: serve}}
+  template:
+    metadata: {labels: {app: serve}}
+    spec:
+      containers: [{name: main, image: busybox}]
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: train}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: main, image: busybox}]
+";
+
+/// Workloads that are only stored.
 const WORKLOADS: &str = "
 apiVersion: batch/v1
 kind: CronJob
@@ -377,8 +408,8 @@ spec:
 fn workloads_are_created_scaled_rolled_and_listed() {
     let Some(shell) = Shell::start() else { return };
     shell
-        .run("create deployment serve --image=busybox --replicas=2")
-        .says(&["deployment.apps/serve created"]);
+        .feed("apply -f -", SERVE)
+        .says(&["deployment.apps/serve created", "job.batch/train created"]);
     let two = "wait deploy/serve --for=jsonpath={.status.replicas}=2 --timeout=60s";
     shell.run(two).says(&["met"]);
     shell.run("get deploy,rs -o wide").says(&[
@@ -393,14 +424,11 @@ fn workloads_are_created_scaled_rolled_and_listed() {
     let one = "wait deploy/serve --for=jsonpath={.status.replicas}=1 --timeout=60s";
     shell.run(one).says(&["met"]);
     shell
-        .run("set image deploy/serve busybox=other")
+        .run("set image deploy/serve main=other")
         .says(&["image updated"]);
     shell
         .run("rollout restart deploy/serve")
         .says(&["restarted"]);
-    shell
-        .run("create job train --image=busybox")
-        .says(&["created"]);
     shell
         .run("get jobs")
         .says(&["STATUS", "COMPLETIONS", "0/1", "Running"]);
@@ -423,9 +451,7 @@ fn workloads_are_created_scaled_rolled_and_listed() {
 #[test]
 fn a_quota_is_made_shown_and_enforced() {
     let Some(shell) = Shell::start() else { return };
-    shell
-        .run("create quota gpus --hard=pods=2,requests.nvidia.com/mig-1g.5gb=0")
-        .says(&["created"]);
+    shell.feed("apply -f -", QUOTA).says(&["created"]);
     shell
         .run("get quota")
         .says(&["REQUEST", "pods: 0/2, requests.nvidia.com/mig-1g.5gb: 0/0"]);
