@@ -41,8 +41,18 @@ fn limits(name: &'static str, limits: Value, gpus: &'static [&'static str], shar
 fn cases() -> Vec<Case> {
     let nothing = || json!({});
     vec![
-        limits("half a GPU", json!({"clear.ml/fraction-1": "0.5"}), &[A100], 0.5),
-        limits("a sixteenth", json!({"clear.ml/fraction": "0.0625"}), &[A100], 0.0625),
+        limits(
+            "half a GPU",
+            json!({"clear.ml/fraction-1": "0.5"}),
+            &[A100],
+            0.5,
+        ),
+        limits(
+            "a sixteenth",
+            json!({"clear.ml/fraction": "0.0625"}),
+            &[A100],
+            0.0625,
+        ),
         limits(
             "half a GPU that ClearML does not know by name",
             json!({"clear.ml/fraction-1": "0.5", "nvidia.com/mig-3g.71gb": "1"}),
@@ -55,7 +65,12 @@ fn cases() -> Vec<Case> {
             &[A100, A100],
             0.75,
         ),
-        limits("three GPUs", json!({"clear.ml/fraction-1": "3"}), &[A100, A100, A100], 3.0),
+        limits(
+            "three GPUs",
+            json!({"clear.ml/fraction-1": "3"}),
+            &[A100, A100, A100],
+            3.0,
+        ),
         limits(
             "a profile and its fraction",
             json!({"clear.ml/fraction-1": "0.25", "nvidia.com/mig-2g.10gb": "1"}),
