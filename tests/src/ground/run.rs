@@ -42,6 +42,10 @@ const GENERATIONS: [Behaviour; 2] = [Behaviour::V1_20, Behaviour::V1_33];
 ///
 /// # Errors
 /// What went wrong, on which cluster, and the folder with everything that there is to see of it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "stories are written in place"
+)]
 pub fn api_scenario(needs: Needs, story: impl AsyncFn(&Ground) -> Outcome) -> Verdict {
     let kubeconfig = real::named();
     let place = match &kubeconfig {
