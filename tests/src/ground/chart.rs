@@ -27,6 +27,10 @@ const LIMIT: Duration = Duration::from_mins(3);
 ///
 /// # Errors
 /// What went wrong, and the folder with everything that there is to see of it.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "stories are written in place"
+)]
 pub fn installation(story: impl AsyncFn(&Ground, &Chart) -> Outcome) -> Verdict {
     api_scenario(Needs::Chart, async |ground| {
         let chart = Chart::of(ground).await?;
@@ -168,10 +172,9 @@ impl Chart {
         for command in ["get pods --output=wide", "describe pods"] {
             let words: Vec<&str> = command.split(' ').collect();
             let said = self.run("kubectl", &in_namespace(&words)).await;
-            all += &match said {
-                Ok(said) => said.text,
-                Err(error) => format!("{error:#}\n"),
-            };
+            let text = said.map_or_else(|error| format!("{error:#}"), |said| said.text);
+            all.push_str(&text);
+            all.push('\n');
         }
         all
     }
