@@ -36,6 +36,7 @@ const GOOD: &str = "good";
 /// A node whose GPU cannot, which is then written on the node.
 const BAD: &str = "bad";
 const PROBLEMS: &str = "cdmo.clear.ml/problems";
+const FORMER: &str = "a former problem";
 const LOG_LEVEL: &str = "info";
 
 /// What was asked for, by whom.
@@ -77,15 +78,16 @@ async fn on(system: &System, objects: &[Value], binaries: &Binaries) -> anyhow::
     system.label_nodes()?;
     system.ready(LIMIT).await?;
     let store = system.store();
-    until("the problem of a node is written on it", || {
-        let node = store.get(Kind::Node, "", BAD);
-        node.is_some_and(|node| node["metadata"]["annotations"][PROBLEMS].is_string())
-    })
-    .await?;
+    problem_is_written(store).await?;
     run(store, "first").await?;
     // The next one finds a Lease and Secrets that are there.
     restart_controller(system).await?;
     run(store, "second").await?;
+    // What the first one wrote does not show that the second knows of it.
+    store.modify(Kind::Node, "", BAD, |node| {
+        node["metadata"]["annotations"][PROBLEMS] = json!(FORMER);
+    })?;
+    problem_is_written(store).await?;
 
     let mut command = cargo();
     command
@@ -146,6 +148,15 @@ async fn take_certificates(system: &System) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn problem_is_written(store: &Store) -> anyhow::Result<()> {
+    until("the problem of a node is written on it", || {
+        let node = store.get(Kind::Node, "", BAD).unwrap_or_default();
+        let written = node["metadata"]["annotations"][PROBLEMS].as_str();
+        written.is_some_and(|written| written != FORMER)
+    })
+    .await
 }
 
 /// Runs a pod that holds a slice.
