@@ -298,6 +298,7 @@ impl World {
                 Alarm::Node(node) => self.touch(&node, now),
                 Alarm::Operation(id) => self.tick(&id, now),
                 Alarm::Tell(pod) => self.tell_refusal(&pod, now),
+                Alarm::Remind(pod) => self.remind(&pod, now),
             }
         }
         loop {

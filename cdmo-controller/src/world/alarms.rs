@@ -17,6 +17,8 @@ pub(super) enum Alarm {
     Operation(String),
     /// A pod that may have to be told something.
     Tell(PodKey),
+    /// A pod for which devices were made, and which may not have been bound since.
+    Remind(PodKey),
 }
 
 /// All alarms that are set. One may ring without need; whoever hears it looks for himself.

@@ -1,6 +1,7 @@
 //! What is remembered of a waiting pod from pass to pass.
 
 use planner::RefusalKind;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{notes::Told, set_aside::SetAside};
@@ -53,6 +54,8 @@ pub(super) struct DemandState {
     pub(super) annotated: bool,
     /// When everything that was made for it was ready.
     pub(super) ready: Option<Instant>,
+    /// What was made for it, as its annotation says, and how often it was written.
+    pub(super) plan: Option<(Value, u32)>,
 }
 
 impl DemandState {
@@ -66,6 +69,7 @@ impl DemandState {
             told: None,
             annotated: false,
             ready: None,
+            plan: None,
         }
     }
 }

@@ -323,25 +323,20 @@ impl World {
         if !exists {
             return;
         }
+        let device = |made: &agent::Made| {
+            json!({
+                "gpu": made.gpu_uuid, "profile": made.profile, "start": made.start,
+                "device": made.device_id, "resource": made.resource,
+            })
+        };
+        let devices: Vec<_> = operation.made.iter().map(device).collect();
+        let plan = json!({"node": operation.node, "devices": devices});
         if let Some(demand) = self.demands.get_mut(pod) {
             demand.annotated = true;
             demand.ready = Some(now);
+            demand.plan = Some((plan, 0));
         }
-        if self.config.pod_annotation {
-            let device = |made: &agent::Made| {
-                json!({
-                    "gpu": made.gpu_uuid, "profile": made.profile, "start": made.start,
-                    "device": made.device_id, "resource": made.resource,
-                })
-            };
-            let devices: Vec<_> = operation.made.iter().map(device).collect();
-            let plan = json!({"node": operation.node, "devices": devices});
-            self.actions.push(Action::AnnotatePod {
-                pod: pod.clone(),
-                uid: uid.clone(),
-                plan,
-            });
-        }
+        self.remind(pod, now);
         let note = Note::new(pod.clone(), uid.clone(), "SliceReady", &sentence, false);
         self.actions.push(Action::Publish(note));
         self.metrics.event("SliceReady");

@@ -20,6 +20,14 @@ use crate::{
 /// How long a refusal must stand before the pod is told: a device may be on its way back.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Pauses after which a pod that is not bound although its devices lie ready is annotated again. The
+/// scheduler takes a few tens of milliseconds.
+const REMINDERS: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+];
+
 impl World {
     /// Something was heard of a pod.
     pub(super) fn note_demand(&mut self, key: &PodKey, now: Instant) {
@@ -77,6 +85,39 @@ impl World {
             .map(|row| row.wants.clone())
             .unwrap_or_default();
         let plan = json!({"node": node, "reuses": wants});
+        let uid = demand.uid.clone();
+        self.actions.push(Action::AnnotatePod {
+            pod: key.clone(),
+            uid,
+            plan,
+        });
+    }
+
+    /// Writes onto a pod what was made for it, and again some time later if it was not bound since: a
+    /// change that comes while the scheduler is looking at the pod, or before it has seen the node's new
+    /// status, is lost on it, and the pod waits out a back-off of up to ten seconds.
+    pub(super) fn remind(&mut self, key: &PodKey, now: Instant) {
+        if !self.config.pod_annotation {
+            return;
+        }
+        let Some(demand) = self.demands.get_mut(key) else {
+            return;
+        };
+        let Some((plan, written)) = &mut demand.plan else {
+            return;
+        };
+        let mut plan = plan.clone();
+        if *written > 0 {
+            // Unchanged it would be no change.
+            plan["reminder"] = json!(*written);
+        }
+        let pause = usize::try_from(*written)
+            .ok()
+            .and_then(|at| REMINDERS.get(at));
+        *written += 1;
+        if let Some(pause) = pause {
+            self.alarms.set(now + *pause, Alarm::Remind(key.clone()));
+        }
         let uid = demand.uid.clone();
         self.actions.push(Action::AnnotatePod {
             pod: key.clone(),

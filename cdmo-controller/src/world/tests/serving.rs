@@ -1,6 +1,7 @@
 //! The main job.
 
 use cdmo_proto::agent::{self, instance::State};
+use serde_json::json;
 
 use super::super::*;
 use super::bench::*;
@@ -29,6 +30,33 @@ fn a_pod_that_asks_for_a_slice_gets_one() {
     bench.bind("pod", "a");
     bench.run();
     assert_eq!(bench.take_log(), ["pods a 2 [pod]"]);
+}
+
+#[test]
+fn a_pod_that_is_not_bound_although_its_devices_lie_ready_is_annotated_three_times_more() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("pod", &[(THREE, 1)]);
+    bench.run();
+    bench.pass(Duration::from_secs(8));
+    let written: Vec<_> = bench
+        .annotations
+        .iter()
+        .map(|(_, plan)| (plan["node"].clone(), plan["reminder"].clone()))
+        .collect();
+    assert_eq!(
+        written,
+        [json!(null), json!(1), json!(2), json!(3)].map(|number| (json!("a"), number))
+    );
+}
+
+#[test]
+fn a_pod_that_was_bound_is_not_annotated_again() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("pod", &[(THREE, 1)]);
+    bench.run();
+    bench.bind("pod", "a");
+    bench.pass(Duration::from_mins(1));
+    assert_eq!(bench.annotations.len(), 1);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn an_agent_stays_with_the_controller_before_until_everything_is_listed() {
     bench.list_agents();
     bench.list_pods();
     bench.run();
-    bench.pass(Duration::from_secs(60));
+    bench.pass(Duration::from_mins(1));
     assert!(!bench.log.contains(&"connect a".into()), "{:?}", bench.log);
     bench.list_nodes();
     bench.run();
