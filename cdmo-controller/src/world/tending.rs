@@ -218,7 +218,13 @@ impl World {
             self.alarms.set(at, Alarm::Node(node.to_owned()));
         }
         // While nothing is known of an agent that exists, the old sentences stand.
-        let unknown = agent.is_some_and(|agent| !agent.up && agent.problem.is_none());
+        let unknown = agent.is_some_and(|agent| {
+            if agent.up {
+                agent.snapshot.is_none()
+            } else {
+                agent.problem.is_none()
+            }
+        });
         let text = words::problems(&sentences);
         if unknown || text == row.problems || keeper.under_way {
             return;

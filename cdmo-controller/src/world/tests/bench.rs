@@ -27,6 +27,8 @@ pub(super) enum Manner {
     Obedient,
     /// Takes messages and does nothing.
     Mute,
+    /// The same, and has not said yet what it has.
+    Silent,
     /// Refuses every plan with this category.
     Refusing(&'static str),
 }
@@ -203,9 +205,12 @@ impl Bench {
                     return;
                 };
                 host.serial = serial;
+                let talks = host.manner != Manner::Silent;
                 self.log.push(format!("connect {node}"));
                 self.report(&node, Said::Up);
-                self.snapshot(&node);
+                if talks {
+                    self.snapshot(&node);
+                }
             }
             Action::Disconnect { node, .. } => self.log.push(format!("disconnect {node}")),
             Action::Send { node, message, .. } => self.hear(&node, *message),
@@ -430,7 +435,7 @@ impl Bench {
                 let words = plan_words(&plan);
                 self.log.push(format!("plan {node} {words}"));
                 match self.hosts[node].manner {
-                    Manner::Mute => {}
+                    Manner::Mute | Manner::Silent => {}
                     Manner::Refusing(category) => {
                         self.progress(node, &plan.id, Stage::Refused, category);
                     }

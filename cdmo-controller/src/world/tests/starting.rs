@@ -71,3 +71,23 @@ fn a_pod_is_planned_for_as_soon_as_the_last_list_is_complete() {
     bench.run();
     assert_eq!(bench.shown("a", THREE), 1);
 }
+
+#[test]
+fn what_a_node_says_stands_until_its_agent_was_heard() {
+    let mut bench = Bench::unheard(&[("a", 1)]);
+    let said = "GPU 0 needs a reset";
+    bench.nodes.get_mut("a").unwrap()["metadata"]["annotations"] =
+        json!({"cdmo.clear.ml/problems": said});
+    let host = bench.hosts.get_mut("a").unwrap();
+    host.problems = vec![said.into()];
+    host.manner = Manner::Silent;
+    bench.list_nodes();
+    bench.list_pods();
+    bench.list_agents();
+    bench.run();
+    bench.hosts.get_mut("a").unwrap().manner = Manner::Obedient;
+    bench.snapshot("a");
+    bench.run();
+    let problems = bench.log.iter().filter(|line| line.starts_with("problems"));
+    assert_eq!(problems.count(), 0, "{:?}", bench.log);
+}
