@@ -126,6 +126,15 @@ fn understand(object: Value) -> Result<Manifest, String> {
         .ok_or_else(|| {
             format!("the embedded cluster does not serve {kind} of {version}; use plain Pods (v1)")
         })?;
+    // It ends when the pods of its manifests have, and theirs are in none.
+    if matches!(
+        known,
+        Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::Job | Kind::CronJob
+    ) {
+        return Err(format!(
+            "the demo does not follow {kind} of {version}; use plain Pods (v1)"
+        ));
+    }
     if text("/metadata/name").is_empty() && text("/metadata/generateName").is_empty() {
         return Err(format!("the {kind} has no metadata.name"));
     }
@@ -179,9 +188,19 @@ mod tests {
 
     #[test]
     fn kinds_that_the_cluster_does_not_serve_are_refused_at_once() {
+        let message =
+            error("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: x}\n");
+        assert!(
+            message.contains("does not serve Ingress of networking.k8s.io/v1"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn kinds_whose_pods_the_demo_would_not_wait_for_are_refused() {
         let message = error("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n");
         assert!(
-            message.contains("does not serve Deployment of apps/v1"),
+            message.contains("does not follow Deployment of apps/v1; use plain Pods"),
             "{message}"
         );
     }
