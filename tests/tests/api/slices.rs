@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use kube::ResourceExt as _;
 use scenarios::{Needs, Pod, Verdict, api_scenario};
 use serde_json::Value;
+
+/// Where a pod tells what was made for it.
+const PLAN: &str = "cdmo.clear.ml/plan";
 
 #[test]
 fn a_pod_of_a_profile_gets_exactly_that() -> Verdict {
@@ -12,9 +16,13 @@ fn a_pod_of_a_profile_gets_exactly_that() -> Verdict {
         ground.run(&Pod::of("p", "3g.20gb")).await?;
         let devices = ground.holds("p", &["3g.20gb"]).await?;
         ground.event("p", "SliceReady").await?;
-        let pod = ground.pod("p").await?;
-        let annotations = pod.metadata.annotations.unwrap_or_default();
-        let plan: Value = serde_json::from_str(&annotations["cdmo.clear.ml/plan"])?;
+        // The scheduler may need nothing but the node's status, and be faster than the annotation.
+        let pod = ground
+            .pod_until("p", "has its plan", |pod| {
+                pod.annotations().contains_key(PLAN)
+            })
+            .await?;
+        let plan: Value = serde_json::from_str(&pod.annotations()[PLAN])?;
         assert_eq!(plan["node"], devices[0].node.as_str());
         let planned = &plan["devices"][0];
         assert_eq!(planned["profile"], "3g.20gb", "{plan}");
