@@ -20,7 +20,7 @@ const RELEASE: &str = "cdmo";
 /// What that command writes down about the cluster; where kubectl and helm are, among other things.
 const RECORD: &str = "/var/lib/cdmo-cluster/record.json";
 /// No command takes longer.
-const LIMIT: Duration = Duration::from_mins(3);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// Runs a story about the chart on the real cluster that `KUBECONFIG` names, and brings the values
 /// back that were there before. Without such a cluster it is left out, and standard error says so.
@@ -116,7 +116,7 @@ impl Chart {
     /// The release does not come up.
     pub async fn heal(&self) -> anyhow::Result<()> {
         let (path, values) = (Self::path(), self.values());
-        let upgrade = ["upgrade", RELEASE, &path, "--reset-values"];
+        let upgrade = ["upgrade", "--install", RELEASE, &path, "--reset-values"];
         let with = ["--values", &values, "--wait", "--timeout=150s"];
         let all = [&upgrade[..], &with].concat();
         self.said("helm", &in_namespace(&all)).await.map(drop)

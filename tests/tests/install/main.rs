@@ -5,5 +5,6 @@
 mod image;
 mod kubelet;
 mod library;
+mod out;
 mod twice;
 mod values;
