@@ -103,9 +103,14 @@ impl World {
         let Some(demand) = self.demands.get_mut(key) else {
             return;
         };
+        let covered = demand.standing == Standing::Covered;
         let Some((plan, written)) = &mut demand.plan else {
             return;
         };
+        if *written > 0 && !covered {
+            // Somebody else got the devices: it would be told of what is not there.
+            return;
+        }
         let mut plan = plan.clone();
         if *written > 0 {
             // Unchanged it would be no change.

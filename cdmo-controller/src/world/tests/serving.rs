@@ -50,6 +50,18 @@ fn a_pod_that_is_not_bound_although_its_devices_lie_ready_is_annotated_three_tim
 }
 
 #[test]
+fn a_pod_whose_devices_somebody_else_got_is_not_reminded_of_them() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("pod", &[(SEVEN, 1)]);
+    bench.run();
+    bench.create("other", &[(SEVEN, 1)]);
+    bench.bind("other", "a");
+    bench.pass(Duration::from_secs(8));
+    let of_pod = bench.annotations.iter().filter(|(name, _)| name == "pod");
+    assert_eq!(of_pod.count(), 1, "{:?}", bench.annotations);
+}
+
+#[test]
 fn a_pod_that_was_bound_is_not_annotated_again() {
     let mut bench = Bench::new(&[("a", 1)]);
     bench.create("pod", &[(THREE, 1)]);
