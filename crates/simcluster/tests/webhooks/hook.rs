@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -152,7 +151,7 @@ async fn answer(
     let mut response = reply(&review["request"]);
     seen.lock().unwrap().push((path, review.clone()));
     if response == "never" {
-        tokio::time::sleep(Duration::from_hours(1)).await;
+        std::future::pending::<()>().await;
     }
     if let Some(code) = response["code"].as_u64() {
         let mut failure = Response::new(Full::new(Bytes::from("broken")));
