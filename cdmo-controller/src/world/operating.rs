@@ -335,8 +335,15 @@ impl World {
             demand.annotated = true;
             demand.ready = Some(now);
             demand.plan = Some((plan, 0));
+            self.remind(pod, now);
+        } else if self.config.pod_annotation {
+            // Bound already: nobody waits for the annotation, but people read it.
+            self.actions.push(Action::AnnotatePod {
+                pod: pod.clone(),
+                uid: uid.clone(),
+                plan,
+            });
         }
-        self.remind(pod, now);
         let note = Note::new(pod.clone(), uid.clone(), "SliceReady", &sentence, false);
         self.actions.push(Action::Publish(note));
         self.metrics.event("SliceReady");

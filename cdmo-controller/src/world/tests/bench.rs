@@ -57,6 +57,8 @@ pub(super) struct Bench {
     pub(super) conflicts: u32,
     /// Do not answer status patches at all.
     pub(super) deaf_api: bool,
+    /// This pod is bound to that node before the answer to the next status patch is heard.
+    pub(super) bound_at_once: Option<(String, String)>,
     /// What a list shows beyond what the watch has.
     pub(super) unseen: Vec<Value>,
     /// So many lists come before that.
@@ -101,6 +103,7 @@ impl Bench {
             annotations: Vec::new(),
             conflicts: 0,
             deaf_api: false,
+            bound_at_once: None,
             unseen: Vec::new(),
             unseen_after_lists: 0,
             version: 100,
@@ -292,6 +295,9 @@ impl Bench {
         node["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let written = Some(Box::new(from(node.clone())));
         let answer = Answer::Written;
+        if let Some((pod, node)) = self.bound_at_once.take() {
+            self.bind_only(&pod, &node);
+        }
         self.apply(Input::StatusAnswer {
             node: name.into(),
             answer,

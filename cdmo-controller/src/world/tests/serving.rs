@@ -72,6 +72,16 @@ fn a_pod_that_was_bound_is_not_annotated_again() {
 }
 
 #[test]
+fn a_pod_that_is_bound_before_its_plan_has_ended_is_annotated_once() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.bound_at_once = Some(("pod".into(), "a".into()));
+    bench.create("pod", &[(THREE, 1)]);
+    bench.pass(Duration::from_secs(8));
+    assert_eq!(bench.annotations.len(), 1, "{:#?}", bench.log);
+    assert_eq!(bench.annotations[0].1["devices"][0]["gpu"], "GPU-a0");
+}
+
+#[test]
 fn an_idle_device_is_left_to_the_scheduler() {
     let mut bench = Bench::new(&[("a", 1)]);
     bench.create("first", &[(THREE, 1)]);
