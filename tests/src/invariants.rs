@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fake_nvml::control::{GpuState, HostState, InstanceState};
 use testbed::driver::device_id;
+use testbed::names;
 
 /// A device in a pod's hands, by the kubelet's account.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,8 +100,8 @@ impl Invariants {
             };
             let fault = match find(host, &held.id) {
                 None => Some("is gone from the driver".to_owned()),
-                Some((resource, _)) if resource != held.resource => {
-                    Some(format!("is {resource} by now"))
+                Some((names, _)) if !names.contains(&held.resource) => {
+                    Some(format!("is {} by now", names.join(" or ")))
                 }
                 Some((_, now)) => {
                     let first = self
@@ -120,11 +121,11 @@ impl Invariants {
     }
 }
 
-/// The device of that id, as its resource name and identity.
-fn find(host: &HostState, id: &str) -> Option<(String, Identity)> {
+/// The device of that id, as the resource names that it may be held under, and its identity.
+fn find(host: &HostState, id: &str) -> Option<(Vec<String>, Identity)> {
     host.gpus.iter().find_map(|gpu| {
         if gpu.uuid == id && !gpu.mig_mode {
-            return Some((mig::GPU_RESOURCE.to_owned(), Identity::Whole));
+            return Some((vec![mig::GPU_RESOURCE.to_owned()], Identity::Whole));
         }
         let instance = gpu
             .instances
@@ -136,14 +137,8 @@ fn find(host: &HostState, id: &str) -> Option<(String, Identity)> {
             start: instance.start,
             size: instance.size,
         };
-        Some((resource(instance)?, identity))
+        Some((names::of_instance(gpu, instance), identity))
     })
-}
-
-/// The resource name of an instance.
-pub fn resource(instance: &InstanceState) -> Option<String> {
-    let profile: mig::ProfileName = instance.profile.parse().ok()?;
-    Some(profile.resource_name())
 }
 
 /// What is wrong with what stands on a GPU.

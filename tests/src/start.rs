@@ -14,6 +14,7 @@ use testbed::certs::{AGENT_NAME, Authority, CONTROLLER_NAME};
 use testbed::driver::Driver;
 use testbed::hardware::{self, Host};
 use testbed::manifests::AGENT_TLS;
+use testbed::names;
 use testbed::system::CONTROL_NODE;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -137,23 +138,65 @@ pub(crate) fn shown(node: &Value) -> BTreeMap<String, u64> {
     allocatable
         .into_iter()
         .flatten()
-        .filter(|(name, _)| name.starts_with("nvidia.com/"))
+        .filter(|(name, _)| names::is_ours(name))
         .filter_map(|(name, count)| Some((name.clone(), count.as_str()?.parse().ok()?)))
         .filter(|(_, count)| *count > 0)
         .collect()
 }
 
-/// How many there really are.
-pub(crate) fn real(host: &HostState) -> BTreeMap<String, u64> {
-    let mut all = BTreeMap::new();
+/// The names that each device that there really is may be shown under.
+pub(crate) fn real(host: &HostState) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
     for gpu in &host.gpus {
         if !gpu.mig_mode {
-            *all.entry(mig::GPU_RESOURCE.to_owned()).or_default() += 1;
+            all.push(vec![mig::GPU_RESOURCE.to_owned()]);
         }
-        for instance in &gpu.instances {
-            let resource = crate::invariants::resource(instance);
-            *all.entry(resource.unwrap_or_default()).or_default() += 1;
-        }
+        let instances = gpu.instances.iter();
+        all.extend(instances.map(|instance| names::of_instance(gpu, instance)));
     }
     all
+}
+
+/// Whether what is shown is what there is: every device under one of its names, and nothing else.
+pub(crate) fn agree(mut shown: BTreeMap<String, u64>, mut real: Vec<Vec<String>>) -> bool {
+    // Who has fewer names has less choice.
+    real.sort_by_key(Vec::len);
+    let found = real.iter().all(|names| {
+        let name = names.iter().find(|name| shown.contains_key(*name));
+        name.is_some_and(|name| take_one(&mut shown, name))
+    });
+    found && shown.is_empty()
+}
+
+fn take_one(shown: &mut BTreeMap<String, u64>, name: &str) -> bool {
+    let Some(count) = shown.get_mut(name) else {
+        return false;
+    };
+    *count -= 1;
+    if *count == 0 {
+        shown.remove(name);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_shown_under_one_of_its_names() {
+        let both = || vec!["half".to_owned(), "3g".to_owned()];
+        let real = || vec![both(), vec!["3g".to_owned()]];
+        let shown = |counts: &[(&str, u64)]| {
+            let counts = counts
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count));
+            counts.collect::<BTreeMap<_, _>>()
+        };
+        assert!(agree(shown(&[("3g", 2)]), real()));
+        assert!(agree(shown(&[("3g", 1), ("half", 1)]), real()));
+        assert!(!agree(shown(&[("half", 2)]), real()));
+        assert!(!agree(shown(&[("3g", 3)]), real()));
+        assert!(!agree(shown(&[("3g", 1)]), real()));
+    }
 }

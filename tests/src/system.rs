@@ -481,7 +481,7 @@ impl System {
                 let object = self.store().get(Kind::Node, "", name)?;
                 let shown = start::shown(&object);
                 let real = start::real(&driver.state().ok()?);
-                (shown == real).then_some(())
+                start::agree(shown, real).then_some(())
             };
             if let Err(error) = self
                 .until(&format!("node {name} is consistent"), agree)

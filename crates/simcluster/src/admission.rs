@@ -2,8 +2,7 @@
 //! the webhooks that it concerns, and settled. Requests over HTTP and the embedded controllers come
 //! this way, as in the real server; where there are no webhooks it is the store's own way.
 //!
-//! Only creations and updates are shown to webhooks. `matchConditions` are not evaluated: a webhook
-//! that has some is asked about all that its rules and selectors select.
+//! Only creations and updates are shown to webhooks.
 
 mod answer;
 mod client;
@@ -20,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::conditions::{Conditions, Variables};
 use crate::store::{
     Draft, Key, Kind, Patch, Status, Store, Subresource, WriteOptions, object, refill,
 };
@@ -40,6 +40,7 @@ const TIMEOUT_SECONDS: u64 = 10;
 pub struct Admission {
     store: Store,
     client: Client,
+    conditions: Conditions,
     user: Arc<Value>,
 }
 
@@ -53,6 +54,7 @@ impl Admission {
         Self {
             store,
             client: Client::default(),
+            conditions: Conditions::default(),
             user: Arc::new(user),
         }
     }
@@ -167,7 +169,7 @@ impl Admission {
         let (mut asked, mut again) = (HashSet::new(), HashSet::new());
         for second in [false, true] {
             for (index, hook) in hooks.iter().enumerate() {
-                if !self.is_concerned(hook, draft) || (second && !again.contains(&index)) {
+                if (second && !again.contains(&index)) || !self.is_concerned(hook, draft)? {
                     continue;
                 }
                 let answer = self.ask(hook, draft).await;
@@ -196,10 +198,28 @@ impl Admission {
             .collect()
     }
 
-    fn is_concerned(&self, hook: &Value, draft: &Draft) -> bool {
+    /// Whether a webhook is to be asked: its rules and selectors say so, and its conditions hold. A
+    /// condition that cannot be evaluated refuses the request, or leaves the webhook out if that one
+    /// may fail.
+    fn is_concerned(&self, hook: &Value, draft: &Draft) -> Result<bool, Status> {
         let namespace = &draft.key.namespace;
         let namespace = self.store.get(Kind::Namespace, "", namespace);
-        matching::concerns(hook, &Request::of(draft), namespace.as_deref())
+        if !matching::concerns(hook, &Request::of(draft), namespace.as_deref()) {
+            return Ok(false);
+        }
+        if object::array(hook, "/matchConditions").is_empty() {
+            return Ok(true);
+        }
+        let variables = Variables {
+            object: &draft.object,
+            old: draft.old.as_deref().unwrap_or(&Value::Null),
+            request: &review::request(draft, &self.user),
+        };
+        match self.conditions.hold(hook, variables) {
+            Ok(holds) => Ok(holds),
+            Err(_) if may_fail(hook) => Ok(false),
+            Err(why) => Err(Status::forbidden(draft.key.kind, &draft.key.name, why)),
+        }
     }
 
     async fn ask(&self, hook: &Value, draft: &Draft) -> Result<Answer, Failure> {
@@ -238,7 +258,7 @@ impl Admission {
         let answer = match answer {
             Ok(answer) => answer,
             Err(Failure::Refused(status)) => return Err(status),
-            Err(failure) if hook["failurePolicy"] == "Ignore" => {
+            Err(failure) if may_fail(hook) => {
                 debug!(
                     webhook = name,
                     ?failure,
@@ -276,4 +296,8 @@ impl Admission {
         draft.touched |= changed;
         Ok(changed)
     }
+}
+
+fn may_fail(hook: &Value) -> bool {
+    hook["failurePolicy"] == "Ignore"
 }

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod api;
 pub mod behaviour;
 pub mod cluster;
+mod conditions;
 pub mod daemonset;
 mod duration;
 mod events;

@@ -7,6 +7,7 @@ pub use fake_nvml::control::{Error, HostState};
 use fake_nvml::control::{GpuState, Host, InstanceState};
 
 use crate::journey::Device;
+use crate::names;
 
 /// The driver of one node.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ pub fn find(state: &HostState, id: &str) -> Option<Device> {
             start: narrow(instance.start),
             size: narrow(instance.size),
             serial: instance.serial,
+            resources: names::of_instance(gpu, instance),
         })
     })
 }
@@ -75,6 +77,7 @@ fn whole(gpu: &GpuState) -> Device {
         start: 0,
         size: narrow(gpu.memory_slices.max(1)),
         serial: 0,
+        resources: vec![mig::GPU_RESOURCE.to_owned()],
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::names;
+
 /// Annotation in which the controller records what it made for a pod.
 pub const PLAN_ANNOTATION: &str = "cdmo.clear.ml/plan";
 /// The component that the controller's Events come from.
@@ -95,6 +97,8 @@ pub struct Device {
     pub size: u8,
     /// The driver's number of this instance; one that is made anew has another. 0 for a whole GPU.
     pub serial: u64,
+    /// The resource names that it may be given under.
+    pub resources: Vec<String>,
 }
 
 /// What one container asks for.
@@ -104,7 +108,7 @@ pub struct Request {
     pub container: String,
     /// An init container that ends before the others start, and leaves its devices to them.
     pub ordinary_init: bool,
-    /// Devices per resource name; only `nvidia.com/` resources.
+    /// Devices per resource name; only names that the system serves.
     pub devices: BTreeMap<String, u32>,
 }
 
@@ -441,7 +445,7 @@ fn devices(container: &Value) -> BTreeMap<String, u32> {
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
-        .filter(|(resource, _)| resource.starts_with("nvidia.com/"))
+        .filter(|(resource, _)| names::is_ours(resource))
         .filter_map(|(resource, count)| Some((resource.clone(), whole(count)?)))
         .filter(|(_, count)| *count > 0)
         .collect()

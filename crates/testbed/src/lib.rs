@@ -14,6 +14,7 @@ pub mod hardware;
 pub mod http;
 pub mod journey;
 pub mod manifests;
+pub mod names;
 pub mod observer;
 pub mod picture;
 pub mod system;

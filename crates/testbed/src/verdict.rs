@@ -152,8 +152,7 @@ fn grant_fault(grant: &Grant) -> Option<String> {
             "device {id} was granted, but the driver has no such device"
         ));
     };
-    let true_resource = resource_of(device);
-    (true_resource.as_deref() != Some(resource.as_str())).then(|| {
+    (!device.resources.contains(resource)).then(|| {
         format!(
             "device {id} was granted as {resource}, but the driver says that it is {}",
             if device.profile.is_empty() {
@@ -163,19 +162,6 @@ fn grant_fault(grant: &Grant) -> Option<String> {
             }
         )
     })
-}
-
-fn resource_of(device: &Device) -> Option<String> {
-    if device.profile.is_empty() {
-        return Some(mig::GPU_RESOURCE.to_owned());
-    }
-    Some(
-        device
-            .profile
-            .parse::<mig::ProfileName>()
-            .ok()?
-            .resource_name(),
-    )
 }
 
 /// Pods that held the same memory slice of a GPU at the same time.

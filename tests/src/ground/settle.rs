@@ -7,6 +7,7 @@ use anyhow::bail;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt as _, api::ListParams};
 use status_report::{AgentState, InstanceState, Report};
+use testbed::names;
 
 use super::{Ground, LIMIT, TICK, report};
 use crate::pods::Pod;
@@ -91,7 +92,7 @@ fn offered(node: &Node) -> Offers {
     allocatable
         .into_iter()
         .flatten()
-        .filter(|(name, _)| name.starts_with("nvidia.com/"))
+        .filter(|(name, _)| names::is_ours(name))
         .filter_map(|(name, count)| Some((name.clone(), count.0.parse().ok()?)))
         .filter(|(_, count)| *count > 0)
         .collect()

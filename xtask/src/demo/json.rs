@@ -89,6 +89,7 @@ mod tests {
             start: 4,
             size: 4,
             serial: 1,
+            resources: vec!["nvidia.com/mig-3g.20gb".into()],
         };
         let grant = Grant {
             container: "main".into(),

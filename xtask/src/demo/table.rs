@@ -173,6 +173,7 @@ mod tests {
                 start: 4,
                 size: 4,
                 serial: 1,
+                resources: vec!["nvidia.com/mig-3g.20gb".into()],
             }),
         };
         let key = journeys.all()[0].pod.clone();

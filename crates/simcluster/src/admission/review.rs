@@ -9,25 +9,34 @@ use crate::store::{Draft, Subresource};
 
 /// Asks about a draft, in the first of the webhook's versions that is known.
 pub(super) fn of(hook: &Value, draft: &Draft, user: &Value) -> Value {
-    let info = draft.key.kind.info();
-    let request = Request::of(draft);
     let versions = array(hook, "/admissionReviewVersions");
     let known = versions
         .iter()
         .filter_map(Value::as_str)
         .find(|version| matches!(*version, "v1" | "v1beta1"));
+    let mut asked = request(draft, user);
+    asked["uid"] = Uuid::new_v4().to_string().into();
+    asked["object"] = draft.object.clone();
+    asked["oldObject"] = draft.old.as_deref().cloned().unwrap_or_default();
+    json!({
+        "kind": "AdmissionReview",
+        "apiVersion": format!("admission.k8s.io/{}", known.unwrap_or("v1")),
+        "request": asked,
+    })
+}
+
+/// The request as match conditions see it: without uid and objects.
+pub(super) fn request(draft: &Draft, user: &Value) -> Value {
+    let info = draft.key.kind.info();
     let kind = json!({ "group": info.group, "version": info.version, "kind": info.kind });
     let resource = json!({ "group": info.group, "version": info.version, "resource": info.plural });
     let mut asked = json!({
-        "uid": Uuid::new_v4().to_string(),
         "kind": kind,
         "resource": resource,
         "requestKind": kind,
         "requestResource": resource,
-        "operation": request.operation(),
+        "operation": Request::of(draft).operation(),
         "userInfo": user,
-        "object": draft.object,
-        "oldObject": draft.old.as_deref(),
         "dryRun": draft.options.dry_run,
         "options": options(draft),
     });
@@ -44,11 +53,7 @@ pub(super) fn of(hook: &Value, draft: &Draft, user: &Value) -> Value {
         asked["subResource"] = "status".into();
         asked["requestSubResource"] = "status".into();
     }
-    json!({
-        "kind": "AdmissionReview",
-        "apiVersion": format!("admission.k8s.io/{}", known.unwrap_or("v1")),
-        "request": asked,
-    })
+    asked
 }
 
 fn options(draft: &Draft) -> Value {

@@ -75,6 +75,15 @@ impl Cause {
         }
     }
 
+    /// A list that is too long.
+    pub fn too_many(field: impl Into<String>, found: usize, most: usize) -> Self {
+        Self {
+            field: field.into(),
+            reason: "FieldValueTooMany",
+            message: format!("Too many: {found}: must have at most {most} items"),
+        }
+    }
+
     /// A value outside a fixed list of words.
     pub fn unsupported(field: impl Into<String>, value: &str, supported: &[&str]) -> Self {
         let supported: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();

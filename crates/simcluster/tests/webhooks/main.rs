@@ -6,6 +6,7 @@
 )]
 
 mod changing;
+mod conditions;
 mod failing;
 mod hook;
 mod selecting;

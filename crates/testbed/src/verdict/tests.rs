@@ -19,6 +19,7 @@ fn grant(id: &str, profile: &str, start: u8, size: u8) -> Grant {
             start,
             size,
             serial: 1,
+            resources: vec![format!("nvidia.com/mig-{profile}")],
         }),
     }
 }

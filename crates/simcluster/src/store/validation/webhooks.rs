@@ -5,8 +5,12 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::names;
+use crate::conditions;
 use crate::store::Cause;
 use crate::store::object::{array, text};
+
+/// Most conditions that a webhook may have.
+const CONDITIONS: usize = 64;
 
 pub(super) fn check(configuration: &Value, causes: &mut Vec<Cause>) {
     let mut taken = HashSet::new();
@@ -30,6 +34,32 @@ pub(super) fn check(configuration: &Value, causes: &mut Vec<Cause>) {
         }
         client(&hook["clientConfig"], &format!("{at}.clientConfig"), causes);
         versions(hook, &format!("{at}.admissionReviewVersions"), causes);
+        match_conditions(hook, &format!("{at}.matchConditions"), causes);
+    }
+}
+
+fn match_conditions(hook: &Value, at: &str, causes: &mut Vec<Cause>) {
+    let conditions = array(hook, "/matchConditions");
+    if conditions.len() > CONDITIONS {
+        causes.push(Cause::too_many(at, conditions.len(), CONDITIONS));
+    }
+    let mut taken = HashSet::new();
+    for (index, condition) in conditions.iter().enumerate() {
+        let (name, expression) = (text(condition, "/name"), text(condition, "/expression"));
+        let field = format!("{at}[{index}].expression");
+        if expression.trim().is_empty() {
+            causes.push(Cause::required(field, ""));
+        } else if let Some(why) = conditions::fault(expression) {
+            causes.push(Cause::invalid(field, &expression.into(), why));
+        }
+        let field = format!("{at}[{index}].name");
+        if name.is_empty() {
+            causes.push(Cause::required(field, ""));
+        } else if let Some(why) = names::qualified(name) {
+            causes.push(Cause::invalid(field, &name.into(), why));
+        } else if !taken.insert(name) {
+            causes.push(Cause::duplicate(field, name));
+        }
     }
 }
 
