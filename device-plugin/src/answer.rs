@@ -2,31 +2,46 @@
 //!
 //! The container toolkit reads `NVIDIA_VISIBLE_DEVICES`. If that is the path below, it takes the
 //! names of the mounts there as device ids instead, which only the kubelet can have put there.
+//! A runtime with CDI is told names that it looks up in spec files.
 
 use std::collections::HashMap;
 
-use cdmo_proto::deviceplugin::{ContainerAllocateResponse, DeviceSpec, Mount};
+use cdmo_proto::deviceplugin::{CdiDevice, ContainerAllocateResponse, DeviceSpec, Mount};
 
 use crate::{Device, DeviceListStrategy};
 
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 const MOUNTED_DEVICES: &str = "/var/run/nvidia-container-devices";
+/// Annotations that a runtime takes for CDI names begin so. The rest has at most 63 characters and
+/// has to differ between everything that annotates one container.
+const CDI_ANNOTATION: &str = "cdi.k8s.io/cdmo_";
 
 /// The answer for one container.
 pub(crate) fn answer(
     devices: &[Device],
-    strategy: DeviceListStrategy,
+    strategies: &[DeviceListStrategy],
     pass_device_specs: bool,
 ) -> ContainerAllocateResponse {
     let mut answer = ContainerAllocateResponse::default();
-    match strategy {
-        DeviceListStrategy::VolumeMounts => {
-            answer.envs = HashMap::from([(VISIBLE_DEVICES.to_owned(), MOUNTED_DEVICES.to_owned())]);
-            answer.mounts = devices.iter().map(mount).collect();
+    let wanted = |strategy| strategies.contains(&strategy);
+    if wanted(DeviceListStrategy::VolumeMounts) {
+        answer.envs = HashMap::from([(VISIBLE_DEVICES.to_owned(), MOUNTED_DEVICES.to_owned())]);
+        answer.mounts = devices.iter().map(mount).collect();
+    } else if wanted(DeviceListStrategy::Envvar) {
+        let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
+        answer.envs = HashMap::from([(VISIBLE_DEVICES.to_owned(), ids.join(","))]);
+    }
+    let named = devices
+        .iter()
+        .filter_map(|device| Some((device.id.as_str(), device.cdi.as_ref()?)));
+    for (id, name) in named {
+        if wanted(DeviceListStrategy::CdiCri) {
+            answer.cdi_devices.push(CdiDevice { name: name.clone() });
         }
-        DeviceListStrategy::Envvar => {
-            let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
-            answer.envs = HashMap::from([(VISIBLE_DEVICES.to_owned(), ids.join(","))]);
+        if wanted(DeviceListStrategy::CdiAnnotations) {
+            answer
+                .annotations
+                .insert(format!("{CDI_ANNOTATION}{id}"), name.clone());
         }
     }
     if pass_device_specs {
@@ -70,13 +85,14 @@ mod tests {
             id: id.to_owned(),
             group: "GPU-0".to_owned(),
             specs: nodes.iter().map(spec).collect(),
+            cdi: Some(format!("example.com/gpu={id}")),
         }
     }
 
     #[test]
     fn volume_mounts_name_each_device_by_a_mount() {
         let devices = [device("MIG-a", &[]), device("MIG-b", &[])];
-        let answer = answer(&devices, DeviceListStrategy::VolumeMounts, true);
+        let answer = answer(&devices, &[DeviceListStrategy::VolumeMounts], true);
         assert_eq!(
             answer.envs[VISIBLE_DEVICES],
             "/var/run/nvidia-container-devices"
@@ -98,9 +114,46 @@ mod tests {
     #[test]
     fn envvar_lists_the_ids_and_mounts_nothing() {
         let devices = [device("MIG-a", &[]), device("MIG-b", &[])];
-        let answer = answer(&devices, DeviceListStrategy::Envvar, true);
+        let answer = answer(&devices, &[DeviceListStrategy::Envvar], true);
         assert_eq!(answer.envs[VISIBLE_DEVICES], "MIG-a,MIG-b");
         assert!(answer.mounts.is_empty());
+        assert!(answer.cdi_devices.is_empty() && answer.annotations.is_empty());
+    }
+
+    #[test]
+    fn cdi_names_go_into_their_field_and_nothing_else_does() {
+        let devices = [device("MIG-a", &[]), device("MIG-b", &[])];
+        let answer = answer(&devices, &[DeviceListStrategy::CdiCri], false);
+        let names: Vec<_> = answer.cdi_devices.iter().map(|cdi| &*cdi.name).collect();
+        assert_eq!(names, ["example.com/gpu=MIG-a", "example.com/gpu=MIG-b"]);
+        assert!(answer.envs.is_empty() && answer.mounts.is_empty());
+        assert!(answer.annotations.is_empty() && answer.devices.is_empty());
+    }
+
+    #[test]
+    fn cdi_annotations_differ_from_device_to_device_and_fit_a_mig_uuid() {
+        let id = "MIG-5f2f2a9c-0b6e-5b0c-8d5e-0123456789ab";
+        let devices = [device(id, &[]), device("MIG-b", &[])];
+        let answer = answer(&devices, &[DeviceListStrategy::CdiAnnotations], false);
+        assert_eq!(answer.annotations.len(), 2);
+        let key = format!("cdi.k8s.io/cdmo_{id}");
+        assert_eq!(answer.annotations[&key], format!("example.com/gpu={id}"));
+        assert!(key.split_once('/').unwrap().1.len() <= 63);
+        assert!(answer.cdi_devices.is_empty());
+    }
+
+    #[test]
+    fn several_strategies_each_say_their_part_and_mounts_win_over_the_list() {
+        let all = [
+            DeviceListStrategy::Envvar,
+            DeviceListStrategy::VolumeMounts,
+            DeviceListStrategy::CdiAnnotations,
+            DeviceListStrategy::CdiCri,
+        ];
+        let answer = answer(&[device("MIG-a", &[])], &all, true);
+        assert_eq!(answer.envs[VISIBLE_DEVICES], MOUNTED_DEVICES);
+        assert_eq!(answer.mounts.len(), 1);
+        assert_eq!((answer.cdi_devices.len(), answer.annotations.len()), (1, 1));
     }
 
     #[test]
@@ -109,7 +162,7 @@ mod tests {
             device("a", &["/dev/nvidiactl", "/dev/x"]),
             device("b", &["/dev/nvidiactl"]),
         ];
-        let with = answer(&devices, DeviceListStrategy::VolumeMounts, true);
+        let with = answer(&devices, &[DeviceListStrategy::VolumeMounts], true);
         let paths: Vec<_> = with
             .devices
             .iter()
@@ -117,7 +170,7 @@ mod tests {
             .collect();
         assert_eq!(paths, ["/dev/nvidiactl", "/dev/x"]);
         assert_eq!(with.devices[0].host_path, "/host/dev/nvidiactl");
-        let without = answer(&devices, DeviceListStrategy::VolumeMounts, false);
+        let without = answer(&devices, &[DeviceListStrategy::VolumeMounts], false);
         assert!(without.devices.is_empty());
     }
 }

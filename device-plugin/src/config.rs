@@ -10,8 +10,8 @@ pub struct Config {
     pub plugin_dir: PathBuf,
     /// The kubelet's podresources socket, usually `/var/lib/kubelet/pod-resources/kubelet.sock`.
     pub pod_resources_socket: PathBuf,
-    /// How a container is told which devices are its own.
-    pub strategy: DeviceListStrategy,
+    /// How a container is told which devices are its own; all of these at once.
+    pub strategies: Vec<DeviceListStrategy>,
     /// Whether [`Device::specs`](crate::Device::specs) are passed to the container runtime.
     pub pass_device_specs: bool,
     /// First part of the file names of our sockets. Dead sockets that begin with it are removed at
@@ -29,7 +29,7 @@ impl Config {
         Self {
             plugin_dir: kubelet_dir.join("device-plugins"),
             pod_resources_socket: kubelet_dir.join("pod-resources").join("kubelet.sock"),
-            strategy: DeviceListStrategy::default(),
+            strategies: vec![DeviceListStrategy::VolumeMounts],
             pass_device_specs: true,
             socket_prefix: "cdmo".to_owned(),
             timing: Timing::default(),
@@ -37,15 +37,23 @@ impl Config {
     }
 }
 
-/// How the NVIDIA container toolkit learns which devices a container may see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How the container runtime, or NVIDIA's toolkit in it, learns which devices a container may see.
+/// The names are those of `--device-list-strategy` of NVIDIA's device plugin, and so is the meaning
+/// of several at once: each says the same in its own way, and the runtime takes what it understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceListStrategy {
     /// One mount of `/dev/null` per device below `/var/run/nvidia-container-devices`. A container
     /// cannot forge it, unlike an environment variable.
-    #[default]
     VolumeMounts,
-    /// `NVIDIA_VISIBLE_DEVICES` lists the ids.
+    /// `NVIDIA_VISIBLE_DEVICES` lists the ids; without effect beside `VolumeMounts`.
     Envvar,
+    /// The devices' [CDI names](crate::Device::cdi) in `cdi_devices` of the answer. Kubelets before
+    /// 1.28 drop the field, 1.28 does without `DevicePluginCDIDevices`: the container then starts
+    /// without its device.
+    CdiCri,
+    /// The devices' CDI names as annotations `cdi.k8s.io/...` of the container, which any kubelet
+    /// passes on; the runtime must have CDI on (containerd from 1.7, CRI-O from 1.24).
+    CdiAnnotations,
 }
 
 /// Every duration that the library waits. The defaults suit a kubelet; tests shorten some.

@@ -162,7 +162,7 @@ async fn grant(
         .map(|container| {
             let (own, rest) = devices.split_at(container.devices_ids.len().min(devices.len()));
             devices = rest;
-            answer(own, config.strategy, config.pass_device_specs)
+            answer(own, &config.strategies, config.pass_device_specs)
         })
         .collect();
     Ok(AllocateResponse {

@@ -22,4 +22,7 @@ pub struct Device {
     /// Device nodes passed to the container if
     /// [`Config::pass_device_specs`](crate::Config::pass_device_specs) says so.
     pub specs: Vec<DeviceSpec>,
+    /// Fully qualified CDI name, `vendor/class=name`, for strategies that pass one. Its spec file must
+    /// exist before the device is offered.
+    pub cdi: Option<String>,
 }

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use device_plugin::DeviceListStrategy;
 
 use crate::exit;
 
@@ -90,14 +92,28 @@ pub struct Args {
     )]
     pub tls_key: PathBuf,
 
-    /// How a container learns which devices are its own.
+    /// How a container learns which devices are its own; several are separated by commas. The names
+    /// are those of NVIDIA's device plugin:
+    /// volume-mounts (mounts below /var/run/nvidia-container-devices, which a container cannot forge),
+    /// envvar (the variable `NVIDIA_VISIBLE_DEVICES`),
+    /// cdi-cri (CDI names to the kubelet; from Kubernetes 1.29, 1.28 with a feature gate),
+    /// cdi-annotations (CDI names as annotations of the container).
     #[arg(
         long,
         env = "CDMO_DEVICE_LIST_STRATEGY",
-        value_enum,
-        default_value_t = Strategy::VolumeMounts
+        value_name = "STRATEGIES",
+        default_value = "volume-mounts"
     )]
-    pub device_list_strategy: Strategy,
+    pub device_list_strategy: Strategies,
+
+    /// Where CDI spec files of devices are kept for the container runtime, if a strategy is of CDI.
+    #[arg(
+        long,
+        env = "CDMO_CDI_DIR",
+        value_name = "DIR",
+        default_value = "/var/run/cdi"
+    )]
+    pub cdi_dir: PathBuf,
 
     /// Whether device nodes are passed to the container runtime as well.
     #[arg(
@@ -130,21 +146,43 @@ pub struct Args {
     pub log: serving::LogArgs,
 }
 
-/// How a container learns which devices are its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Strategy {
-    /// Mounts below /var/run/nvidia-container-devices, which a container cannot forge.
-    VolumeMounts,
-    /// The environment variable `NVIDIA_VISIBLE_DEVICES`.
-    Envvar,
+/// What `--device-list-strategy` names: at least one, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strategies(pub Vec<DeviceListStrategy>);
+
+impl Strategies {
+    /// Whether devices need CDI spec files.
+    pub fn need_cdi(&self) -> bool {
+        let cdi = [
+            DeviceListStrategy::CdiCri,
+            DeviceListStrategy::CdiAnnotations,
+        ];
+        self.0.iter().any(|strategy| cdi.contains(strategy))
+    }
 }
 
-impl From<Strategy> for device_plugin::DeviceListStrategy {
-    fn from(strategy: Strategy) -> Self {
-        match strategy {
-            Strategy::VolumeMounts => Self::VolumeMounts,
-            Strategy::Envvar => Self::Envvar,
+impl FromStr for Strategies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut strategies = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            let strategy = match name {
+                "volume-mounts" => DeviceListStrategy::VolumeMounts,
+                "envvar" => DeviceListStrategy::Envvar,
+                "cdi-cri" => DeviceListStrategy::CdiCri,
+                "cdi-annotations" => DeviceListStrategy::CdiAnnotations,
+                other => {
+                    return Err(format!(
+                        "{other:?} is no strategy; write one or more of volume-mounts, envvar, cdi-cri and cdi-annotations, separated by commas"
+                    ));
+                }
+            };
+            if !strategies.contains(&strategy) {
+                strategies.push(strategy);
+            }
         }
+        Ok(Self(strategies))
     }
 }
 
@@ -163,5 +201,24 @@ mod tests {
     fn device_specs_can_be_switched_off() {
         let args = Args::parse_from(["agent", "--pass-device-specs", "false"]);
         assert!(!args.pass_device_specs);
+    }
+
+    #[test]
+    fn several_device_list_strategies_are_taken_as_nvidias_plugin_takes_them() {
+        let args = Args::parse_from(["agent", "--device-list-strategy=volume-mounts,cdi-cri"]);
+        assert_eq!(
+            args.device_list_strategy.0,
+            [DeviceListStrategy::VolumeMounts, DeviceListStrategy::CdiCri]
+        );
+        assert!(args.device_list_strategy.need_cdi());
+        assert!(!Args::parse_from(["agent"]).device_list_strategy.need_cdi());
+    }
+
+    #[test]
+    fn an_unknown_device_list_strategy_is_told_which_there_are() {
+        for wrong in ["cdi", "", "volume-mounts,", "ENVVAR"] {
+            let error = wrong.parse::<Strategies>().unwrap_err();
+            assert!(error.contains("cdi-annotations"), "{error}");
+        }
     }
 }

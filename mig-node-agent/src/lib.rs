@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod args;
+pub mod cdi;
 pub mod driver;
 pub mod evidence;
 pub mod exit;

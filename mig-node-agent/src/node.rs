@@ -16,6 +16,7 @@ mod outcome;
 mod plans;
 mod run;
 mod snapshot;
+mod specs;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -150,6 +151,8 @@ pub enum Outcome {
     Reinstated,
     /// Of [`Action::Forget`] and [`Action::Lose`].
     Forgotten,
+    /// Of [`Action::Undescribe`].
+    Undescribed,
 }
 
 /// What the shell shall do. Those with an `op` are answered by an [`Input::Done`] of it.
@@ -213,7 +216,8 @@ pub enum Action {
         /// GPU uuid.
         gpu: String,
     },
-    /// Offer a device to the kubelet and wait for its confirmation.
+    /// Offer a device to the kubelet and wait for its confirmation. Its CDI spec file, where those
+    /// are wanted, is written before.
     Offer {
         /// Key of the answer.
         op: OpId,
@@ -271,6 +275,13 @@ pub enum Action {
         /// Device id.
         id: String,
     },
+    /// Remove the CDI spec file of a device that is gone and that nobody holds.
+    Undescribe {
+        /// Key of the answer.
+        op: OpId,
+        /// Device id.
+        id: String,
+    },
     /// Show a device as unhealthy, or as healthy again.
     Health {
         /// Resource name.
@@ -302,6 +313,7 @@ pub struct Node {
     ops: BTreeMap<OpId, outcome::Pending>,
     next_op: OpId,
     ensured: std::collections::BTreeSet<String>,
+    specs: specs::Specs,
     actions: Vec<Action>,
 }
 
@@ -324,6 +336,7 @@ impl Node {
             ops: BTreeMap::new(),
             next_op: recorded.half_done.keys().max().copied().unwrap_or(0) + 1,
             ensured: std::collections::BTreeSet::new(),
+            specs: specs::Specs::default(),
             actions: Vec::new(),
         };
         if found.is_empty() {
@@ -351,7 +364,10 @@ impl Node {
             Input::Plan(plan) => self.take_plan(plan),
             Input::Commit(commit) => self.commit(&commit),
             Input::Abort(abort) => self.abort(&abort.plan_id),
-            Input::Plugins(state) => self.plugins = state,
+            Input::Plugins(state) => {
+                self.plugins = state;
+                self.specs.plugins_seen();
+            }
             Input::Done(op, outcome) => self.done(op, outcome),
             Input::Late(op) => self.late(op),
             Input::Fault {
@@ -369,6 +385,7 @@ impl Node {
         }
         self.advance_plans();
         self.keep_up();
+        self.remove_specs();
         self.date_states();
         std::mem::take(&mut self.actions)
     }
@@ -376,6 +393,15 @@ impl Node {
     /// Something that was found while starting, and stays so.
     pub fn note_problem(&mut self, key: &'static str, problem: String) {
         self.problems.insert(key, problem);
+    }
+
+    /// CDI spec files are kept from now on; those of `known` devices are there already.
+    pub fn keep_specs(&mut self, known: Vec<String>) {
+        let offered: Vec<String> = self
+            .units()
+            .filter_map(|(_, unit)| Some(unit.listed.as_ref()?.1.clone()))
+            .collect();
+        self.specs.keep(known.into_iter().chain(offered));
     }
 
     /// Actions that adopting asked for.

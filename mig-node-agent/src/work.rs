@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use device_plugin::{Device, Fenced, Plugins, Withdrawn};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::cdi::Cdi;
 use crate::driver::{self, Driver, Hardware};
 use crate::evidence::Proofs;
 use crate::journal::{Change, Journal, Record};
@@ -27,6 +29,8 @@ pub struct Worker {
     pub proofs: Arc<Proofs>,
     /// Device nodes.
     pub nodes: Arc<Nodes>,
+    /// CDI spec files, if they are wanted.
+    pub cdi: Option<Arc<Cdi>>,
     /// Device-file minors by GPU uuid.
     pub minors: Arc<HashMap<String, u32>>,
     /// What is measured.
@@ -141,18 +145,7 @@ impl Worker {
                 gpu,
                 instance,
             } => {
-                let minor = self.minors.get(&gpu).copied().unwrap_or_default();
-                let specs = self.nodes.specs(minor, instance);
-                let device = Device {
-                    id,
-                    group: gpu,
-                    specs,
-                };
-                let timer = self.metrics.kubelet("offer");
-                let offered = self.plugins.offer(&resource, device).await;
-                timer.observe_duration();
-                let offered =
-                    offered.map_err(|error| Failure::new(error.category(), sentence(&error)));
+                let offered = self.offer(resource, id, gpu, instance).await;
                 Some((op, Outcome::Offered(offered)))
             }
             Action::Withdraw { op, resource, id } => {
@@ -200,11 +193,62 @@ impl Worker {
                 }
                 None
             }
+            Action::Undescribe { op, id } => {
+                self.undescribe(id).await;
+                Some((op, Outcome::Undescribed))
+            }
             Action::Note(record) => {
                 self.note(record);
                 None
             }
             _ => None,
+        }
+    }
+
+    /// The runtime can look the device up before the kubelet hears of it.
+    async fn offer(
+        &self,
+        resource: String,
+        id: String,
+        gpu: String,
+        instance: Option<(u32, u32)>,
+    ) -> Result<(), Failure> {
+        let minor = self.minors.get(&gpu).copied().unwrap_or_default();
+        let cdi = self.describe(id.clone(), minor, instance).await?;
+        let device = Device {
+            id,
+            group: gpu,
+            specs: self.nodes.specs(minor, instance),
+            cdi,
+        };
+        let timer = self.metrics.kubelet("offer");
+        let offered = self.plugins.offer(&resource, device).await;
+        timer.observe_duration();
+        offered.map_err(|error| Failure::new(error.category(), sentence(&error)))
+    }
+
+    async fn describe(
+        &self,
+        id: String,
+        minor: u32,
+        instance: Option<(u32, u32)>,
+    ) -> Result<Option<String>, Failure> {
+        let Some(cdi) = self.cdi.clone() else {
+            return Ok(None);
+        };
+        let written = spawn_blocking(move || cdi.describe(&id, minor, instance)).await;
+        let ended = |_| Failure::new("cdi", "Writing a CDI spec file was interrupted.");
+        written.map_err(ended)?.map(Some)
+    }
+
+    /// A file too many names a device that nothing refers to; the next start tries again.
+    async fn undescribe(&self, id: String) {
+        let Some(cdi) = self.cdi.clone() else {
+            return;
+        };
+        let removed = spawn_blocking(move || cdi.remove(&id).map_err(|error| (id, error))).await;
+        if let Ok(Err((id, error))) = removed {
+            tracing::warn!(id, %error, "A CDI spec file that nothing needs could not be removed");
         }
     }
 

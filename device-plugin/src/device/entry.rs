@@ -154,6 +154,7 @@ impl Entry {
                 id,
                 group: String::new(),
                 specs: Vec::new(),
+                cdi: None,
             },
             phase: DevicePhase::Lost,
             sick: None,

@@ -241,6 +241,7 @@ fn device() -> Device {
         id: ID.to_owned(),
         group: String::new(),
         specs: Vec::new(),
+        cdi: None,
     }
 }
 

@@ -23,6 +23,7 @@ fn device(id: &str) -> Device {
         id: id.to_owned(),
         group: "GPU-0".to_owned(),
         specs: Vec::new(),
+        cdi: None,
     }
 }
 

@@ -63,7 +63,7 @@ async fn several_containers_with_several_devices_are_answered_in_order() {
 async fn the_envvar_strategy_lists_the_ids() {
     let rig = Rig::with(
         |config, kubelet| {
-            config.strategy = DeviceListStrategy::Envvar;
+            config.strategies = vec![DeviceListStrategy::Envvar];
             config.pass_device_specs = false;
             kubelet.start();
         },
@@ -77,6 +77,31 @@ async fn the_envvar_strategy_lists_the_ids() {
     let container = &answer.container_responses[0];
     assert_eq!(container.envs["NVIDIA_VISIBLE_DEVICES"], "a1,a2");
     assert!(container.mounts.is_empty() && container.devices.is_empty());
+}
+
+#[tokio::test]
+async fn the_cdi_strategies_name_what_the_runtime_looks_up() {
+    let rig = Rig::with(
+        |config, kubelet| {
+            config.strategies = vec![
+                DeviceListStrategy::CdiCri,
+                DeviceListStrategy::CdiAnnotations,
+            ];
+            config.pass_device_specs = false;
+            kubelet.start();
+        },
+        Vec::new(),
+    )
+    .await;
+    rig.offer(MIG, &["a1"]).await;
+    let answer = within(rig.kubelet.allocate(MIG, &[&["a1"]])).await.unwrap();
+    let container = &answer.container_responses[0];
+    assert_eq!(container.cdi_devices[0].name, "example.com/gpu=a1");
+    assert_eq!(
+        container.annotations["cdi.k8s.io/cdmo_a1"],
+        "example.com/gpu=a1"
+    );
+    assert!(container.envs.is_empty() && container.mounts.is_empty());
 }
 
 #[tokio::test]

@@ -312,6 +312,7 @@ pub(crate) fn device(id: &str) -> Device {
             container_path: "/dev/nvidia0".to_owned(),
             permissions: "rw".to_owned(),
         }],
+        cdi: Some(format!("example.com/gpu={id}")),
     }
 }
 

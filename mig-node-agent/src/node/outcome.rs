@@ -9,6 +9,9 @@ use super::upkeep::pause;
 use super::{Action, Failure, Node, OpId, Outcome, Remains, View};
 use crate::journal::Record;
 
+/// Category of failures with CDI spec files; nothing is offered without one where they are wanted.
+pub(super) const CDI: &str = "cdi";
+
 /// What an action under way is for.
 #[derive(Clone, Debug)]
 pub(super) enum Doing {
@@ -59,6 +62,10 @@ impl Node {
     }
 
     pub(super) fn done(&mut self, op: OpId, outcome: Outcome) {
+        if matches!(outcome, Outcome::Undescribed) {
+            self.specs.removed(op);
+            return;
+        }
         let Some(Pending { at, slot, doing }) = self.ops.remove(&op) else {
             return;
         };
@@ -199,6 +206,8 @@ impl Node {
         };
         match result {
             Ok(found) if found.device_uuid().is_some() => {
+                // Another compute instance has other device nodes; those were given with the offer.
+                let same_nodes = unit.compute == found.compute.first().map_or(0, |c| c.ci_id);
                 unit.refresh(&found);
                 unit.tries = 0;
                 unit.life = Life::Unlisted;
@@ -209,7 +218,9 @@ impl Node {
                 let (device, listed) = (unit.device.clone(), unit.listed.clone());
                 self.settle(&settled);
                 match listed {
-                    Some((_, id)) if Some(&id) == device.as_ref() => self.reinstate(at, slot),
+                    Some((_, id)) if Some(&id) == device.as_ref() && same_nodes => {
+                        self.reinstate(at, slot);
+                    }
                     Some(_) => self.forget(at, slot),
                     None => {}
                 }
@@ -319,6 +330,7 @@ impl Node {
             Ok(()) => {
                 unit.tries = 0;
                 unit.reason.clear();
+                self.problems.remove(CDI);
             }
             Err(failure) => {
                 unit.reason.clone_from(&failure.message);
@@ -327,6 +339,9 @@ impl Node {
                     unit.life = Life::Unlisted;
                     unit.tries += 1;
                     unit.retry_at = now + pause(unit.tries);
+                }
+                if failure.category == CDI {
+                    self.problems.insert(CDI, failure.message.clone());
                 }
                 self.fail(at, failure);
             }

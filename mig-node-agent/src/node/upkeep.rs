@@ -94,6 +94,7 @@ impl Node {
             && (slot != Slot::Whole || gpu.busy.is_none())
             // Its uuid may be one that is still being dropped.
             && gpu.forgetting == 0
+            && !unit.device.as_ref().is_some_and(|id| self.specs.is_leaving(id))
             && unit.retry_at <= now;
         let (true, Some(resource), Some(id)) = (ready, unit.resource.clone(), unit.device.clone())
         else {
@@ -105,6 +106,7 @@ impl Node {
         };
         let gpu = gpu.info.uuid.clone();
         self.ensure(&resource);
+        self.specs.offered(&id);
         let op = self.op(Pending::unit(at, slot, Doing::Offer));
         if let Some(unit) = self.unit(at, slot) {
             unit.life = Life::Offering;

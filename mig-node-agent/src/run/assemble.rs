@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Inputs, Outputs};
 use crate::args::Args;
+use crate::cdi::Cdi;
 use crate::driver::{self, Driver};
 use crate::evidence::{Holders, Proofs, cgroups};
 use crate::exit::Error;
@@ -106,16 +107,29 @@ pub(super) async fn assemble(
         !recorded.holds.contains_key(&key)
     }));
     let plugins = Plugins::start(config, holders, proofs.clone(), holds, shutdown.clone()).await?;
+    let nodes = Nodes {
+        host_root: args.host_root.clone(),
+        proc_dir: args.proc_dir.clone(),
+    };
+    let cdi = args.device_list_strategy.need_cdi().then(|| {
+        let cdi = Cdi::new(&args.cdi_dir, nodes.clone());
+        match cdi.known() {
+            Ok(known) => node.keep_specs(known),
+            Err(problem) => {
+                node.keep_specs(Vec::new());
+                node.note_problem("cdi", problem);
+            }
+        }
+        Arc::new(cdi)
+    });
     let trouble = journal.trouble();
     let worker = Worker {
         driver,
         plugins: plugins.clone(),
         journal,
         proofs,
-        nodes: Arc::new(Nodes {
-            host_root: args.host_root.clone(),
-            proc_dir: args.proc_dir.clone(),
-        }),
+        nodes: Arc::new(nodes),
+        cdi,
         minors: Arc::new(minors),
         metrics: metrics.clone(),
         late: late_out,
@@ -148,7 +162,7 @@ pub(super) async fn assemble(
 
 fn plugin_config(args: &Args) -> device_plugin::Config {
     let mut config = device_plugin::Config::new(&args.kubelet_dir);
-    config.strategy = args.device_list_strategy.into();
+    config.strategies.clone_from(&args.device_list_strategy.0);
     config.pass_device_specs = args.pass_device_specs;
     config
 }

@@ -18,7 +18,7 @@ use crate::python::Python;
 const KUBERNETES: [&str; 3] = ["1.20.2", "1.28.0", "1.33.0"];
 
 /// Ways to install, each with what is set.
-const INSTALLATIONS: [(&str, &[&str]); 5] = [
+const INSTALLATIONS: [(&str, &[&str]); 6] = [
     ("as it is", &[]),
     (
         "with a password",
@@ -36,12 +36,18 @@ const INSTALLATIONS: [(&str, &[&str]); 5] = [
         ],
     ),
     (
+        "with CDI",
+        &["deviceListStrategy=cdi-annotations", "driverRoot=/"],
+    ),
+    (
         "with everything set",
         &[
             "driverRoot=/run/nvidia/driver",
             "kubeletDir=/data/kubelet",
             "devicePluginDir=/data/device-plugins",
-            "deviceListStrategy=envvar",
+            "deviceListStrategy=envvar\\,cdi-cri",
+            "cdi.dir=/data/cdi",
+            "cdi.driverDir=",
             "passDeviceSpecs=false",
             "statusPatch=false",
             "podAnnotation=false",
@@ -88,7 +94,7 @@ const REFUSED: [(&str, &str); 29] = [
     ),
     (
         "deviceListStrategy=cdi",
-        "at '/deviceListStrategy': value must be one of 'volume-mounts', 'envvar'",
+        "deviceListStrategy \"cdi\" is none: write volume-mounts, envvar, cdi-cri or cdi-annotations",
     ),
     (
         "image.pullPolicy=Sometimes",

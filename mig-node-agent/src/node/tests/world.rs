@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) hardware_changes: usize,
     /// The driver destroys compute instances only.
     pub(super) bare_after_destroy: bool,
+    /// Device ids with a CDI spec file.
+    pub(super) specs: std::collections::BTreeSet<String>,
     pods: u64,
 }
 
@@ -100,6 +102,7 @@ impl World {
         });
         let gpus = gpus.collect();
         let mut node = Node::adopt(found, recorded, 1000, Now::default());
+        node.keep_specs(Vec::new());
         let first = node.take_actions();
         let mut world = Self {
             node,
@@ -111,6 +114,7 @@ impl World {
             session: false,
             hardware_changes: 0,
             bare_after_destroy: false,
+            specs: std::collections::BTreeSet::new(),
             pods: 0,
         };
         world.take(first);
@@ -261,6 +265,7 @@ impl World {
                     gpu,
                     instance,
                 } => {
+                    self.specs.insert(id.clone());
                     let entry = self.devices.entry((resource.clone(), id.clone()));
                     entry.or_insert(Listed {
                         phase: DevicePhase::Offered,
@@ -316,7 +321,22 @@ impl World {
                     self.reports.iter().find(ended).is_none() || report.stage() == Stage::Refused
                 );
             }
+            Action::Undescribe { id, .. } => {
+                let listed = self.devices.keys().any(|(_, listed)| listed == id);
+                assert!(!listed, "{id} is listed, and its spec file shall go");
+                let instances = self.gpus.iter().flat_map(|board| &board.instances);
+                let exists = instances.flat_map(|i| &i.compute).any(|c| c.uuid == *id);
+                assert!(!exists, "{id} exists, and its spec file shall go");
+            }
             Action::Offer { resource, id, .. } => {
+                let leaving = self.pending.iter().any(|action| match action {
+                    Action::Undescribe { id: leaving, .. } => leaving == id,
+                    _ => false,
+                });
+                assert!(
+                    !leaving,
+                    "{id} is offered while its spec file is being removed"
+                );
                 let elsewhere = self.devices.keys().any(|(r, i)| i == id && r != resource);
                 assert!(!elsewhere, "{id} is offered under two names");
             }
@@ -484,6 +504,10 @@ impl World {
             Action::Lose { op, resource, id } => {
                 self.devices.remove(&(resource, id));
                 (op, Outcome::Forgotten)
+            }
+            Action::Undescribe { op, id } => {
+                self.specs.remove(&id);
+                (op, Outcome::Undescribed)
             }
             // Nobody waits for the rest.
             _ => return,
