@@ -111,17 +111,7 @@ pub(super) async fn assemble(
         host_root: args.host_root.clone(),
         proc_dir: args.proc_dir.clone(),
     };
-    let cdi = args.device_list_strategy.need_cdi().then(|| {
-        let cdi = Cdi::new(&args.cdi_dir, nodes.clone());
-        match cdi.known() {
-            Ok(known) => node.keep_specs(known),
-            Err(problem) => {
-                node.keep_specs(Vec::new());
-                node.note_problem("cdi", problem);
-            }
-        }
-        Arc::new(cdi)
-    });
+    let cdi = keep_specs(args, &nodes, &mut node);
     let trouble = journal.trouble();
     let worker = Worker {
         driver,
@@ -158,6 +148,22 @@ pub(super) async fn assemble(
         heartbeat,
         events_ended,
     })
+}
+
+/// CDI spec files, if a strategy needs them.
+fn keep_specs(args: &Args, nodes: &Nodes, node: &mut Node) -> Option<Arc<Cdi>> {
+    if !args.device_list_strategy.need_cdi() {
+        return None;
+    }
+    let cdi = Cdi::new(&args.cdi_dir, nodes.clone());
+    match cdi.known() {
+        Ok(known) => node.keep_specs(known),
+        Err(problem) => {
+            node.keep_specs(Vec::new());
+            node.note_problem("cdi", problem);
+        }
+    }
+    Some(Arc::new(cdi))
 }
 
 fn plugin_config(args: &Args) -> device_plugin::Config {

@@ -39,7 +39,7 @@ async fn a_spec_file_is_there_when_a_device_is_granted_and_gone_after_it_was_des
     assert!(described(&host).is_empty());
     let made = controller.make(&[("3g.20gb", 0)]).await;
     let device = made[0].device_id.clone();
-    assert_eq!(described(&host), [device.clone()]);
+    assert_eq!(described(&host), std::slice::from_ref(&device));
     let granted = host.kubelet.start_pod("one", THREE).await.unwrap();
     assert_eq!(granted, device);
     controller.until_state(&device, State::Held).await;
@@ -58,7 +58,7 @@ async fn a_spec_file_is_there_when_a_device_is_granted_and_gone_after_it_was_des
     assert_eq!(report.stage(), Stage::Withdrawn);
     assert_eq!(
         described(&host),
-        [device.clone()],
+        std::slice::from_ref(&device),
         "kept until it is destroyed"
     );
     let report = controller.commit(&id).await;
