@@ -20,7 +20,7 @@ use tower::service_fn;
 use crate::Listing;
 use crate::config::Timing;
 use crate::listing::Allocatable;
-use crate::quiet::Quiet;
+use crate::quiet::{Occupied, Quiet};
 
 /// The kubelet's own limit on podresources answers; tonic's is 4 MiB.
 const LARGEST_ANSWER: usize = 16 << 20;
@@ -158,10 +158,16 @@ impl PodResources {
         self.list_after(begun).await
     }
 
-    /// Who holds what, asked for after this was called, whatever the kubelet is doing.
-    pub(crate) async fn list_at_once(&self) -> Listed {
-        self.list_after(self.lists_begun.load(Ordering::SeqCst))
-            .await
+    /// A sign of life that is younger than this call, without List in the middle of an admission; none if
+    /// the kubelet is busy. Who calls Allocate and waits for the answer is as alive as who answers.
+    pub(crate) async fn round_trip(&self) -> Result<bool, CallError> {
+        let _leave = match self.quiet.try_leave_to_list() {
+            Occupied::Idle(leave) => leave,
+            Occupied::Waiting => return Ok(true),
+            Occupied::Busy => return Ok(false),
+        };
+        let begun = self.lists_begun.load(Ordering::SeqCst);
+        self.list_after(begun).await.map(|_| true)
     }
 
     /// The answer of a call that began after that many. Whoever comes while a call is under way

@@ -127,9 +127,9 @@ pub(crate) async fn read_checkpoint(shared: &Shared) {
 /// Asks a kubelet that cannot say what is allocatable something else.
 async fn round_trip(shared: &Shared) {
     let begun = shared.begin_observation();
-    // A pod may be waiting for just this.
-    match shared.pod_resources.list_at_once().await {
-        Ok(_) => shared.change(|table| table.saw_round_trip(begun, Instant::now())),
+    match shared.pod_resources.round_trip().await {
+        Ok(true) => shared.change(|table| table.saw_round_trip(begun, Instant::now())),
+        Ok(false) => {}
         Err(error) => shared.set_pod_resources_problem(Some(error.to_string())),
     }
 }

@@ -18,11 +18,49 @@ use crate::config::Timing;
 /// The admission under way.
 #[derive(Debug, Default)]
 struct Admission {
+    /// Calls to Allocate that we have not answered: while there are any, it is not over.
+    in_hand: u32,
     /// Over by then at the latest; none if it is over.
     until: Option<Instant>,
     /// What was granted in it. A container that starts with one of these is proof that the kubelet
     /// remembers.
     granted: Vec<String>,
+}
+
+impl Admission {
+    fn is_under_way(&self, now: Instant) -> bool {
+        self.in_hand > 0 || self.until.is_some_and(|until| until > now)
+    }
+}
+
+/// What a kubelet is doing.
+#[derive(Debug)]
+pub(crate) enum Occupied<'a> {
+    /// It admits no pod, nor will it while this is kept, unless it is kept for long.
+    Idle(MutexGuard<'a, ()>),
+    /// It waits for our answer to Allocate.
+    Waiting,
+    /// It admits a pod, or answers a List.
+    Busy,
+}
+
+/// A call to Allocate that is being answered.
+#[derive(Debug)]
+pub(crate) struct InHand<'a> {
+    quiet: &'a Quiet,
+    ids: Vec<String>,
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        let granted = std::mem::take(&mut self.ids);
+        let rest = self.quiet.timing.admission_rest;
+        self.quiet.admission.send_modify(|admission| {
+            admission.in_hand = admission.in_hand.saturating_sub(1);
+            admission.until = Some(Instant::now() + rest);
+            admission.granted = granted;
+        });
+    }
 }
 
 /// Whether List may be called.
@@ -48,17 +86,20 @@ impl Quiet {
     pub(crate) async fn begin(&self) {
         // A kubelet that does not answer List must not keep its pods waiting for ever.
         let _turn = timeout(self.timing.admission_wait, self.listing.lock()).await;
-        self.goes_on();
+        let until = Instant::now() + self.timing.admission_timeout;
+        self.admission.send_modify(|admission| {
+            admission.until = Some(until);
+            admission.granted.clear();
+        });
     }
 
-    /// The admission has come further.
-    pub(crate) fn goes_on(&self) {
-        self.set(self.timing.admission_timeout, Vec::new());
-    }
-
-    /// Allocate is being answered.
-    pub(crate) fn answered(&self, granted: Vec<String>) {
-        self.set(self.timing.admission_rest, granted);
+    /// The kubelet calls Allocate for these devices, and waits until this is dropped.
+    pub(crate) fn allocates(&self, ids: Vec<String>) -> InHand<'_> {
+        self.admission.send_modify(|admission| {
+            admission.in_hand += 1;
+            admission.granted.clear();
+        });
+        InHand { quiet: self, ids }
     }
 
     /// A container starts with these devices.
@@ -66,17 +107,26 @@ impl Quiet {
         self.admission.send_if_modified(|admission| {
             let known = admission.granted.iter().any(|id| ids.contains(id));
             if known {
-                *admission = Admission::default();
+                admission.until = None;
+                admission.granted.clear();
             }
             known
         });
     }
 
-    fn set(&self, time: Duration, granted: Vec<String>) {
-        self.admission.send_replace(Admission {
-            until: Some(Instant::now() + time),
-            granted,
-        });
+    /// Leave to call List now, or why not.
+    pub(crate) fn try_leave_to_list(&self) -> Occupied<'_> {
+        let Ok(leave) = self.listing.try_lock() else {
+            return Occupied::Busy;
+        };
+        let admission = self.admission.borrow();
+        if admission.in_hand > 0 {
+            Occupied::Waiting
+        } else if admission.is_under_way(Instant::now()) {
+            Occupied::Busy
+        } else {
+            Occupied::Idle(leave)
+        }
     }
 
     /// Leave to call List, until it is dropped. At first admissions go before; in the end the next
@@ -91,18 +141,25 @@ impl Quiet {
                 None => self.listing.lock().await,
             };
             let now = Instant::now();
-            let until = changes.borrow_and_update().until;
-            let Some(mut until) = until.filter(|until| *until > now) else {
-                return leave;
+            let (under_way, mut over) = {
+                let admission = changes.borrow_and_update();
+                let until = admission.until.filter(|_| admission.in_hand == 0);
+                (admission.is_under_way(now), until)
             };
+            if !under_way {
+                return leave;
+            }
             if now < patience {
                 drop(leave);
-                until = until.min(patience);
+                over = Some(over.map_or(patience, |over| over.min(patience)));
             } else {
                 kept = Some(leave);
             }
             // Looked at again when the time is over, or is another one.
-            let _ = timeout_at(until, changes.changed()).await;
+            let _ = match over {
+                Some(over) => timeout_at(over, changes.changed()).await,
+                None => Ok(changes.changed().await),
+            };
         }
     }
 }
@@ -136,21 +193,40 @@ mod tests {
         };
         let admit = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            quiet.goes_on();
+            let in_hand = quiet.allocates(Vec::new());
             tokio::time::sleep(Duration::from_millis(200)).await;
-            quiet.answered(Vec::new());
+            drop(in_hand);
         };
         tokio::join!(list, admit);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_list_begins_while_we_answer_however_long_that_takes() {
+        let (quiet, timing) = quiet();
+        quiet.begin().await;
+        let long = 5 * (timing.admission_timeout + timing.list_patience);
+        let list = async {
+            assert_eq!(time_to_list(&quiet).await, long + timing.admission_rest);
+        };
+        let answer = async {
+            let in_hand = quiet.allocates(Vec::new());
+            assert!(matches!(quiet.try_leave_to_list(), Occupied::Waiting));
+            tokio::time::sleep(long).await;
+            drop(in_hand);
+            assert!(matches!(quiet.try_leave_to_list(), Occupied::Busy));
+        };
+        tokio::join!(list, answer);
+        assert!(matches!(quiet.try_leave_to_list(), Occupied::Idle(_)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_container_that_starts_with_the_devices_ends_the_quiet() {
         let (quiet, timing) = quiet();
         let start = Instant::now();
-        quiet.answered(vec!["a".to_owned(), "b".to_owned()]);
+        drop(quiet.allocates(vec!["a".to_owned(), "b".to_owned()]));
         quiet.starts(&["c".to_owned()]);
         assert_eq!(time_to_list(&quiet).await, timing.admission_rest);
-        quiet.answered(vec!["a".to_owned(), "b".to_owned()]);
+        drop(quiet.allocates(vec!["a".to_owned(), "b".to_owned()]));
         quiet.starts(&["b".to_owned()]);
         assert_eq!(time_to_list(&quiet).await, Duration::ZERO);
         assert_eq!(start.elapsed(), timing.admission_rest);
@@ -159,7 +235,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_start_of_an_earlier_pod_does_not_end_a_later_ones_quiet() {
         let (quiet, timing) = quiet();
-        quiet.answered(vec!["a".to_owned()]);
+        drop(quiet.allocates(vec!["a".to_owned()]));
         quiet.begin().await;
         quiet.starts(&["a".to_owned()]);
         assert_eq!(time_to_list(&quiet).await, timing.admission_timeout);
@@ -203,7 +279,7 @@ mod tests {
                 quiet.begin().await;
                 admitting.set(true);
                 tokio::time::sleep(Duration::from_millis(70)).await;
-                quiet.answered(vec!["a".to_owned()]);
+                drop(quiet.allocates(vec!["a".to_owned()]));
                 admitting.set(false);
                 quiet.starts(&["a".to_owned()]);
             }

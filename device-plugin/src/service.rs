@@ -86,13 +86,11 @@ impl DevicePlugin for Service {
         let resource = Arc::clone(&self.resource);
         // A task of its own: a kubelet that hangs up must not leave a grant half written.
         let work = async move {
-            shared.pod_resources.quiet().goes_on();
             let request = request.into_inner();
             let containers = request.container_requests.iter();
             let ids = containers.flat_map(|c| c.devices_ids.clone()).collect();
-            let answer = grant(&shared, &resource, request).await;
-            shared.pod_resources.quiet().answered(ids);
-            answer
+            let _in_hand = shared.pod_resources.quiet().allocates(ids);
+            grant(&shared, &resource, request).await
         };
         let answer = self.shared.tasks.spawn(work).await;
         let answer = answer.map_err(|_| Status::internal("the grant was interrupted"))??;
