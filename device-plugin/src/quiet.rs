@@ -8,8 +8,6 @@
 //!
 //! `GetPreferredAllocation` comes before the marks, so that is where the quiet begins.
 
-use std::time::Duration;
-
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -166,6 +164,8 @@ impl Quiet {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn quiet() -> (Quiet, Timing) {

@@ -214,6 +214,33 @@ async fn without_the_allocatable_call_two_round_trips_and_the_fence_decide() {
     let _fenced = within(rig.plugins.fence(withdrawn)).await.unwrap();
 }
 
+/// A List there makes the kubelet forget whom it is giving the device to, and give it to a second pod.
+#[tokio::test]
+async fn an_old_kubelet_in_the_middle_of_an_admission_is_asked_for_no_list() {
+    let rig = Rig::with(
+        |_, kubelet| {
+            kubelet.turn(|knobs| knobs.allocatable = Allocatable::Unimplemented);
+            kubelet.start();
+        },
+        Vec::new(),
+    )
+    .await;
+    rig.offer(MIG, &["a1"]).await;
+    let gate = rig.journal.gate.lock().await;
+    rig.kubelet.prefer(MIG, &["a1"], &[], 1).await;
+    let kubelet = rig.kubelet.clone();
+    let admission = tokio::spawn(async move { kubelet.allocate(MIG, &[&["a1"]]).await });
+    rig.state("the grant begins", |state| {
+        state.device(MIG, "a1").unwrap().hold.is_some()
+    })
+    .await;
+    let calls = rig.kubelet.node().list_calls;
+    rig.offer(MIG, &["a2"]).await;
+    assert_eq!(rig.kubelet.node().list_calls, calls);
+    drop(gate);
+    within(admission).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_kubelet_restart_during_a_withdrawal_does_not_bring_the_device_back() {
     let rig = Rig::new().await;
