@@ -176,6 +176,7 @@ impl Engine {
             Action::PatchProblems { node, text } => self.writer.patch_problems(node, text),
             Action::ListBound { operation, node } => self.writer.list_bound(operation, node),
             Action::AnnotatePod { pod, uid, plan } => self.writer.annotate_pod(pod, &uid, &plan),
+            Action::OpenGate { pod, uid, at } => self.writer.open_gate(pod, &uid, at),
             Action::Publish(note) => self.writer.publish(note),
         }
     }

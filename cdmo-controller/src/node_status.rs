@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     nodes::NodeRow,
-    operation::Operation,
+    operation::{self, Operation},
     requests::Amounts,
     snapshot::{Counts, InstanceRow, SnapshotRow},
 };
@@ -69,25 +69,27 @@ pub fn wanted<'a>(
 
 type Touching<'a> = (&'a Operation, &'a planner::GpuPlan);
 
-/// Made by an operation that is not complete.
+/// Made, or brought to this name, by an operation that is not complete.
 fn is_new<'a>(device: &InstanceRow, mut touching: impl Iterator<Item = Touching<'a>>) -> bool {
+    let resource = device.resource.as_ref();
     touching.any(|(operation, gpu)| {
-        operation.hides()
-            && gpu.create.iter().any(|new| {
-                new.placement == device.placement && Some(&new.resource) == device.resource.as_ref()
-            })
-            && !gpu.give_up.iter().any(|gone| gone.gi_id == device.gi_id)
+        let made = gpu
+            .create
+            .iter()
+            .any(|new| new.placement == device.placement && Some(&new.resource) == resource)
+            && !operation::withdrawn(gpu).any(|gone| gone.is(device));
+        let moved = gpu.expose.iter().any(|moved| {
+            (moved.gi_id, moved.placement) == (device.gi_id, device.placement)
+                && Some(&moved.to) == resource
+        });
+        operation.hides() && (made || moved)
     })
 }
 
-/// About to be given up.
+/// About to be given up, or to go by another name.
 fn is_leaving<'a>(device: &InstanceRow, mut touching: impl Iterator<Item = Touching<'a>>) -> bool {
     touching.any(|(operation, gpu)| {
-        operation.lowers()
-            && gpu
-                .give_up
-                .iter()
-                .any(|gone| gone.gi_id == device.gi_id && gone.placement == device.placement)
+        operation.lowers() && operation::withdrawn(gpu).any(|gone| gone.is(device))
     })
 }
 

@@ -1,6 +1,7 @@
 //! The life of one plan on the controller's side, without I/O.
 //!
-//! A plan that gives nothing up is sent at once. One that does goes through Withdraw: the node's
+//! A plan that gives nothing up and moves nothing to another name is sent at once. One that does goes
+//! through Withdraw, for a device that moves is withdrawn from its old name: the node's
 //! status is lowered first, so that the scheduler sends no more pods to the devices; after a moment
 //! for pods under way the bound pods are read; then the plan is sent. When the agent has withdrawn
 //! the devices from the kubelet, the status is asserted once more (the kubelet may have undone the
@@ -17,7 +18,7 @@ use cdmo_proto::agent::{self, Made, plan_progress::Stage as Reported};
 use planner::{GivenUp, GpuPlan};
 use tokio::time::Instant;
 
-use crate::names::PodKey;
+use crate::{names::PodKey, snapshot::InstanceRow};
 
 /// Time for the node's status to be lowered.
 const LOWERING: Duration = Duration::from_secs(30);
@@ -40,11 +41,11 @@ const FLEETING: [&str; 3] = ["stale", "held", "busy"];
 /// What happens to an operation.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The node's status no longer counts what is given up.
+    /// The node's status no longer counts what is withdrawn.
     Lowered,
     /// It does again: the kubelet has written what it knew before.
     Raised,
-    /// A pod holds what is to be given up.
+    /// A pod holds what is to be withdrawn.
     Taken,
     /// Time passed.
     Tick,
@@ -116,12 +117,51 @@ pub enum Stage {
 pub struct Times {
     /// The plan was made.
     pub planned: Instant,
-    /// The node's status no longer counted what is given up.
+    /// The node's status no longer counted what is withdrawn.
     pub lowered: Option<Instant>,
     /// The commit was sent, if there was one.
     pub committed: Option<Instant>,
     /// The agent reported that everything is there.
     pub made: Option<Instant>,
+}
+
+/// A device that is withdrawn from the name it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withdrawn<'a> {
+    /// Its GPU.
+    pub gpu: &'a str,
+    /// NVML's GPU-instance id.
+    pub gi_id: u32,
+    /// Where it stands.
+    pub placement: mig::Placement,
+    /// The name; `None` if it had none.
+    pub resource: Option<&'a str>,
+}
+
+impl Withdrawn<'_> {
+    /// Whether it is this instance of the GPU, under the name that it is withdrawn from.
+    pub fn is(&self, row: &InstanceRow) -> bool {
+        self.gi_id == row.gi_id
+            && self.placement == row.placement
+            && self.resource == row.resource.as_deref()
+    }
+}
+
+/// What a plan withdraws on one GPU.
+pub fn withdrawn(gpu: &GpuPlan) -> impl Iterator<Item = Withdrawn<'_>> {
+    let given_up = gpu.give_up.iter().map(|gone| Withdrawn {
+        gpu: &gpu.uuid,
+        gi_id: gone.gi_id,
+        placement: gone.placement,
+        resource: gone.resource.as_deref(),
+    });
+    let moved = gpu.expose.iter().map(|moved| Withdrawn {
+        gpu: &gpu.uuid,
+        gi_id: moved.gi_id,
+        placement: moved.placement,
+        resource: moved.from.as_deref(),
+    });
+    given_up.chain(moved)
 }
 
 /// One plan under way.
@@ -157,8 +197,9 @@ impl Operation {
         settle: Duration,
         now: Instant,
     ) -> (Self, Option<Output>) {
-        let gives_up = gpus.iter().any(|gpu| !gpu.give_up.is_empty());
-        let stage = if gives_up {
+        let takes_away = |gpu: &GpuPlan| !gpu.give_up.is_empty() || !gpu.expose.is_empty();
+        let withdraws = gpus.iter().any(takes_away);
+        let stage = if withdraws {
             Stage::Lowering
         } else {
             Stage::Making
@@ -179,10 +220,10 @@ impl Operation {
             stage,
             entered: now,
             settle,
-            sent: !gives_up,
+            sent: !withdraws,
             stale_looks: 0,
         };
-        (new, (!gives_up).then_some(Output::Send))
+        (new, (!withdraws).then_some(Output::Send))
     }
 
     /// Where it is.
@@ -195,12 +236,12 @@ impl Operation {
         self.entered
     }
 
-    /// What is given up, over all GPUs.
-    pub fn given_up(&self) -> impl Iterator<Item = &GivenUp> {
-        self.gpus.iter().flat_map(|gpu| &gpu.give_up)
+    /// What is withdrawn from the name it has, over all GPUs: given up, or moved to another.
+    pub fn withdrawn(&self) -> impl Iterator<Item = Withdrawn<'_>> {
+        self.gpus.iter().flat_map(withdrawn)
     }
 
-    /// Whether node status must leave out what is given up.
+    /// Whether node status must leave out what is withdrawn.
     pub fn lowers(&self) -> bool {
         // Once aborted, the agent's word decides what is offered.
         !matches!(self.stage, Stage::Aborting | Stage::Showing | Stage::Over)
@@ -245,7 +286,7 @@ impl Operation {
                 self.enter(now, Stage::Settling, None)
             }
             (Stage::Lowering | Stage::Settling | Stage::Arriving, Input::Taken) => {
-                let why = "a pod got a device that was to be given up".into();
+                let why = "a pod got a device that was to be withdrawn".into();
                 self.fail(now, "held", why, false)
             }
             (Stage::Settling, Input::Raised) => self.enter(now, Stage::Lowering, None),
@@ -294,7 +335,7 @@ impl Operation {
                 self.enter(now, Stage::Showing, Some(Output::Made(progress.made)))
             }
             Reported::Aborted => {
-                let why = "a pod was still on its way to a device that was to be given up".into();
+                let why = "a pod was still on its way to a device that was to be withdrawn".into();
                 self.fail(now, "aborted", why, false)
             }
             Reported::Refused | Reported::Failed => {
@@ -363,6 +404,14 @@ impl Operation {
             profile: gone.profile.to_string(),
             start: gone.placement.start.into(),
         };
+        let expose = |moved: &planner::Exposure| agent::Expose {
+            instance: Some(agent::InstanceRef {
+                gpu_instance_id: moved.gi_id,
+                profile: moved.profile.to_string(),
+                start: moved.placement.start.into(),
+            }),
+            resource: moved.to.clone(),
+        };
         let create = |new: &planner::Creation| agent::Create {
             profile: new.profile.to_string(),
             start: new.placement.start.into(),
@@ -373,7 +422,7 @@ impl Operation {
             state_version: gpu.version,
             give_up: gpu.give_up.iter().map(reference).collect(),
             create: gpu.create.iter().map(create).collect(),
-            expose: Vec::new(),
+            expose: gpu.expose.iter().map(expose).collect(),
         };
         agent::Plan {
             id: self.id.clone(),

@@ -40,6 +40,8 @@ pub struct PodRow {
     pub deleting: bool,
     /// A scheduling gate other than ours holds it back.
     pub gated: bool,
+    /// Which of its scheduling gates is ours, if it has it.
+    pub gate: Option<usize>,
     /// Priority; higher goes first.
     pub priority: i32,
     /// Orders pods by age: creation time, and within its one-second grain the order of sighting.
@@ -256,6 +258,7 @@ impl PodIndex {
                 .scheduling_gates
                 .iter()
                 .any(|gate| gate.name != SCHEDULING_GATE),
+            gate: gate(&pod.spec),
             priority: pod.spec.priority.unwrap_or(0),
             age: age.unwrap_or_else(|| {
                 created.as_second().saturating_mul(AGE_GRAIN) + self.sightings % AGE_GRAIN
@@ -402,7 +405,14 @@ fn node_of(pod: &PodLite) -> Option<&str> {
         .filter(|node| !node.is_empty())
 }
 
-fn is_terminal(pod: &PodLite) -> bool {
+/// Which of a pod's scheduling gates is ours, if it has it.
+pub fn gate(spec: &PodSpec) -> Option<usize> {
+    let mut gates = spec.scheduling_gates.iter();
+    gates.position(|gate| gate.name == SCHEDULING_GATE)
+}
+
+/// Whether a pod has ended.
+pub fn is_terminal(pod: &PodLite) -> bool {
     pod.status.phase == "Succeeded" || pod.status.phase == "Failed"
 }
 

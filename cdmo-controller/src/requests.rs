@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use mig::fraction::FRACTION_PREFIX;
+
 use crate::{
     objects::{ContainerLite, PodSpec, ResourceList, Resources},
     quantity,
@@ -14,10 +16,12 @@ use crate::{
 /// Amounts by resource name: CPU in thousandths, everything else in whole units.
 pub type Amounts = BTreeMap<String, i64>;
 
-/// Whether agents may serve the resource: MIG profiles and whole GPUs. Nothing else is ever written
-/// into a node's status.
+/// Whether agents may serve the resource: MIG profiles, fractions and whole GPUs. Nothing else is ever
+/// written into a node's status.
 pub fn is_ours(resource: &str) -> bool {
-    resource.starts_with(mig::RESOURCE_PREFIX) || resource == mig::GPU_RESOURCE
+    resource.starts_with(mig::RESOURCE_PREFIX)
+        || resource.starts_with(FRACTION_PREFIX)
+        || resource == mig::GPU_RESOURCE
 }
 
 /// Whether an init container keeps running beside the containers.
@@ -175,8 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn only_mig_profiles_and_whole_gpus_are_ours() {
+    fn only_mig_profiles_fractions_and_whole_gpus_are_ours() {
         assert!(is_ours(ONE) && is_ours("nvidia.com/gpu"));
+        assert!(is_ours("cdmo.clear.ml/fraction-0.500"));
+        assert!(!is_ours("cdmo.clear.ml/plan") && !is_ours("clear.ml/fraction"));
         assert!(!is_ours("cpu") && !is_ours("nvidia.com/gpu.shared") && !is_ours("amd.com/gpu"));
     }
 }

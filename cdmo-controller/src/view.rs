@@ -104,12 +104,23 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
             let leaving = plans.iter().any(|(op, plan)| {
                 op.lowers() && plan.give_up.iter().any(|gone| gone.gi_id == row.gi_id)
             });
+            let moves = plans.iter().find_map(|(op, plan)| {
+                let mut moves = plan.expose.iter();
+                let under_way = op.lowers() || outdated;
+                moves.find(|moved| under_way && moved.gi_id == row.gi_id)
+            });
+            let own = usage(row, leaving, seen);
+            let (resource, usage) = match moves {
+                // Of its old name there is one less, and of the new one there will be one more.
+                Some(moved) if own != Usage::Held => (Some(moved.to.clone()), Usage::Arriving),
+                _ => (row.resource.clone(), own),
+            };
             Some(Instance {
                 gi_id: row.gi_id,
                 profile: row.profile?,
                 placement: row.placement,
-                resource: row.resource.clone(),
-                usage: usage(row, leaving, seen),
+                resource,
+                usage,
             })
         })
         .collect();

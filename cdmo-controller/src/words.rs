@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use planner::{NodePlan, RefusalKind};
+use planner::{Creation, Exposure, NodePlan, RefusalKind};
 
 use crate::{names::PodKey, operation::Operation};
 
@@ -63,7 +63,8 @@ pub fn planned(node: &str, plan: &NodePlan, gpu_index: impl Fn(&str) -> Option<u
             let made: Vec<_> = gpu
                 .create
                 .iter()
-                .map(|new| format!("{} at slice {}", new.profile, new.placement.start))
+                .map(new)
+                .chain(gpu.expose.iter().map(moved))
                 .collect();
             let gone: Vec<_> = gpu
                 .give_up
@@ -81,6 +82,21 @@ pub fn planned(node: &str, plan: &NodePlan, gpu_index: impl Fn(&str) -> Option<u
         })
         .collect();
     format!("Making {} of node {node}", gpus.join("; "))
+}
+
+/// An instance to be made, with the name it gets where that does not say what it is.
+fn new(new: &Creation) -> String {
+    let what = format!("{} at slice {}", new.profile, new.placement.start);
+    if new.resource == new.profile.resource_name() {
+        return what;
+    }
+    format!("{what} as {}", new.resource)
+}
+
+/// An idle instance that gets another name.
+fn moved(moved: &Exposure) -> String {
+    let (profile, start) = (moved.profile, moved.placement.start);
+    format!("idle {profile} at slice {start} available as {}", moved.to)
 }
 
 /// How long the stages of a served demand took.
@@ -106,7 +122,7 @@ pub fn ready(operation: &Operation, stages: &Stages) -> String {
         .iter()
         .map(|(name, count)| format!("{count}x {name}"))
         .collect();
-    let gave_up = match (operation.given_up().count(), stages.withdrawing) {
+    let gave_up = match (operation.withdrawn().count(), stages.withdrawing) {
         (0, _) | (_, None) => String::new(),
         (1, Some(took)) => format!(", 1 idle device withdrawn in {} ms", took.as_millis()),
         (n, Some(took)) => format!(", {n} idle devices withdrawn in {} ms", took.as_millis()),

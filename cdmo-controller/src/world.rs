@@ -7,6 +7,7 @@
 
 mod alarms;
 mod demand;
+mod gates;
 mod operating;
 mod planning;
 mod report;
@@ -35,7 +36,7 @@ use crate::{
     notes::Budget,
     objects::{NodeLite, PodLite},
     operation::Operation,
-    pods::{PodIndex, PodRow, key_of},
+    pods::{self, PodIndex, PodRow, key_of},
     session::{Report, Said},
     slices,
     snapshot::Models,
@@ -169,6 +170,15 @@ pub enum Action {
         /// The annotation's value.
         plan: Value,
     },
+    /// Take our scheduling gate off a pod.
+    OpenGate {
+        /// The pod.
+        pod: PodKey,
+        /// Its uid: another pod of that name is not meant.
+        uid: String,
+        /// Which of the pod's gates it is.
+        at: usize,
+    },
     /// Send an Event.
     Publish(Note),
 }
@@ -299,6 +309,7 @@ impl World {
                 Alarm::Operation(id) => self.tick(&id, now),
                 Alarm::Tell(pod) => self.tell_refusal(&pod, now),
                 Alarm::Remind(pod) => self.remind(&pod, now),
+                Alarm::Gate(pod) => self.tend_gate(&pod, now),
             }
         }
         loop {
@@ -332,8 +343,15 @@ impl World {
             Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod) => Some(key_of(pod)),
             Event::Init | Event::InitDone => None,
         };
+        let gated = match &event {
+            Event::Apply(pod) | Event::InitApply(pod) => pods::gate(&pod.spec).map(|_| pod.clone()),
+            Event::Delete(_) | Event::Init | Event::InitDone => None,
+        };
         let was_synced = self.pods.is_synced();
         let changed = self.pods.apply(event);
+        if let Some(pod) = gated {
+            self.open_stray_gate(&pod);
+        }
         if !was_synced && self.pods.is_synced() {
             // Tables wait for this.
             self.dirty.extend(self.tables.iter().cloned());

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    names::{CONTROLLER, PLAN_ANNOTATION, PROBLEMS_ANNOTATION, PodKey},
+    names::{CONTROLLER, PLAN_ANNOTATION, PROBLEMS_ANNOTATION, PodKey, SCHEDULING_GATE},
     node_status::Answer,
     objects::{NodeLite, PodLite},
     words::Note,
@@ -154,6 +154,33 @@ impl Writer {
                         tracing::warn!(%pod, attempt, "failed to annotate the pod: {}", failure.text);
                         sleep(Duration::from_millis(200) * attempt).await;
                     }
+                }
+            }
+        });
+    }
+
+    /// Takes our scheduling gate off a pod, which is the one at this position. Whoever watches the pod
+    /// sees whether it is gone; one that has moved meanwhile, or is gone, stays as it is.
+    pub fn open_gate(&self, pod: PodKey, uid: &str, at: usize) {
+        let this = self.clone();
+        let gate = format!("/spec/schedulingGates/{at}");
+        let operations = serde_json::from_value(json!([
+            // Another pod of that name is not meant.
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": format!("{gate}/name"), "value": SCHEDULING_GATE},
+            {"op": "remove", "path": gate},
+        ]));
+        let Ok(operations) = operations else {
+            return;
+        };
+        self.tasks.spawn(async move {
+            let api = Api::<PodLite>::namespaced(this.client.clone(), pod.namespace());
+            let (params, patch) = (PatchParams::default(), Patch::Json::<()>(operations));
+            match this.call(api.patch(pod.name(), &params, &patch)).await {
+                Ok(_) => tracing::debug!(%pod, "took the scheduling gate off"),
+                Err(Failure { code: Some(404 | 409 | 422), .. }) => {}
+                Err(failure) => {
+                    tracing::warn!(%pod, "failed to take the scheduling gate off: {}", failure.text);
                 }
             }
         });

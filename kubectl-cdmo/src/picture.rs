@@ -3,6 +3,9 @@
 use gpu_picture::{Cell, Gpu, Kind, Node, Tenant};
 use status_report::{Instance, InstanceState};
 
+/// Domain of the resource names of fractions.
+const FRACTIONS: &str = "cdmo.clear.ml/";
+
 /// A node, ready to be drawn.
 pub fn node(node: &status_report::Node) -> Node {
     Node {
@@ -39,6 +42,23 @@ pub fn profile(instance: &Instance) -> &str {
         ("", _) => "unknown",
         (profile, _) => profile,
     }
+}
+
+/// What an instance is, and the fraction that it is offered as where it is offered as one.
+pub fn offered(instance: &Instance) -> String {
+    let profile = profile(instance);
+    let resource = instance.resource.as_deref().unwrap_or_default();
+    match resource.strip_prefix(FRACTIONS) {
+        Some(fraction) => format!("{profile} as {fraction}"),
+        None => profile.to_owned(),
+    }
+}
+
+/// A resource name without the domain: `3g.20gb`, `fraction-0.500`.
+pub fn short(resource: &str) -> &str {
+    let profile = resource.strip_prefix("nvidia.com/mig-");
+    let fraction = || resource.strip_prefix(FRACTIONS);
+    profile.or_else(fraction).unwrap_or(resource)
 }
 
 /// The state of an instance, in a word.

@@ -9,7 +9,9 @@ use anstyle::Style;
 use gpu_picture::style::{bad, busy, faint, fit, good, paint, strong};
 use gpu_picture::{Drawing, style};
 use jiff::Timestamp;
-use status_report::{Agent, AgentState, Instance, InstanceState, Node, Operation, Piece, Report};
+use status_report::{
+    Agent, AgentState, Instance, InstanceState, Move, Node, Operation, Piece, Report,
+};
 
 use crate::age::{age, until};
 use crate::picture;
@@ -127,18 +129,31 @@ impl Page {
     }
 
     fn operation(&self, node: &Node, operation: &Operation) -> String {
-        let index = |piece: &Piece| {
-            let gpu = node.gpus.iter().find(|gpu| gpu.uuid == piece.gpu);
-            gpu.map_or_else(|| piece.gpu.clone(), |gpu| gpu.index.to_string())
+        let index = |uuid: &str| {
+            let gpu = node.gpus.iter().find(|gpu| gpu.uuid == uuid);
+            gpu.map_or_else(|| uuid.to_owned(), |gpu| gpu.index.to_string())
         };
         let place = |piece: &Piece| {
             let (profile, start) = (&piece.profile, piece.start);
-            format!("{profile} at slice {start} of GPU {}", index(piece))
+            format!("{profile} at slice {start} of GPU {}", index(&piece.gpu))
         };
         let list = |pieces: &[Piece]| pieces.iter().map(place).collect::<Vec<_>>().join(", ");
-        let mut what = match operation.makes.as_slice() {
-            [] => "making room".to_owned(),
-            pieces => format!("making {}", list(pieces)),
+        let moves = operation.moves.iter().map(|moved| {
+            let Move {
+                gpu,
+                profile,
+                start,
+                ..
+            } = moved;
+            let (gpu, name) = (index(gpu), picture::short(&moved.to));
+            format!("idle {profile} at slice {start} of GPU {gpu} to {name}")
+        });
+        let moves = moves.collect::<Vec<_>>().join(", ");
+        let mut what = match (operation.makes.as_slice(), moves.as_str()) {
+            ([], "") => "making room".to_owned(),
+            ([], moves) => format!("moving {moves}"),
+            (pieces, "") => format!("making {}", list(pieces)),
+            (pieces, moves) => format!("making {} and moving {moves}", list(pieces)),
         };
         if !operation.gives_up.is_empty() {
             let _ = write!(what, " in place of idle {}", list(&operation.gives_up));
@@ -162,7 +177,7 @@ impl Page {
         }
         let profile = rows
             .iter()
-            .map(|(_, device)| picture::profile(device).len());
+            .map(|(_, device)| picture::offered(device).len());
         let profile = profile.max().unwrap_or_default().max("PROFILE".len());
         let heading = format!(
             "  GPU  SLICES  {:profile$}  STATE        FOR    POD",
@@ -173,7 +188,7 @@ impl Page {
             let line = format!(
                 "  {gpu:<3}  {:<6}  {:<profile$}  ",
                 slices(device),
-                picture::profile(device)
+                picture::offered(device)
             );
             let since = device.since.map(|since| age(since, self.now));
             let holders: Vec<_> = device.holders.iter().map(ToString::to_string).collect();
@@ -199,10 +214,10 @@ impl Page {
         }
         let _ = writeln!(text, "\n{}", paint(strong(), "Waiting pods"));
         for pod in &report.waiting {
-            let wants = pod.wants.iter().map(|(resource, count)| {
-                let name = resource.strip_prefix("nvidia.com/mig-").unwrap_or(resource);
-                format!("{count}x {name}")
-            });
+            let wants = pod
+                .wants
+                .iter()
+                .map(|(resource, count)| format!("{count}x {}", picture::short(resource)));
             let wants = wants.collect::<Vec<_>>().join(", ");
             let line = format!("  {}  {wants}, for {}", pod.pod, age(pod.since, self.now));
             let _ = writeln!(text, "{}", self.cut(&line, 0));

@@ -63,6 +63,7 @@ fn operation() -> Operation {
             placement: Placement::new(0, 1),
             resource: Some(ONE.into()),
         }],
+        expose: Vec::new(),
         create: vec![Creation {
             profile: "3g.20gb".parse().unwrap(),
             placement: Placement::new(4, 4),
@@ -153,6 +154,35 @@ fn what_is_to_be_given_up_stops_counting_before_the_agent_hears_of_it() {
             allocatable: 1
         }
     );
+}
+
+#[test]
+fn what_moves_goes_down_under_its_old_name_and_up_under_the_new_one_when_all_is_done() {
+    const EIGHTH: &str = "cdmo.clear.ml/fraction-0.125";
+    let mut moving = operation();
+    let plan = &mut moving.gpus[0];
+    plan.create.clear();
+    let gone = plan.give_up.remove(0);
+    plan.expose.push(planner::Exposure {
+        gi_id: gone.gi_id,
+        profile: gone.profile,
+        placement: gone.placement,
+        from: gone.resource,
+        to: EIGHTH.into(),
+    });
+    let resources = |old, new| vec![(ONE, old, old), (EIGHTH, new, new)];
+    let before = snapshot(vec![device(1, ONE, 0, State::Idle)], &resources(1, 0));
+    let mut moved = device(1, ONE, 0, State::Idle);
+    moved.resource = Some(EIGHTH.into());
+    let after = snapshot(vec![moved], &resources(0, 1));
+    let shown = |state: &SnapshotRow, operations: &[Operation]| {
+        let wanted = wanted(state, &operations.iter());
+        (wanted[ONE].allocatable, wanted[EIGHTH].allocatable)
+    };
+    assert_eq!(shown(&before, &[]), (1, 0));
+    assert_eq!(shown(&before, &[moving.clone()]), (0, 0));
+    assert_eq!(shown(&after, &[moving]), (0, 0));
+    assert_eq!(shown(&after, &[]), (0, 1));
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn gpu_plan(gives_up: bool) -> GpuPlan {
         uuid: "GPU-0".into(),
         version: 4,
         give_up: if gives_up { vec![old] } else { Vec::new() },
+        expose: Vec::new(),
         create: vec![planner::Creation {
             profile: "3g.20gb".parse().unwrap(),
             placement: Placement::new(0, 4),
@@ -74,6 +75,28 @@ fn a_plan_that_gives_nothing_up_is_sent_at_once() {
     assert!(!operation.hides());
     assert_eq!(operation.step(now, Input::Shown), Some(Output::Ready));
     assert_eq!(operation.stage(), Stage::Over);
+}
+
+#[test]
+fn a_plan_that_moves_a_device_goes_through_withdraw_and_tells_the_agent_where_to() {
+    let now = Instant::now();
+    let mut plan = gpu_plan(false);
+    plan.create.clear();
+    plan.expose.push(planner::Exposure {
+        gi_id: 9,
+        profile: "1g.5gb".parse().unwrap(),
+        placement: Placement::new(0, 1),
+        from: Some("nvidia.com/mig-1g.5gb".into()),
+        to: "cdmo.clear.ml/fraction-0.125".into(),
+    });
+    let pod = (PodKey::new("ns", "pod"), "uid".to_owned());
+    let (operation, output) =
+        Operation::new("1-1".into(), "a".into(), vec![plan], pod, SETTLE, now);
+    assert_eq!((output, operation.stage()), (None, Stage::Lowering));
+    let sent = operation.to_proto();
+    let moved = &sent.gpus[0].expose[0];
+    assert_eq!(moved.resource, "cdmo.clear.ml/fraction-0.125");
+    assert_eq!(moved.instance.as_ref().unwrap().gpu_instance_id, 9);
 }
 
 #[test]

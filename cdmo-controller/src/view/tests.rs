@@ -115,6 +115,7 @@ fn operation(now: Instant) -> Operation {
             placement: Placement::new(0, 1),
             resource: Some(ONE.into()),
         }],
+        expose: Vec::new(),
         create: vec![Creation {
             profile: name,
             placement: Placement::new(1, 1),
@@ -168,6 +169,33 @@ fn an_operation_under_way_shows_as_its_outcome() {
     );
     assert_eq!(usages(&view), [Usage::Leaving, Usage::Arriving]);
     assert!(view.gpus[0].busy);
+}
+
+#[test]
+fn a_device_that_is_being_moved_counts_under_its_new_name_only() {
+    let now = Instant::now();
+    let mut operation = operation(now);
+    let plan = &mut operation.gpus[0];
+    plan.create.clear();
+    let gone = plan.give_up.remove(0);
+    plan.expose.push(planner::Exposure {
+        gi_id: gone.gi_id,
+        profile: gone.profile,
+        placement: gone.placement,
+        from: gone.resource,
+        to: "cdmo.clear.ml/fraction-0.125".into(),
+    });
+    for (state, resource, usage) in [
+        (State::Idle, "cdmo.clear.ml/fraction-0.125", Arriving),
+        (State::Withdrawing, "cdmo.clear.ml/fraction-0.125", Arriving),
+        (State::Held, ONE, Held),
+    ] {
+        let agent = agent(snapshot(vec![device(1, 0, state)]), now);
+        let view = see(&agent, &[&operation], &Marked::default(), now);
+        let instance = &view.gpus[0].instances[0];
+        assert_eq!(instance.resource.as_deref(), Some(resource));
+        assert_eq!(usages(&view), [usage]);
+    }
 }
 
 #[test]
@@ -248,6 +276,7 @@ fn only_gpus_with_mig_on_are_changed_and_whole_ones_are_counted() {
 #[test]
 fn bound_pods_claim_what_they_do_not_hold_yet() {
     let pod = |wants: u32, terminal: bool| PodRow {
+        gate: None,
         uid: "uid".into(),
         node: Some("a".into()),
         terminal,

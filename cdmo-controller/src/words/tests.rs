@@ -22,6 +22,7 @@ fn plan() -> NodePlan {
         uuid: uuid.into(),
         version: 1,
         give_up,
+        expose: Vec::new(),
         create,
     };
     NodePlan {
@@ -89,6 +90,28 @@ fn sentences_on_pods_and_nodes() {
         ),
     ];
     insta::assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn what_is_made_or_moved_for_a_fraction_is_called_by_it() {
+    const HALF: &str = "cdmo.clear.ml/fraction-0.500";
+    let mut plan = plan();
+    plan.gpus.truncate(1);
+    let gpu = &mut plan.gpus[0];
+    gpu.create[0].resource = HALF.into();
+    gpu.expose.push(Exposure {
+        gi_id: 9,
+        profile: "3g.20gb".parse().unwrap(),
+        placement: Placement::new(4, 4),
+        from: None,
+        to: HALF.into(),
+    });
+    assert_eq!(
+        planned("a", &plan, |_| None),
+        "Making 3g.20gb at slice 0 as cdmo.clear.ml/fraction-0.500 and idle 3g.20gb at slice 4 \
+         available as cdmo.clear.ml/fraction-0.500 on GPU (GPU-aaaa) in place of idle 1g.5gb at slice 0 \
+         and 1g.5gb at slice 1 of node a"
+    );
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(super) enum Alarm {
     Tell(PodKey),
     /// A pod for which devices were made, and which may not have been bound since.
     Remind(PodKey),
+    /// A pod whose scheduling gate may have to go.
+    Gate(PodKey),
 }
 
 /// All alarms that are set. One may ring without need; whoever hears it looks for himself.

@@ -56,6 +56,8 @@ pub(super) struct DemandState {
     pub(super) ready: Option<Instant>,
     /// What was made for it, as its annotation says, and how often it was written.
     pub(super) plan: Option<(Value, u32)>,
+    /// When it was last asked for that our scheduling gate be taken off it.
+    pub(super) opened: Option<Instant>,
 }
 
 impl DemandState {
@@ -70,6 +72,7 @@ impl DemandState {
             annotated: false,
             ready: None,
             plan: None,
+            opened: None,
         }
     }
 }

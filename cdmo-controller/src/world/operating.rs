@@ -17,7 +17,7 @@ use crate::{
     operation::{Input, Operation, Output, Stage},
     pods::{PodRow, key_of},
     requests,
-    snapshot::SnapshotRow,
+    snapshot::{GpuRow, InstanceRow},
     view,
     words::{self, Note, Stages},
 };
@@ -182,7 +182,7 @@ impl World {
         Some((key_of(pod), self.pods.row_of(pod, &total)?))
     }
 
-    /// Whether pods count on devices that the operation gives up: those bound to the node, and those
+    /// Whether pods count on devices that the operation withdraws: those bound to the node, and those
     /// that the scheduler may have sent there before the node's status went down.
     fn counted_on(
         &self,
@@ -209,43 +209,43 @@ impl World {
                 *sum = sum.saturating_add(*count);
             }
         }
-        for resource in operation
-            .given_up()
-            .filter_map(|gone| gone.resource.as_ref())
-        {
+        for resource in operation.withdrawn().filter_map(|gone| gone.resource) {
             let stays = self.staying(operation, resource);
             let needed = claimed.get(resource).copied().unwrap_or(0);
             if needed > stays {
                 return Err(format!(
-                    "a pod counts on a {resource} of node {node} that was to be given up"
+                    "a pod counts on a {resource} of node {node} that was to be withdrawn"
                 ));
             }
         }
         Ok(())
     }
 
-    /// Free devices of a resource that no operation on the node gives up.
+    /// Free devices of a resource that no operation on the node withdraws.
     fn staying(&self, operation: &Operation, resource: &str) -> u32 {
         let snapshot = self
             .agents
             .get(&operation.node)
             .and_then(|agent| agent.snapshot.as_ref());
-        let gone = |gi_id| operation.given_up().any(|gone| gone.gi_id == gi_id);
-        let free = snapshot
-            .into_iter()
-            .flat_map(SnapshotRow::devices)
-            .filter(|device| {
-                device.state == State::Idle
-                    && device.resource.as_deref() == Some(resource)
-                    && !gone(device.gi_id)
+        let gone = |gpu: &GpuRow, row: &InstanceRow| {
+            let mut gone = operation.withdrawn();
+            gone.any(|gone| gone.gpu == gpu.uuid && gone.gi_id == row.gi_id)
+        };
+        let gpus = snapshot.into_iter().flat_map(|snapshot| &snapshot.gpus);
+        let free = gpus
+            .flat_map(|gpu| gpu.instances.iter().map(move |row| (gpu, row)))
+            .filter(|(gpu, row)| {
+                row.state == State::Idle
+                    && row.resource.as_deref() == Some(resource)
+                    && !gone(gpu, row)
             });
         let free = u32::try_from(free.count()).unwrap_or(u32::MAX);
         let others = self
             .operations
             .values()
             .filter(|o| o.node == operation.node && o.id != operation.id && o.lowers())
-            .flat_map(Operation::given_up)
-            .filter(|gone| gone.resource.as_deref() == Some(resource))
+            .flat_map(Operation::withdrawn)
+            .filter(|gone| gone.resource == Some(resource))
             .count();
         free.saturating_sub(u32::try_from(others).unwrap_or(u32::MAX))
     }
@@ -266,8 +266,8 @@ impl World {
                 .load(&operation.node)
                 .map_or(&empty, |load| &load.used);
             let asks = operation
-                .given_up()
-                .filter_map(|gone| gone.resource.as_ref())
+                .withdrawn()
+                .filter_map(|gone| gone.resource)
                 .any(|resource| pod.wants.contains_key(resource));
             let early = self.demands.get(key).is_some_and(|demand| {
                 // Planned for elsewhere or refused: no room for it here was ever shown, unless that
@@ -331,6 +331,7 @@ impl World {
         };
         let devices: Vec<_> = operation.made.iter().map(device).collect();
         let plan = json!({"node": operation.node, "devices": devices});
+        self.open_gate(pod, now);
         if let Some(demand) = self.demands.get_mut(pod) {
             demand.annotated = true;
             demand.ready = Some(now);

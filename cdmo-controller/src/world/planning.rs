@@ -169,6 +169,7 @@ impl World {
             .collect();
         for ((key, ready_on), outcome) in rest.into_iter().zip(outcomes) {
             self.conclude(&key, &ready_on, served.contains(&key), outcome, now);
+            self.tend_gate(&key, now);
         }
         self.count_demands();
     }

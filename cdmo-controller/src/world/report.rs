@@ -6,8 +6,8 @@
 use cdmo_proto::agent::{self, instance::State};
 use jiff::{SignedDuration, Timestamp, Unit};
 use status_report::{
-    API_VERSION, Agent, AgentState, Controller, Gpu, Instance, InstanceState, MigMode, Node, Piece,
-    PodRef, Report, Rest, Stage, WaitingPod,
+    API_VERSION, Agent, AgentState, Controller, Gpu, Instance, InstanceState, MigMode, Move, Node,
+    Piece, PodRef, Report, Rest, Stage, WaitingPod,
 };
 use tokio::time::Instant;
 
@@ -249,6 +249,16 @@ fn under_way(operation: &Operation, clock: Clock) -> status_report::Operation {
             size: gone.placement.size,
         })
     });
+    let moves = operation.gpus.iter().flat_map(|gpu| {
+        gpu.expose.iter().map(|moved| Move {
+            gpu: gpu.uuid.clone(),
+            profile: moved.profile.to_string(),
+            start: moved.placement.start,
+            size: moved.placement.size,
+            from: moved.from.clone(),
+            to: moved.to.clone(),
+        })
+    });
     status_report::Operation {
         id: operation.id.clone(),
         stage,
@@ -257,5 +267,6 @@ fn under_way(operation: &Operation, clock: Clock) -> status_report::Operation {
         pod: pod(&operation.pod.0),
         makes: makes.collect(),
         gives_up: gives_up.collect(),
+        moves: moves.collect(),
     }
 }

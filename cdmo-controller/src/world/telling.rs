@@ -149,12 +149,7 @@ impl World {
             }
             _ => now,
         };
-        // What is wrong in the pod itself no patience mends.
-        let patience = if kind == RefusalKind::InvalidProfile {
-            Duration::ZERO
-        } else {
-            PATIENCE
-        };
+        let patience = patience(kind);
         demand.standing = Standing::Refused { kind, text, since };
         self.alarms
             .set((since + patience).max(now), Alarm::Tell(key.clone()));
@@ -189,5 +184,14 @@ impl World {
         self.metrics.event(reason);
         self.alarms
             .set(now + notes::REPEAT, Alarm::Tell(key.clone()));
+    }
+}
+
+/// How long a refusal must stand before anything follows from it.
+pub(super) fn patience(kind: RefusalKind) -> Duration {
+    match kind {
+        // What is wrong in the pod itself no patience mends.
+        RefusalKind::InvalidProfile => Duration::ZERO,
+        _ => PATIENCE,
     }
 }

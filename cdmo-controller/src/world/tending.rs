@@ -65,9 +65,7 @@ impl World {
             .is_some_and(node_status::StatusKeeper::is_busy);
         let writes = self.config.status_patch;
         let is_down = |operation: &Operation| {
-            let resources = operation
-                .given_up()
-                .filter_map(|gone| gone.resource.as_deref());
+            let resources = operation.withdrawn().filter_map(|gone| gone.resource);
             node_status::is_down(row, &wanted, resources)
         };
         let reached = |operation: &Operation| match operation.stage() {
@@ -100,7 +98,7 @@ impl World {
         }
     }
 
-    /// Whether the agent reports a pod on what is to be given up.
+    /// Whether the agent reports a pod on what is to be withdrawn.
     fn is_taken(&self, operation: &Operation) -> bool {
         let snapshot = self
             .agents
@@ -109,7 +107,7 @@ impl World {
         let held = |gpu: &planner::GpuPlan| {
             let now = snapshot.and_then(|snapshot| snapshot.gpu(&gpu.uuid));
             now.is_some_and(|now| {
-                let gone = |gi_id| gpu.give_up.iter().any(|gone| gone.gi_id == gi_id);
+                let gone = |gi_id| operation::withdrawn(gpu).any(|gone| gone.gi_id == gi_id);
                 let mut devices = now.instances.iter();
                 devices.any(|device| device.state == State::Held && gone(device.gi_id))
             })
@@ -125,9 +123,11 @@ impl World {
             .and_then(|agent| agent.snapshot.as_ref());
         snapshot.is_some_and(|snapshot| {
             operation.made.iter().all(|made| {
-                snapshot
-                    .devices()
-                    .any(|device| device.device_id == made.device_id)
+                // Under its new name: a device that moved was there before.
+                snapshot.devices().any(|device| {
+                    device.device_id == made.device_id
+                        && device.resource.as_deref() == Some(&made.resource)
+                })
             })
         })
     }

@@ -3,6 +3,8 @@
 
 mod bench;
 mod faults;
+mod fractions;
+mod gates;
 mod refusals;
 mod report;
 mod serving;

@@ -118,6 +118,24 @@ impl Class {
             .filter(|(_, profile)| profile.name.compute_slices() >= wanted)
             .min_by_key(|(_, profile)| (profile.name.compute_slices(), profile.size()))
     }
+
+    /// Whether an instance of that profile is what serves the class on GPUs of the model.
+    pub fn is_served_by(self, model: &GpuModel, profile: ProfileIndex) -> bool {
+        self.profile(model)
+            .is_some_and(|(index, _)| index == profile)
+    }
+}
+
+/// The resource names that an instance of a profile can be offered under on GPUs of a model: the
+/// profile's own, then those of the classes that it serves there.
+///
+/// Empty if the model has no such profile.
+pub fn exposures(model: &GpuModel, profile: ProfileIndex) -> impl Iterator<Item = String> {
+    let own = model.profile(profile).map(|p| p.name.resource_name());
+    let classes = Class::ALL
+        .into_iter()
+        .filter(move |class| class.is_served_by(model, profile));
+    own.into_iter().chain(classes.map(Class::resource_name))
 }
 
 /// As in the resource name: `0.500`.

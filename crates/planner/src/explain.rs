@@ -2,14 +2,17 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use mig::Layout;
+use mig::{
+    Layout,
+    fraction::{Class, FRACTION_PREFIX},
+};
 
 use crate::{
     demand::{Demand, Eligibility},
     node_search::{Found, Memo, search},
     outcome::{Refusal, RefusalKind},
     state::{Cluster, Node},
-    work::{Board, Want, WorkNode},
+    work::{Board, Kind, Want, WorkNode},
 };
 
 /// Why one node does not serve it.
@@ -57,7 +60,7 @@ pub(crate) fn refusal(
         RefusalKind::TooMany => {
             format!("{asked} is more than any node can give: {detail}; ask for less in one pod")
         }
-        RefusalKind::NoSuchProfile if wants.iter().any(|want| want.profile.is_some()) => format!(
+        RefusalKind::NoSuchProfile if wants.iter().any(Want::is_profile) => format!(
             "no node offers {asked}: {detail}; the nodes of this cluster have {}",
             profiles(cluster)
         ),
@@ -71,11 +74,26 @@ pub(crate) fn refusal(
 }
 
 fn asked(wants: &[Want]) -> String {
-    let each: Vec<_> = wants
-        .iter()
-        .map(|w| format!("{}x {}", w.count, w.resource))
-        .collect();
-    each.join(" + ")
+    let each = wants.iter().map(|want| {
+        let name = format!("{}x {}", want.count, want.resource);
+        match want.of {
+            // Users write "0.5"; the name on the pod is the webhook's.
+            Kind::Class(class) => format!("{name} ({} of a GPU)", class.share()),
+            Kind::Profile(_) | Kind::Fixed => name,
+        }
+    });
+    each.collect::<Vec<_>>().join(" + ")
+}
+
+/// What is wrong with a resource that looks like a fraction.
+pub(crate) fn no_class(resource: &str) -> String {
+    // What users send is quoted back into Events and logs: keep it short.
+    let quoted: String = resource.chars().take(80).collect();
+    let classes: Vec<_> = Class::ALL.iter().map(ToString::to_string).collect();
+    format!(
+        "{quoted:?} is not a fraction that is served: those are {FRACTION_PREFIX}{}",
+        classes.join(", ")
+    )
 }
 
 fn verdict(node: &Node, eligibility: &Eligibility, wants: &[Want], memo: &mut Memo) -> Verdict {
@@ -115,8 +133,8 @@ fn verdict(node: &Node, eligibility: &Eligibility, wants: &[Want], memo: &mut Me
 
 /// Whether the node has any GPU or fixed device that could ever serve the want.
 fn has(node: &Node, want: &Want) -> bool {
-    let on_a_gpu = |name| node.gpus.iter().any(|gpu| gpu.model.find(&name).is_some());
-    node.fixed.contains_key(&want.resource) || want.profile.is_some_and(on_a_gpu)
+    let mut gpus = node.gpus.iter();
+    node.fixed.contains_key(&want.resource) || gpus.any(|gpu| want.profile(&gpu.model).is_some())
 }
 
 /// The node as it would be if no pod ran on it.
@@ -141,9 +159,8 @@ fn emptied(node: &Node, wants: &[Want]) -> WorkNode {
 
 /// The most devices of a want that the empty node could give.
 fn most(node: &Node, want: &Want) -> u32 {
-    let Some(name) = want.profile else { return 0 };
     let on_one = |gpu: &crate::Gpu| {
-        let (index, _) = gpu.model.find(&name)?;
+        let index = want.profile(&gpu.model)?;
         let mut layout = Layout::default();
         // Placements of one profile that do not overlap are as many as fit, taken in order.
         for placement in &gpu.model.profile(index)?.placements {

@@ -5,10 +5,15 @@
 //! missing, [`Outcome::Wait`] for an operation under way, or a [`Refusal`] in words. What one demand
 //! was promised is not promised to the next.
 //!
-//! For a single demand the search is exact: if any choice of idle instances to give up and of
-//! placements to use serves it on a node it may use, one is found, and none that gives up fewer
-//! instances exists (the tests compare with brute force). Among equals it takes the plan that
-//! makes the fewest instances and then the one that leaves the most to be made.
+//! For a single demand the search is exact: if any choice of idle instances to give up, of idle
+//! instances to offer under another name, and of placements to use serves it on a node it may use, one
+//! is found, and none that gives up fewer instances exists (the tests compare with brute force). Among
+//! equals it takes the plan that makes the fewest instances, then the one that moves the fewest to
+//! another name, and then the one that leaves the most to be made.
+//!
+//! A demand names profiles or fractions. A fraction is served by the profile that
+//! [`mig::fraction::Class::profile`] says for the GPU, so that one demand can be served on any model; an
+//! instance has one name at a time, and only one that is idle moves to another.
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +27,6 @@ mod state;
 mod work;
 
 pub use demand::{Demand, Eligibility};
-pub use outcome::{Creation, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind};
+pub use outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind};
 pub use pass::plan;
 pub use state::{Cluster, Gpu, Instance, Node, Usage};

@@ -1,8 +1,8 @@
 //! All that one GPU could do for a demand.
 //!
-//! For every set of idle instances that could be given up, every set of wanted instances that then
-//! fits. A GPU is small (723 layouts at most on 8 slices), so this is enumerated; equal GPUs share
-//! the result.
+//! For every set of idle instances that could be given up, every way to use those that stay, under
+//! their own names or others, and every set of wanted instances that then fits. A GPU is small (723
+//! layouts at most on 8 slices), so this is enumerated; equal GPUs share the result.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ pub(crate) struct Cost {
     pub(crate) given_up: u32,
     /// Instances made.
     pub(crate) created: u32,
+    /// Idle instances moved to another name.
+    pub(crate) exposed: u32,
     /// Free placements lost, over all profiles, weighted by their slices; negative if giving up
     /// wins more than making costs.
     pub(crate) loss: i32,
@@ -27,6 +29,7 @@ impl Cost {
         Self {
             given_up: self.given_up + other.given_up,
             created: self.created + other.created,
+            exposed: self.exposed + other.exposed,
             loss: self.loss + other.loss,
         }
     }
@@ -39,8 +42,29 @@ pub(crate) struct Choice {
     pub(crate) cost: Cost,
     /// Indices into [`Board::idle`].
     pub(crate) give_up: Vec<usize>,
+    /// Idle instances to move, as indices into [`Board::idle`], with the wants that they then serve.
+    pub(crate) expose: Vec<(usize, usize)>,
     /// What to make, by index into the wants.
     pub(crate) create: Vec<(usize, ProfileIndex, Placement)>,
+}
+
+impl Choice {
+    /// Whether nothing on the GPU changes.
+    pub(crate) fn changes_nothing(&self) -> bool {
+        self.give_up.is_empty() && self.expose.is_empty() && self.create.is_empty()
+    }
+
+    /// Whether it gives an idle instance up, or moves it.
+    pub(crate) fn takes(&self, idle: usize) -> bool {
+        self.give_up.contains(&idle) || self.expose.iter().any(|(moved, _)| *moved == idle)
+    }
+
+    /// How many devices of a want it makes or moves there.
+    pub(crate) fn brings(&self, want: usize) -> u32 {
+        let made = self.create.iter().filter(|made| made.0 == want).count();
+        let moved = self.expose.iter().filter(|moved| moved.1 == want).count();
+        u32::try_from(made + moved).unwrap_or(u32::MAX)
+    }
 }
 
 /// For each count of devices served, by want, the cheapest choice.
@@ -50,17 +74,21 @@ pub(crate) type Options = BTreeMap<Vec<u32>, Choice>;
 pub(crate) fn options(board: &Board, model: &GpuModel, wants: &[Want]) -> Options {
     let mut found = Options::new();
     let free_before = freedom(&standing(board, model, &[]), model);
+    let profiles: Vec<_> = wants.iter().map(|want| want.profile(model)).collect();
     for subset in give_up_sets(board) {
         let layout = standing(board, model, &subset);
-        let served = reused(board, wants, &subset);
-        let mut search = Search {
-            model,
-            wants,
-            free_before,
-            give_up: &subset,
-            found: &mut found,
-        };
-        search.extend(&layout, &served, &mut Vec::new(), 0, 0, board.changeable);
+        for (served, expose) in reused(board, &profiles, wants, &subset) {
+            let mut search = Search {
+                model,
+                wants,
+                profiles: &profiles,
+                free_before,
+                give_up: &subset,
+                expose: &expose,
+                found: &mut found,
+            };
+            search.extend(&layout, &served, &mut Vec::new(), 0, 0, board.changeable);
+        }
     }
     found
 }
@@ -98,24 +126,50 @@ fn standing(board: &Board, model: &GpuModel, gone: &[usize]) -> Layout {
     layout
 }
 
-/// How many devices of each want the idle instances that stay can serve.
-fn reused(board: &Board, wants: &[Want], gone: &[usize]) -> Vec<u32> {
-    let serves = |want: &Want| {
-        let kept = board
-            .idle
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| !gone.contains(index));
-        kept.filter(|(_, idle)| idle.resource.as_deref() == Some(&want.resource))
-            .count()
-    };
-    wants
-        .iter()
-        .map(|want| {
-            want.count
-                .min(u32::try_from(serves(want)).unwrap_or(u32::MAX))
+/// What the idle instances that stay can serve: for each count of devices by want the fewest moves to
+/// another name, as pairs of instance and want. Without those that serve less for no fewer moves.
+fn reused(
+    board: &Board,
+    profiles: &[Option<ProfileIndex>],
+    wants: &[Want],
+    gone: &[usize],
+) -> BTreeMap<Vec<u32>, Vec<(usize, usize)>> {
+    let mut ways = BTreeMap::from([(vec![0; wants.len()], Vec::new())]);
+    for (index, idle) in board.idle.iter().enumerate() {
+        if gone.contains(&index) {
+            continue;
+        }
+        let movable = board.changeable && !idle.arriving;
+        let mut next = ways.clone();
+        for (served, moves) in &ways {
+            for (number, want) in wants.iter().enumerate() {
+                let own = idle.resource.as_deref() == Some(&want.resource);
+                let fits = own || (movable && profiles[number] == Some(idle.profile));
+                if !fits || served[number] >= want.count {
+                    continue;
+                }
+                let mut more = served.clone();
+                more[number] += 1;
+                let mut moves = moves.clone();
+                if !own {
+                    moves.push((index, number));
+                }
+                let known = next.get(&more);
+                if known.is_none_or(|known: &Vec<_>| moves.len() < known.len()) {
+                    next.insert(more, moves);
+                }
+            }
+        }
+        ways = next;
+    }
+    let at_least = |a: &[u32], b: &[u32]| a.iter().zip(b).all(|(a, b)| a >= b);
+    let all = ways.clone();
+    ways.retain(|served, moves| {
+        !all.iter().any(|(more, other)| {
+            more != served && at_least(more, served) && other.len() <= moves.len()
         })
-        .collect()
+    });
+    ways
 }
 
 /// Free placements over all profiles, each by its slices: how much could still be made. The weight
@@ -130,8 +184,11 @@ fn freedom(layout: &Layout, model: &GpuModel) -> i32 {
 struct Search<'a> {
     model: &'a GpuModel,
     wants: &'a [Want],
+    /// What serves each want on this GPU.
+    profiles: &'a [Option<ProfileIndex>],
     free_before: i32,
     give_up: &'a [usize],
+    expose: &'a [(usize, usize)],
     found: &'a mut Options,
 }
 
@@ -155,8 +212,7 @@ impl Search<'_> {
             if served[number] >= want.count {
                 continue;
             }
-            let Some(name) = want.profile else { continue };
-            let Some((profile, _)) = self.model.find(&name) else {
+            let Some(profile) = self.profiles[number] else {
                 continue;
             };
             let from = if number == first_want { first_start } else { 0 };
@@ -191,9 +247,11 @@ impl Search<'_> {
         served: &[u32],
         create: &[(usize, ProfileIndex, Placement)],
     ) {
+        let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
         let cost = Cost {
-            given_up: u32::try_from(self.give_up.len()).unwrap_or(u32::MAX),
-            created: u32::try_from(create.len()).unwrap_or(u32::MAX),
+            given_up: number(self.give_up.len()),
+            created: number(create.len()),
+            exposed: number(self.expose.len()),
             loss: self.free_before - freedom(layout, self.model),
         };
         let better = self.found.get(served).is_none_or(|known| cost < known.cost);
@@ -201,6 +259,7 @@ impl Search<'_> {
             let choice = Choice {
                 cost,
                 give_up: self.give_up.to_vec(),
+                expose: self.expose.to_vec(),
                 create: create.to_vec(),
             };
             self.found.insert(served.to_vec(), choice);

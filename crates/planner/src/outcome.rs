@@ -32,7 +32,8 @@ pub struct NodePlan {
     pub gpus: Vec<GpuPlan>,
 }
 
-/// What to do on one GPU: first everything is given up, then everything is made.
+/// What to do on one GPU: first everything is given up and taken off its old name, then everything is
+/// made and offered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuPlan {
     /// Index into [`crate::Node::gpus`].
@@ -43,6 +44,8 @@ pub struct GpuPlan {
     pub version: u64,
     /// Idle instances to destroy.
     pub give_up: Vec<GivenUp>,
+    /// Idle instances to offer under another name.
+    pub expose: Vec<Exposure>,
     /// Instances to make.
     pub create: Vec<Creation>,
 }
@@ -58,6 +61,21 @@ pub struct GivenUp {
     pub placement: Placement,
     /// The resource name it is offered under.
     pub resource: Option<String>,
+}
+
+/// An idle instance that moves to another resource name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// NVML's GPU-instance id.
+    pub gi_id: u32,
+    /// Its profile.
+    pub profile: ProfileName,
+    /// Where it stands.
+    pub placement: Placement,
+    /// The resource name it is offered under so far; `None` if under none.
+    pub from: Option<String>,
+    /// The resource name to offer it under.
+    pub to: String,
 }
 
 /// An instance to make.

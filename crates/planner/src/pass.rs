@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use mig::{ProfileName, RESOURCE_PREFIX};
+use mig::{
+    ProfileName, RESOURCE_PREFIX,
+    fraction::{Class, FRACTION_PREFIX},
+};
 
 use crate::{
     demand::{Demand, Eligibility},
     explain,
     node_search::{Found, Memo, search},
     options::{Choice, Cost},
-    outcome::{Creation, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind},
+    outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind},
     state::{Cluster, Gpu},
-    work::{Want, WorkNode},
+    work::{Kind, Want, WorkNode},
 };
 
 /// Says what becomes of each demand; the answers are in the order of `demands`.
@@ -84,31 +87,29 @@ impl Pass<'_> {
         let mut blocked = false;
         let mut plans = Vec::new();
         for (number, choice) in choices.iter().enumerate() {
-            if choice.give_up.is_empty() && choice.create.is_empty() {
+            if choice.changes_nothing() {
                 continue;
             }
             let board = &mut work.boards[number];
             blocked |= board.busy;
             board.busy = true;
             plans.push(gpu_plan(number, &gpus[number], board, wants, choice));
+            for (moved, _) in &choice.expose {
+                let idle = board.idle[*moved].clone();
+                board.stand(idle.profile, idle.placement);
+            }
             let mut position = 0..;
             board
                 .idle
-                .retain(|_| position.next().is_none_or(|p| !choice.give_up.contains(&p)));
+                .retain(|_| position.next().is_none_or(|p| !choice.takes(p)));
             for (_, profile, placement) in &choice.create {
                 board.stand(*profile, *placement);
             }
         }
         let mut arriving = false;
         for (number, want) in wants.iter().enumerate() {
-            let made = choices
-                .iter()
-                .flat_map(|c| &c.create)
-                .filter(|c| c.0 == number)
-                .count();
-            let reused = want
-                .count
-                .saturating_sub(u32::try_from(made).unwrap_or(u32::MAX));
+            let made = choices.iter().map(|choice| choice.brings(number)).sum();
+            let reused = want.count.saturating_sub(made);
             arriving |= work.promise(&want.resource, reused);
         }
         if blocked || (plans.is_empty() && arriving) {
@@ -127,7 +128,7 @@ impl Pass<'_> {
 type Price = (u32, bool, Cost);
 
 fn price(node: &WorkNode, cost: Cost) -> Price {
-    let changes = cost.given_up > 0 || cost.created > 0;
+    let changes = cost.given_up > 0 || cost.created > 0 || cost.exposed > 0;
     let queues = changes && node.boards.iter().any(|board| board.busy);
     (cost.given_up, queues, cost)
 }
@@ -149,6 +150,16 @@ fn gpu_plan(
             resource: idle.resource.clone(),
         })
     });
+    let expose = choice.expose.iter().filter_map(|&(index, want)| {
+        let idle = &board.idle[index];
+        Some(Exposure {
+            gi_id: idle.gi_id,
+            profile: name(idle.profile)?,
+            placement: idle.placement,
+            from: idle.resource.clone(),
+            to: wants[want].resource.clone(),
+        })
+    });
     let create = choice
         .create
         .iter()
@@ -164,25 +175,30 @@ fn gpu_plan(
         uuid: gpu.uuid.clone(),
         version: gpu.version,
         give_up: give_up.collect(),
+        expose: expose.collect(),
         create: create.collect(),
     }
 }
 
 /// Reads the resource names of a demand.
 fn wants(demand: &Demand) -> Result<Vec<Want>, Refusal> {
+    let invalid = |text: String| Refusal {
+        kind: RefusalKind::InvalidProfile,
+        text: format!("{text}; correct the pod's limits"),
+    };
     let one = |(resource, count): (&String, &u32)| {
-        let profile = if resource.starts_with(RESOURCE_PREFIX) {
-            let name = ProfileName::from_resource(resource).map_err(|error| Refusal {
-                kind: RefusalKind::InvalidProfile,
-                text: format!("{error}; correct the pod's limits"),
-            })?;
-            Some(name)
+        let of = if resource.starts_with(RESOURCE_PREFIX) {
+            let name = ProfileName::from_resource(resource);
+            Kind::Profile(name.map_err(|error| invalid(error.to_string()))?)
+        } else if resource.starts_with(FRACTION_PREFIX) {
+            let class = Class::from_resource(resource);
+            Kind::Class(class.ok_or_else(|| invalid(explain::no_class(resource)))?)
         } else {
-            None
+            Kind::Fixed
         };
         Ok(Want {
             resource: resource.clone(),
-            profile,
+            of,
             count: *count,
         })
     };

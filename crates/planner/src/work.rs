@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mig::{GpuModel, Layout, Placement, ProfileIndex, ProfileName};
+use mig::{GpuModel, Layout, Placement, ProfileIndex, ProfileName, fraction::Class};
 
 use crate::state::{Gpu, Node, Usage};
 
@@ -10,9 +10,35 @@ use crate::state::{Gpu, Node, Usage};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Want {
     pub(crate) resource: String,
-    /// `None` for a resource that no plan can make.
-    pub(crate) profile: Option<ProfileName>,
+    pub(crate) of: Kind,
     pub(crate) count: u32,
+}
+
+/// What a resource stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A profile: the same on every GPU that has it.
+    Profile(ProfileName),
+    /// A fraction: whatever profile serves it on the GPU.
+    Class(Class),
+    /// Something that no plan can make.
+    Fixed,
+}
+
+impl Want {
+    /// Whether it names a profile.
+    pub(crate) fn is_profile(&self) -> bool {
+        matches!(self.of, Kind::Profile(_))
+    }
+
+    /// The profile that serves it on GPUs of a model.
+    pub(crate) fn profile(&self, model: &GpuModel) -> Option<ProfileIndex> {
+        match self.of {
+            Kind::Profile(name) => model.find(&name).map(|(index, _)| index),
+            Kind::Class(class) => class.profile(model).map(|(index, _)| index),
+            Kind::Fixed => None,
+        }
+    }
 }
 
 /// A node with what is promised taken out.

@@ -14,7 +14,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use node::{
-    Agent, AgentState, Gpu, Instance, InstanceState, MigMode, Node, Operation, Piece, Rest, Stage,
+    Agent, AgentState, Gpu, Instance, InstanceState, MigMode, Move, Node, Operation, Piece, Rest,
+    Stage,
 };
 pub use pod::{PodRef, WaitingPod};
 

@@ -191,13 +191,16 @@ pub struct Operation {
     /// Idle instances that it gives up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gives_up: Vec<Piece>,
+    /// Idle instances that it offers under another name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
 }
 
 /// Where a plan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Stage {
-    /// Node status is being lowered by what is given up.
+    /// Node status is being lowered by what is given up or moved.
     Lowering,
     /// Pods that are on their way get a moment to arrive.
     Settling,
@@ -232,4 +235,23 @@ pub struct Piece {
     pub start: u8,
     /// Memory slices.
     pub size: u8,
+}
+
+/// An idle instance that a plan moves to another resource name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Move {
+    /// Uuid of the GPU.
+    pub gpu: String,
+    /// Profile.
+    pub profile: String,
+    /// First memory slice.
+    pub start: u8,
+    /// Memory slices.
+    pub size: u8,
+    /// The name it had; none if it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The name it gets.
+    pub to: String,
 }

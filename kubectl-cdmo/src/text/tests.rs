@@ -135,6 +135,7 @@ fn busy_node() -> Node {
             start: 0,
             size: 1,
         }],
+        moves: Vec::new(),
     };
     Node {
         operations: vec![operation],
@@ -259,4 +260,41 @@ fn colours_repeat_what_words_say() {
     assert!(text.contains("\u{1b}[32mheld"), "a held instance is green");
     let plain = strip_str(&text).to_string();
     assert!(plain.contains("held") && plain.contains("stuck") && plain.contains("! "));
+}
+
+#[test]
+fn an_instance_that_is_offered_as_a_fraction_says_so() {
+    const HALF: &str = "cdmo.clear.ml/fraction-0.500";
+    let mut three = held("3g.20gb", 0, 4, "half", 5);
+    three.resource = Some(HALF.into());
+    let free = instance("3g.20gb", 4, 4, InstanceState::Withdrawing, 1);
+    let mut report = report(vec![node("gpu-node-1", vec![a100(0, vec![three, free])])]);
+    report.nodes[0].operations.push(Operation {
+        id: "7-4".into(),
+        stage: Stage::Withdrawing,
+        since: at(1),
+        planned: at(2),
+        pod: pod("other-half"),
+        makes: Vec::new(),
+        gives_up: Vec::new(),
+        moves: vec![Move {
+            gpu: "GPU-0".into(),
+            profile: "3g.20gb".into(),
+            start: 4,
+            size: 4,
+            from: Some("nvidia.com/mig-3g.20gb".into()),
+            to: HALF.into(),
+        }],
+    });
+    let mut waits = waiting();
+    waits[0].wants = [(HALF.to_owned(), 1)].into();
+    report.waiting = waits;
+    let text = page(&report, 100, true);
+    for words in [
+        "3g.20gb as fraction-0.500",
+        "moving idle 3g.20gb at slice 4 of GPU 0 to fraction-0.500, for clearml/other-half",
+        "1x fraction-0.500",
+    ] {
+        assert!(text.contains(words), "no {words:?} in\n{text}");
+    }
 }

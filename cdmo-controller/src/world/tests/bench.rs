@@ -16,6 +16,8 @@ use crate::session::Problem;
 pub(super) const ONE: &str = "nvidia.com/mig-1g.5gb";
 pub(super) const THREE: &str = "nvidia.com/mig-3g.20gb";
 pub(super) const SEVEN: &str = "nvidia.com/mig-7g.40gb";
+pub(super) const HALF: &str = "cdmo.clear.ml/fraction-0.500";
+pub(super) const GATE: &str = crate::names::SCHEDULING_GATE;
 
 /// Seconds of Unix time when all begins.
 pub(super) const NOW: i64 = 1_800_000_000;
@@ -53,6 +55,8 @@ pub(super) struct Bench {
     pub(super) log: Vec<String>,
     pub(super) notes: Vec<Note>,
     pub(super) annotations: Vec<(String, Value)>,
+    /// So many writes to gates fail first.
+    pub(super) stuck_gates: u32,
     /// Answers to status patches: conflicts to play first.
     pub(super) conflicts: u32,
     /// Do not answer status patches at all.
@@ -101,6 +105,7 @@ impl Bench {
             log: Vec::new(),
             notes: Vec::new(),
             annotations: Vec::new(),
+            stuck_gates: 0,
             conflicts: 0,
             deaf_api: false,
             bound_at_once: None,
@@ -248,12 +253,29 @@ impl Bench {
                 self.log.push(format!("annotate {}", pod.name()));
                 self.annotations.push((pod.name().to_owned(), plan));
             }
+            Action::OpenGate { pod, uid, at } => self.open_gate(&pod, &uid, at),
             Action::Publish(note) => {
                 self.log
                     .push(format!("{} {}", note.reason, note.pod.name()));
                 self.notes.push(note);
             }
         }
+    }
+
+    fn open_gate(&mut self, pod: &PodKey, uid: &str, at: usize) {
+        let name = pod.name();
+        let mut object = self.pods[name].clone();
+        assert_eq!(object["metadata"]["uid"], uid);
+        let gates = object["spec"]["schedulingGates"].as_array_mut().unwrap();
+        if self.stuck_gates > 0 {
+            self.stuck_gates -= 1;
+            self.log.push(format!("open {name} failed"));
+            return;
+        }
+        let gone = gates.remove(at);
+        assert_eq!(gone["name"], "cdmo.clear.ml/partitioning");
+        self.log.push(format!("open {name}"));
+        self.put(name, object);
     }
 
     fn patch_status(&mut self, name: &str, patch: &Value) {
@@ -280,7 +302,8 @@ impl Bench {
             .map(|(name, count)| {
                 format!(
                     "{}={}",
-                    name.trim_start_matches("nvidia.com/mig-"),
+                    name.trim_start_matches("nvidia.com/mig-")
+                        .trim_start_matches("cdmo.clear.ml/"),
                     count.as_str().unwrap()
                 )
             })
@@ -332,6 +355,21 @@ impl Bench {
         let pod = json!({
             "metadata": {"namespace": "ns", "name": name, "uid": format!("uid-{name}")},
             "spec": {"containers": [{"name": "main", "resources": {"limits": limits}}]},
+            "status": {"phase": "Pending"},
+        });
+        self.put(name, pod);
+    }
+
+    /// The same pod, with these scheduling gates.
+    pub(super) fn create_gated(&mut self, name: &str, limits: &[(&str, u32)], gates: &[&str]) {
+        let limits: BTreeMap<_, _> = limits.iter().map(|(r, n)| (*r, n.to_string())).collect();
+        let gates: Vec<_> = gates.iter().map(|name| json!({"name": name})).collect();
+        let pod = json!({
+            "metadata": {"namespace": "ns", "name": name, "uid": format!("uid-{name}")},
+            "spec": {
+                "schedulingGates": gates,
+                "containers": [{"name": "main", "resources": {"limits": limits}}],
+            },
             "status": {"phase": "Pending"},
         });
         self.put(name, pod);
@@ -498,7 +536,11 @@ impl Bench {
         }
         host.working.push(plan.id.clone());
         self.snapshot(node);
-        if plan.gpus.iter().all(|gpu| gpu.give_up.is_empty()) {
+        let withdrawn = |gpu: &agent::GpuPlan| {
+            let moved = gpu.expose.iter().filter_map(|moved| moved.instance.clone());
+            gpu.give_up.iter().cloned().chain(moved).collect::<Vec<_>>()
+        };
+        if plan.gpus.iter().all(|gpu| withdrawn(gpu).is_empty()) {
             self.make(node, &plan);
             return;
         }
@@ -506,7 +548,7 @@ impl Bench {
         for (gpu, gone) in plan
             .gpus
             .iter()
-            .flat_map(|g| g.give_up.iter().map(move |i| (g, i)))
+            .flat_map(|g| withdrawn(g).into_iter().map(move |i| (g, i)))
         {
             let gpu = host
                 .gpus
@@ -547,6 +589,20 @@ impl Bench {
                     .any(|gone| gone.gpu_instance_id == i.gpu_instance_id)
             };
             gpu.instances.retain(|instance| !leaves(instance));
+            for moved in &wanted.expose {
+                let id = moved.instance.as_ref().unwrap().gpu_instance_id;
+                let mut all = gpu.instances.iter_mut();
+                let instance = all.find(|i| i.gpu_instance_id == id).unwrap();
+                instance.resource.clone_from(&moved.resource);
+                instance.set_state(State::Idle);
+                made.push(Made {
+                    gpu_uuid: gpu.uuid.clone(),
+                    profile: instance.profile.clone(),
+                    start: instance.start,
+                    device_id: instance.device_id.clone(),
+                    resource: moved.resource.clone(),
+                });
+            }
             for new in &wanted.create {
                 let (_, profile) = model.find(&new.profile.parse().unwrap()).unwrap();
                 let device_id = format!("MIG-{}-{}", gpu.uuid, new.start);
@@ -622,11 +678,13 @@ fn plan_words(plan: &agent::Plan) -> String {
             .create
             .iter()
             .map(|i| format!("+{}@{}", i.profile, i.start));
-        format!(
-            "{}: {}",
-            gpu.gpu_uuid,
-            gone.chain(made).collect::<Vec<_>>().join(" ")
-        )
+        let moved = gpu.expose.iter().map(|moved| {
+            let instance = moved.instance.as_ref().unwrap();
+            let name = moved.resource.trim_start_matches("cdmo.clear.ml/");
+            format!("{}@{}>{name}", instance.profile, instance.start)
+        });
+        let all = gone.chain(moved).chain(made);
+        format!("{}: {}", gpu.gpu_uuid, all.collect::<Vec<_>>().join(" "))
     });
     gpus.collect::<Vec<_>>().join("; ")
 }

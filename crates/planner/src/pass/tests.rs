@@ -8,6 +8,7 @@ use crate::{
 };
 
 mod exactness;
+mod fractions;
 mod promises;
 mod words;
 
@@ -124,8 +125,21 @@ pub(super) fn apply(cluster: &mut Cluster, plan: &NodePlan) {
             );
             gpu.instances.remove(at);
         }
+        for moved in &gpu_plan.expose {
+            let model = Arc::clone(&gpu.model);
+            let at = gpu.instances.iter().position(|i| i.gi_id == moved.gi_id);
+            let instance = &mut gpu.instances[at.unwrap()];
+            assert_eq!(instance.usage, Usage::Idle, "only idle instances are moved");
+            assert_eq!(instance.resource, moved.from);
+            assert_ne!(instance.resource.as_ref(), Some(&moved.to));
+            let mut names = mig::fraction::exposures(&model, instance.profile);
+            assert!(names.any(|name| name == moved.to), "{moved:?}");
+            instance.resource = Some(moved.to.clone());
+        }
         for (creation, n) in gpu_plan.create.iter().zip(100..) {
             let (profile, _) = gpu.model.find(&creation.profile).unwrap();
+            let mut names = mig::fraction::exposures(&gpu.model, profile);
+            assert!(names.any(|name| name == creation.resource), "{creation:?}");
             let instance = Instance {
                 gi_id: n + u32::from(creation.placement.start),
                 profile,
