@@ -44,6 +44,9 @@ pub struct Proofs {
     pub proc_dir: PathBuf,
     /// The agent's own pod, which holds no device.
     pub own_pod: Option<String>,
+    /// Devices of which the journal may have told more than it does, with the resource names that pods
+    /// may have them under.
+    pub doubted: HashMap<String, Vec<String>>,
 }
 
 impl Evidence for Proofs {
@@ -103,8 +106,11 @@ impl Proofs {
     async fn prove_free(&self, device: &Hold, shown: &Listing) -> Result<(), String> {
         let away = "no controller is connected, so the node's pods are not known";
         let table = self.pods.borrow().clone().ok_or(away)?;
-        if let Some(doubt) = pods::unaccounted(&table.pods, &device.resource, shown) {
-            return Err(doubt);
+        let others = self.doubted.get(&device.id).into_iter().flatten();
+        for resource in std::iter::once(&device.resource).chain(others) {
+            if let Some(doubt) = pods::unaccounted(&table.pods, resource, shown) {
+                return Err(doubt);
+            }
         }
         self.no_process_of_holders(device, &table).await?;
         self.no_process_on_device(&device.id).await

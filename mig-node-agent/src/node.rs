@@ -367,6 +367,7 @@ impl Node {
             Input::Plugins(state) => {
                 self.plugins = state;
                 self.specs.plugins_seen();
+                self.follow_holders();
             }
             Input::Done(op, outcome) => self.done(op, outcome),
             Input::Late(op) => self.late(op),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mig::ProfileName;
+use mig::{ProfileName, fraction};
 use nvml_mig::{GpuInstance, MigMode};
 
 use super::gpu::{Attempt, Gpu, Life, Slot, Unit};
@@ -148,6 +148,53 @@ impl Node {
             let op = self.op(Pending::gpu(at, Doing::ForgetGone));
             self.actions.push(Action::Lose { op, resource, id });
         }
+    }
+
+    /// Takes devices over under the names that pods have them under, where the journal does not tell that
+    /// they had moved there. Under another name their containers could not be started again.
+    pub(super) fn follow_holders(&mut self) {
+        for at in 0..self.gpus.len() {
+            let gpu = &self.gpus[at];
+            if gpu.plan.is_some() {
+                continue;
+            }
+            let moved = gpu
+                .units
+                .values()
+                .filter_map(|unit| Some((unit.slot, self.held_as(gpu, unit)?)));
+            for (slot, resource) in moved.collect::<Vec<_>>() {
+                let Some(unit) = self.unit(at, slot) else {
+                    continue;
+                };
+                let listing = unit.listed.take();
+                unit.resource = Some(resource);
+                unit.life = Life::Unlisted;
+                unit.tries = 0;
+                unit.retry_at = Duration::ZERO;
+                let unit = unit.clone();
+                self.note_exposure(at, &unit);
+                self.gpus[at].changed();
+                self.lose_listing(at, listing);
+            }
+        }
+    }
+
+    /// The other name under which a pod has the unit, if that is one it may be offered under.
+    fn held_as(&self, gpu: &Gpu, unit: &Unit) -> Option<String> {
+        let id = unit.device.as_ref()?;
+        let own = unit.resource.as_ref();
+        let settled = matches!(unit.life, Life::Unlisted | Life::Offered);
+        if !settled || own.is_some_and(|own| self.holds(own, id).is_some()) {
+            return None;
+        }
+        let shown = |name: &&String| {
+            let hold = self.holds(name, id);
+            Some(*name) != own && hold.is_some_and(|hold| hold.shown)
+        };
+        let name = self.plugins.resources.keys().find(shown)?;
+        let model = self.models.get(gpu.model?)?;
+        let (profile, _) = model.find(&unit.profile?)?;
+        fraction::exposures(model, profile).find(|known| known == name)
     }
 
     /// A unit is whole or gone: the journal need not remember that it was neither.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cdmo_proto::agent as api;
 use cdmo_proto::agent::plan_progress::Stage;
-use mig::{GpuModel, ProfileName};
+use device_plugin::HoldState;
+use mig::{GpuModel, ProfileName, fraction};
 use nvml_mig::MigMode;
 
 use super::gpu::{Gpu, Life, Slot, Unit};
@@ -292,7 +293,9 @@ impl Node {
                 return Err(Failure::new("no_device", message));
             }
             let resource = Some(change.resource.clone()).filter(|name| !name.is_empty());
-            resource.as_deref().map(check_resource).transpose()?;
+            if let (Some(resource), Some(profile)) = (&resource, unit.profile) {
+                check_resource(model, profile, resource)?;
+            }
             expose.push((unit.slot, resource));
         }
         let mut named: Vec<Slot> = give_up.clone();
@@ -350,14 +353,24 @@ impl Node {
         Ok(unit)
     }
 
-    /// Under any name: a uuid outlives the instance that had it.
     pub(super) fn is_held(&self, unit: &Unit) -> bool {
-        let ids = [unit.device.as_ref(), unit.listed.as_ref().map(|(_, id)| id)];
+        self.hold_on(unit).is_some()
+    }
+
+    /// Under any name: a uuid outlives the instance that had it, and a device that had moved may be
+    /// held under a name that the journal does not tell.
+    pub(super) fn hold_on(&self, unit: &Unit) -> Option<&HoldState> {
+        let listed = unit.listed.as_ref();
+        if let Some(hold) = listed.and_then(|(resource, id)| self.holds(resource, id)) {
+            return Some(hold);
+        }
+        let ids = [unit.device.as_ref(), listed.map(|(_, id)| id)];
         self.plugins
             .resources
             .values()
             .flat_map(|resource| &resource.devices)
-            .any(|device| device.hold.is_some() && ids.contains(&Some(&device.id)))
+            .filter(|device| ids.contains(&Some(&device.id)))
+            .find_map(|device| device.hold.as_ref())
     }
 }
 
@@ -410,7 +423,7 @@ fn check_creates(
         let resource = match resource.as_str() {
             "" => name.resource_name(),
             other => {
-                check_resource(other)?;
+                check_resource(model, name, other)?;
                 other.to_owned()
             }
         };
@@ -424,15 +437,19 @@ fn check_creates(
     Ok(makings)
 }
 
-/// Only names that are ours to serve; anything else could take over another plugin's resource.
-fn check_resource(resource: &str) -> Result<(), Failure> {
-    let ours = resource.starts_with(mig::RESOURCE_PREFIX) || resource.starts_with("cdmo.clear.ml/");
-    if ours && resource.len() <= 128 {
-        Ok(())
-    } else {
-        let message = format!("{resource:?} is not a resource name that agents serve.");
-        Err(Failure::new("bad_resource", message))
+/// Only names that say what the instance is: its profile's, and those of the fractions that this
+/// profile serves on this GPU. Any other could take over another plugin's resource, or give a pod
+/// something else than it asked for.
+fn check_resource(model: &GpuModel, profile: ProfileName, resource: &str) -> Result<(), Failure> {
+    let says_it = model
+        .find(&profile)
+        .is_some_and(|(index, _)| fraction::exposures(model, index).any(|name| name == resource));
+    if says_it {
+        return Ok(());
     }
+    let model = &model.name;
+    let message = format!("A {profile} of {model} cannot be offered as {resource:?}.");
+    Err(Failure::new("bad_resource", message))
 }
 
 fn bad(message: String) -> Failure {

@@ -58,10 +58,12 @@ impl Node {
         if unit.device.is_none() || unit.resource.is_none() {
             return State::Parked;
         }
+        if self.is_held(unit) {
+            return State::Held;
+        }
         let listed = unit.listed.as_ref();
         let device = listed.and_then(|(resource, id)| self.plugins.device(resource, id));
         match device {
-            Some(device) if device.hold.is_some() => State::Held,
             Some(device) if device.confirmed && unit.life == Life::Offered => State::Idle,
             _ => State::Offering,
         }
@@ -90,9 +92,7 @@ impl Node {
 
     fn instance(&self, gpu: &Gpu, unit: &Unit) -> api::Instance {
         let (state, since) = unit.shown;
-        let listed = unit.listed.as_ref();
-        let hold = listed.and_then(|(resource, id)| self.holds(resource, id));
-        let holders = hold.map_or(&[][..], |hold| &hold.holders[..]);
+        let holders = self.hold_on(unit).map_or(&[][..], |hold| &hold.holders[..]);
         let faulty = matches!(state, State::Stuck | State::Unhealthy | State::Parked);
         let reason = unit
             .sick

@@ -255,12 +255,39 @@ fn an_idle_device_moves_to_another_name_without_touching_the_hardware() {
 }
 
 #[test]
-fn a_name_that_is_not_ours_cannot_be_taken_over() {
+fn a_name_that_says_something_else_cannot_be_taken_over() {
     let mut world = World::connected(1);
     let mut plan = world.plan(&[], &[("3g.20gb", 0)]);
-    plan.gpus[0].create[0].resource = "intel.com/gpu".into();
+    for name in [
+        "intel.com/gpu",
+        "nvidia.com/gpu",
+        "nvidia.com/mig-1g.5gb",
+        "cdmo.clear.ml/fraction-1.000",
+        "cdmo.clear.ml/fraction-0.5",
+        "cdmo.clear.ml/gpu-partitioning",
+    ] {
+        plan.gpus[0].create[0].resource = name.into();
+        world.input(Input::Plan(plan.clone()));
+        assert_eq!(world.last().category, "bad_resource");
+        assert!(world.last().message.contains(name), "{:?}", world.last());
+    }
+}
+
+#[test]
+fn a_device_is_exposed_only_as_what_it_is() {
+    let mut world = World::made(&[("4g.20gb", 0)]);
+    let idle = world.instances();
+    let mut plan = world.plan(&[], &[]);
+    plan.gpus[0].expose.push(api::Expose {
+        instance: Some(reference(&idle[0])),
+        resource: "cdmo.clear.ml/fraction-0.500".into(),
+    });
     world.input(Input::Plan(plan));
-    assert_eq!(world.last().category, "bad_resource");
+    assert_eq!(
+        (world.last().stage(), &*world.last().category),
+        (Stage::Refused, "bad_resource")
+    );
+    assert_eq!(world.instances()[0].state(), State::Idle);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mig::fraction;
 use nvml_mig::MigMode;
 
 use super::gpu::{Gpu, Life, Slot, Unit};
@@ -46,13 +47,15 @@ impl Node {
         }
     }
 
-    /// Names of all profiles stay registered at zero devices: the kubelet lets a pod through
-    /// without a device if it never heard of the resource.
+    /// Names of all profiles, and of all fractions that they serve, stay registered at zero devices:
+    /// the kubelet lets a pod through without a device if it never heard of the resource.
     fn ensure_resources(&mut self) {
         if self.ensured.is_empty() && !self.gpus.is_empty() {
-            let profiles = self.models.iter().flat_map(|m| &m.profiles);
-            let names: Vec<_> = profiles.map(|p| p.name.resource_name()).collect();
-            for name in names {
+            let profiles = self.models.iter().flat_map(|model| {
+                let indices = model.indices();
+                indices.flat_map(move |(profile, _)| fraction::exposures(model, profile))
+            });
+            for name in profiles.collect::<Vec<_>>() {
                 self.ensure(&name);
             }
             self.ensure(mig::GPU_RESOURCE);

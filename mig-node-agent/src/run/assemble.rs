@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cdmo_proto::agent::Snapshot;
 use device_plugin::{Hold, Holder, Plugins};
+use mig::fraction;
 use nvml_mig::EventWatch;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -83,7 +84,7 @@ pub(super) async fn assemble(
     let damaged = problems
         .iter()
         .any(|(key, what)| *key == JOURNAL && what.is_some());
-    let doubted = damaged.then(|| devices(&found));
+    let doubted = damaged.then(|| devices(&found)).unwrap_or_default();
     let mut node = Node::adopt(found, recorded, versions, now);
     for (key, problem) in problems {
         if let Some(problem) = problem {
@@ -91,6 +92,8 @@ pub(super) async fn assemble(
         }
     }
 
+    let mut holds = adopted_holds(recorded);
+    holds.extend(doubted_holds(&doubted, &node, recorded));
     let holders = Arc::new(Holders::new(journal.clone(), pods.clone(), recorded));
     let config = plugin_config(args);
     let proofs = Arc::new(Proofs {
@@ -100,12 +103,8 @@ pub(super) async fn assemble(
         driver: driver.clone(),
         proc_dir: args.proc_dir.clone(),
         own_pod: cgroups::own_pod(&args.proc_dir),
+        doubted,
     });
-    let mut holds = adopted_holds(recorded);
-    holds.extend(doubted.into_iter().flatten().filter(|hold| {
-        let key = (hold.resource.clone(), hold.id.clone());
-        !recorded.holds.contains_key(&key)
-    }));
     let plugins = Plugins::start(config, holders, proofs.clone(), holds, shutdown.clone()).await?;
     let nodes = Nodes {
         host_root: args.host_root.clone(),
@@ -192,16 +191,42 @@ fn adopted_holds(recorded: &Recorded) -> Vec<Hold> {
         .collect()
 }
 
-/// Every device there is, as a hold by nobody known: what a damaged journal may have said.
-fn devices(found: &[Found]) -> Vec<Hold> {
-    let instances = found.iter().flat_map(|found| &found.view.instances);
-    instances
-        .filter_map(|instance| {
-            Some(Hold {
-                resource: instance.profile.resource_name(),
-                id: instance.device_uuid()?.to_owned(),
-                holders: Vec::new(),
-            })
+/// Every device there is, with all names that a pod may have it under: a damaged journal may have said
+/// so.
+fn devices(found: &[Found]) -> HashMap<String, Vec<String>> {
+    let on_gpu = |found: &Found| {
+        let instances = found.view.instances.iter();
+        let named = instances.filter_map(|instance| {
+            let own = || vec![instance.profile.resource_name()];
+            let model = found.model.as_ref();
+            let known = model.and_then(|m| Some((m, m.find(&instance.profile)?.0)));
+            let names = known.map_or_else(own, |(m, p)| fraction::exposures(m, p).collect());
+            Some((instance.device_uuid()?.to_owned(), names))
+        });
+        named.collect::<Vec<_>>()
+    };
+    found.iter().flat_map(on_gpu).collect()
+}
+
+/// Each of these devices as a hold by nobody known, under the name that it is about to be offered as.
+fn doubted_holds(
+    doubted: &HashMap<String, Vec<String>>,
+    node: &Node,
+    recorded: &Recorded,
+) -> Vec<Hold> {
+    let units = node.units().filter_map(|(_, unit)| {
+        let id = unit
+            .device
+            .as_ref()
+            .filter(|id| doubted.contains_key(*id))?;
+        Some((unit.resource.clone()?, id.clone()))
+    });
+    units
+        .filter(|key| !recorded.holds.contains_key(key))
+        .map(|(resource, id)| Hold {
+            resource,
+            id,
+            holders: Vec::new(),
         })
         .collect()
 }

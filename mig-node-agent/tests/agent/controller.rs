@@ -206,6 +206,27 @@ impl Controller {
         report.made
     }
 
+    /// A plan that moves devices of the first GPU to a resource name.
+    pub(crate) fn moving(&mut self, devices: &[&str], resource: &str) -> api::Plan {
+        let mut plan = self.plan(0);
+        let moved = devices.iter().map(|device| api::Expose {
+            instance: Some(reference(&self.snapshot, device)),
+            resource: resource.into(),
+        });
+        plan.gpus[0].expose = moved.collect();
+        plan
+    }
+
+    /// Moves devices of the first GPU to a resource name.
+    pub(crate) async fn expose(&mut self, devices: &[&str], resource: &str) {
+        let plan = self.moving(devices, resource);
+        let id = plan.id.clone();
+        let report = self.carry_out(plan).await;
+        assert_eq!(report.stage(), Stage::Withdrawn, "{report:?}");
+        let report = self.commit(&id).await;
+        assert_eq!(report.stage(), Stage::Done, "{report:?}");
+    }
+
     /// The state of the instance with a device id.
     pub(crate) fn state(&self, device: &str) -> Option<api::instance::State> {
         let found = instances(&self.snapshot).find(|i| i.device_id == device);

@@ -3,11 +3,12 @@
 use cdmo_proto::agent::controller_message::Message;
 use cdmo_proto::agent::instance::State;
 
-use crate::controller::{create, instances};
+use crate::controller::{Controller, create, instances};
 use crate::eventually;
 use crate::host::{Host, ONE_A100};
 
 const THREE: &str = "nvidia.com/mig-3g.20gb";
+const HALF: &str = "cdmo.clear.ml/fraction-0.500";
 
 #[tokio::test]
 async fn an_agent_killed_between_the_two_halves_of_a_creation_finishes_it_at_its_next_start() {
@@ -59,6 +60,90 @@ async fn what_was_granted_is_held_after_kill_9_even_if_the_kubelet_forgot_it() {
     controller.until_state(&device, State::Held).await;
     controller.pods(Vec::new()).await;
     controller.until_state(&device, State::Idle).await;
+    agent.stop().await;
+}
+
+/// Two instances under the name of a fraction, one of them held by pod `one`; returns that one's id and
+/// the other's.
+async fn two_halves(host: &Host, controller: &mut Controller) -> (String, String) {
+    controller.settle().await;
+    let made = controller.make(&[("3g.20gb", 0), ("3g.20gb", 4)]).await;
+    let ids: Vec<&str> = made.iter().map(|made| made.device_id.as_str()).collect();
+    controller.expose(&ids, HALF).await;
+    let held = host.kubelet.start_pod("one", HALF).await.unwrap();
+    controller.until_state(&held, State::Held).await;
+    controller.until_holder(&held, "one").await;
+    let other = ids.into_iter().find(|id| *id != held).unwrap();
+    (held, other.to_owned())
+}
+
+#[tokio::test]
+async fn after_kill_9_devices_go_by_the_names_that_they_were_moved_to() {
+    let host = Host::new(ONE_A100);
+    let agent = host.process(&[]);
+    agent.served().await;
+    let mut controller = host.controller(agent.address, 1).await;
+    let (held, idle) = two_halves(&host, &mut controller).await;
+    agent.kill().await;
+
+    let agent = host.agent().await;
+    let mut controller = host.controller(agent.address, 1).await;
+    controller.until_state(&held, State::Held).await;
+    controller.until_state(&idle, State::Idle).await;
+    assert!(instances(&controller.snapshot).all(|i| i.resource == HALF));
+    host.kubelet.start_container(HALF, &held).await.unwrap();
+    assert_eq!(host.layout(), ["3g.20gb@0+1", "3g.20gb@4+1"]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_a_pod_has_as_a_fraction_stays_one_even_if_the_journal_is_lost() {
+    let host = Host::new(ONE_A100);
+    let agent = host.agent().await;
+    let mut controller = host.controller(agent.address, 1).await;
+    let (held, idle) = two_halves(&host, &mut controller).await;
+    agent.stop().await;
+    std::fs::remove_file(host.path("state/journal")).unwrap();
+
+    let agent = host.agent().await;
+    let mut controller = host.controller(agent.address, 1).await;
+    controller.until_state(&idle, State::Idle).await;
+    controller
+        .until("the held one is a half again", |snapshot| {
+            let mut all = instances(snapshot);
+            all.any(|i| i.device_id == held && i.resource == HALF && i.state() == State::Held)
+        })
+        .await;
+    eventually("its container can start again", async || {
+        host.kubelet.start_container(HALF, &held).await.ok()
+    })
+    .await;
+    assert_eq!(host.kubelet.healthy(THREE).unwrap(), [idle]);
+    host.kubelet.remove_pod("one");
+    controller.pods(Vec::new()).await;
+    controller.until_state(&held, State::Idle).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_killed_while_a_device_moves_offers_it_under_its_old_name() {
+    let host = Host::new(ONE_A100);
+    let agent = host.process(&[]);
+    agent.served().await;
+    let mut controller = host.controller(agent.address, 1).await;
+    controller.settle().await;
+    let made = controller.make(&[("3g.20gb", 0)]).await;
+    let plan = controller.moving(&[&made[0].device_id], HALF);
+    controller.carry_out(plan).await;
+    agent.kill().await;
+
+    let agent = host.agent().await;
+    let mut controller = host.controller(agent.address, 1).await;
+    controller
+        .until_state(&made[0].device_id, State::Idle)
+        .await;
+    assert!(instances(&controller.snapshot).all(|i| i.resource == THREE));
+    assert_eq!(host.layout(), ["3g.20gb@0+1"]);
     agent.stop().await;
 }
 

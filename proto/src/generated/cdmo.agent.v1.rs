@@ -144,7 +144,9 @@ pub struct Create {
     /// First memory slice.
     #[prost(uint32, tag = "2")]
     pub start: u32,
-    /// Resource name to offer it under; empty for the profile's own (nvidia.com/mig-1g.5gb.me).
+    /// Resource name to offer it under: the profile's own (nvidia.com/mig-1g.5gb.me), which is also meant
+    /// if this is empty, or that of a fraction which the profile serves on this GPU
+    /// (cdmo.clear.ml/fraction-0.500). Any other is refused.
     #[prost(string, tag = "3")]
     pub resource: ::prost::alloc::string::String,
 }
@@ -152,7 +154,8 @@ pub struct Create {
 pub struct Expose {
     #[prost(message, optional, tag = "1")]
     pub instance: ::core::option::Option<InstanceRef>,
-    /// Resource name to offer it under from now on; empty: parked, offered under none.
+    /// Resource name to offer it under from now on, as in Create; empty: parked, offered under none. The
+    /// instance is withdrawn from its old name as if it were given up, and nothing is asked of the driver.
     #[prost(string, tag = "2")]
     pub resource: ::prost::alloc::string::String,
 }

@@ -158,16 +158,17 @@ impl World {
                     .iter()
                     .any(|r: &api::InstanceRef| r.gpu_instance_id == instance.gpu_instance_id)
         });
-        let names = [
-            "",
-            "cdmo.clear.ml/fraction-0.500",
-            "cdmo.clear.ml/fraction-0.125",
-        ];
         let expose = moved
             .take(1)
-            .map(|instance| api::Expose {
-                instance: Some(reference(instance)),
-                resource: names[(n >> 41) % 3].into(),
+            .map(|instance| {
+                let (index, _) = model.find(&instance.profile.parse().unwrap()).unwrap();
+                let names = mig::fraction::exposures(&model, index);
+                let names: Vec<_> = std::iter::once(String::new()).chain(names).collect();
+                let pick = usize::try_from((n >> 41) % 3).unwrap() % names.len();
+                api::Expose {
+                    instance: Some(reference(instance)),
+                    resource: names[pick].clone(),
+                }
             })
             .collect();
         api::Plan {

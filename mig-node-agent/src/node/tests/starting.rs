@@ -45,7 +45,7 @@ fn instances_that_exist_are_offered_before_any_controller_comes() {
 }
 
 #[test]
-fn every_profile_of_the_node_is_registered_at_zero_devices() {
+fn every_profile_and_fraction_of_the_node_is_registered_at_zero_devices() {
     let world = World::new(vec![found(MigMode::On, Vec::new())], &Recorded::default());
     let ensured: Vec<_> = world
         .pending
@@ -55,7 +55,9 @@ fn every_profile_of_the_node_is_registered_at_zero_devices() {
             _ => None,
         })
         .collect();
-    assert_eq!(ensured.len(), model().profiles.len() + 1);
+    let classes = mig::fraction::Class::ALL;
+    assert_eq!(ensured.len(), model().profiles.len() + classes.len() + 1);
+    assert!(ensured.contains(&"cdmo.clear.ml/fraction-0.500"));
     assert!(ensured.contains(&"nvidia.com/mig-1g.5gb.me"));
     assert!(ensured.contains(&"nvidia.com/gpu"));
 }
@@ -253,4 +255,66 @@ fn a_gpu_without_mig_is_offered_whole_and_said_so() {
 fn a_node_without_gpus_says_so() {
     let world = World::new(Vec::new(), &Recorded::default());
     assert!(world.node.snapshot().problems[0].contains("no GPU"));
+}
+
+/// The journal says that a 3g.20gb at slice 4 is exposed so.
+fn exposed(resource: &str) -> Recorded {
+    let mut recorded = Recorded::default();
+    recorded.apply(&Record::Exposed {
+        gpu: "GPU-0".into(),
+        instance: instance("GPU-0", "3g.20gb", 4, true).gi_id,
+        profile: "3g.20gb".into(),
+        start: 4,
+        resource: Some(resource.into()),
+    });
+    recorded
+}
+
+const HALF: &str = "cdmo.clear.ml/fraction-0.500";
+
+#[test]
+fn an_idle_instance_keeps_the_name_that_it_was_exposed_under() {
+    let three = || vec![instance("GPU-0", "3g.20gb", 4, true)];
+    let world = adopted(three(), &exposed(HALF));
+    assert_eq!(states(&world), [State::Idle]);
+    assert_eq!(world.instances()[0].resource, HALF);
+    // Another instance in its place is another instance.
+    let four = vec![instance("GPU-0", "4g.20gb", 0, true)];
+    let world = adopted(four, &exposed(HALF));
+    assert_eq!(world.instances()[0].resource, "nvidia.com/mig-4g.20gb");
+}
+
+#[test]
+fn an_instance_that_a_pod_has_as_a_fraction_is_taken_over_as_that_fraction() {
+    let mut world = adopted(
+        vec![instance("GPU-0", "3g.20gb", 4, true)],
+        &Recorded::default(),
+    );
+    assert_eq!(world.instances()[0].resource, "nvidia.com/mig-3g.20gb");
+    let id = world.instances()[0].device_id.clone();
+    for (resource, expected) in [
+        // No fraction that it could be: the pod has what was there before.
+        ("cdmo.clear.ml/fraction-1.000", "nvidia.com/mig-3g.20gb"),
+        (HALF, HALF),
+    ] {
+        let key = (resource.to_owned(), id.clone());
+        let held = world::Listed {
+            phase: device_plugin::DevicePhase::Lost,
+            held: true,
+        };
+        world.devices.insert(key.clone(), held);
+        world.show_plugins();
+        assert_eq!(states(&world), [State::Held]);
+        assert_eq!(world.instances()[0].resource, expected);
+        world.devices.remove(&key);
+    }
+    let noted = world
+        .pending
+        .iter()
+        .any(|action| matches!(action, Action::Note(Record::Exposed { resource, .. }) if resource.as_deref() == Some(HALF)));
+    assert!(noted, "{:?}", world.pending);
+    world.drain();
+    assert_eq!(states(&world), [State::Idle]);
+    assert_eq!(world.instances()[0].resource, HALF);
+    assert_eq!(world.hardware_changes, 0);
 }
