@@ -19,8 +19,8 @@ mod start;
 pub mod system;
 pub mod watcher;
 
-pub use ground::{Chart, Disturbance, Ground, Held, Needs, api_scenario, installation};
-pub use pods::Pod;
+pub use ground::{Chart, Device, Disturbance, Ground, Held, Needs, api_scenario, installation};
+pub use pods::{NAMESPACE, Pod};
 pub use scenario::{Failure, Outcome, Verdict, scenario};
 pub use spec::{NodeSpec, Spec, Tls};
 pub use system::{Given, LIMIT, System};

@@ -29,7 +29,8 @@ impl Pod {
         Self::new(name).asks(&[(profile, 1)])
     }
 
-    /// What the first container asks for: profiles such as `1g.5gb+me`, or `gpu` for whole GPUs.
+    /// What the first container asks for: profiles such as `1g.5gb+me`, `gpu` for whole GPUs, or whole
+    /// resource names.
     #[must_use]
     pub fn asks(mut self, devices: &[(&str, u32)]) -> Self {
         self.object["spec"]["containers"][0] = container("main", devices);
@@ -73,9 +74,22 @@ impl Pod {
         self
     }
 
+    /// The scheduler does not try it while it has this gate.
+    #[must_use]
+    pub fn gated(self, gate: &str) -> Self {
+        self.push("schedulingGates", json!({ "name": gate }))
+    }
+
     /// The object for the API.
     pub fn object(&self) -> Value {
         self.object.clone()
+    }
+}
+
+impl From<Value> for Pod {
+    /// A pod as somebody else wrote it, with annotations and a namespace or without.
+    fn from(object: Value) -> Self {
+        Self { object }
     }
 }
 
@@ -87,9 +101,11 @@ fn container(name: &str, devices: &[(&str, u32)]) -> Value {
     json!({ "name": name, "image": "example.com/work", "resources": { "limits": limits } })
 }
 
-/// The resource that pods ask for to get a device: of a profile, of a name that is none, or `gpu`.
+/// The resource that pods ask for to get a device: of a profile, of a name that is none, `gpu`, or a
+/// resource as it is.
 pub fn resource(device: &str) -> String {
     match device {
+        _ if device.contains('/') => device.to_owned(),
         "gpu" => mig::GPU_RESOURCE.to_owned(),
         _ => format!("{}{}", mig::RESOURCE_PREFIX, device.replace('+', ".")),
     }

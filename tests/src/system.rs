@@ -334,7 +334,12 @@ impl System {
 
     /// Waits until no device of the node is held by anybody, or may be.
     pub async fn idle(&self, node: &str) -> anyhow::Result<()> {
-        let idle = async || {
+        self.holding(node, 0).await
+    }
+
+    /// Waits until exactly that many devices of the node are held, or may be.
+    pub async fn holding(&self, node: &str, count: u32) -> anyhow::Result<()> {
+        let there = async || {
             let connected = self
                 .metric(node, "cdmo_agent_controller_connected", "")
                 .await?;
@@ -342,9 +347,9 @@ impl System {
                 .metric(node, "cdmo_agent_held_devices", "")
                 .await
                 .unwrap_or(0.0);
-            (connected > 0.0 && held == 0.0).then_some(())
+            (connected > 0.0 && held.total_cmp(&f64::from(count)).is_eq()).then_some(())
         };
-        self.until(&format!("nobody holds a device of node {node}"), idle)
+        self.until(&format!("{count} devices of node {node} are held"), there)
             .await
     }
 

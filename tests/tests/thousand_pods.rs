@@ -19,7 +19,12 @@ const PATIENCE: Duration = Duration::from_mins(25);
 /// What one pod asks for.
 type Ask = [(&'static str, u32)];
 
-/// Models, and the demands that each can serve; many small ones, few large ones.
+const EIGHTH: &str = "cdmo.clear.ml/fraction-0.125";
+const QUARTER: &str = "cdmo.clear.ml/fraction-0.250";
+const HALF: &str = "cdmo.clear.ml/fraction-0.500";
+
+/// Models, and the demands that each can serve; many small ones, few large ones. Fractions can go
+/// anywhere.
 const MODELS: [(&str, &[&Ask]); 3] = [
     (
         "A100-40GB:2",
@@ -34,6 +39,8 @@ const MODELS: [(&str, &[&Ask]); 3] = [
             &[("4g.20gb", 1)],
             &[("3g.20gb", 2)],
             &[("7g.40gb", 1)],
+            &[(HALF, 1)],
+            &[(EIGHTH, 2), (QUARTER, 1)],
         ],
     ),
     (
@@ -44,6 +51,7 @@ const MODELS: [(&str, &[&Ask]); 3] = [
             &[("3g.40gb", 1)],
             &[("1g.20gb", 1), ("1g.10gb", 1)],
             &[("7g.80gb", 1)],
+            &[(HALF, 1)],
         ],
     ),
     (
@@ -53,6 +61,7 @@ const MODELS: [(&str, &[&Ask]); 3] = [
             &[("2g.12gb", 1)],
             &[("1g.6gb", 2)],
             &[("4g.24gb", 1)],
+            &[(QUARTER, 1)],
         ],
     ),
 ];

@@ -160,6 +160,24 @@ impl Ground {
         .await
     }
 
+    /// Waits until something is so that no watch of this tells.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        mut probe: impl AsyncFnMut() -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let wait = async {
+            loop {
+                match probe().await {
+                    Some(found) => return found,
+                    None => tokio::time::sleep(TICK).await,
+                }
+            }
+        };
+        let waited = tokio::time::timeout(LIMIT, wait).await;
+        waited.with_context(|| format!("waited {LIMIT:?} until {what}"))
+    }
+
     /// Waits for an Event of that reason on a pod, and returns its sentence.
     pub async fn event(&self, pod: &str, reason: &str) -> anyhow::Result<String> {
         let what = format!("pod {pod} has an Event {reason}");

@@ -19,6 +19,8 @@ pub struct Device {
     pub gpu: String,
     /// The profile; empty for a whole GPU.
     pub profile: String,
+    /// The resource name it goes by; empty if it has none.
+    pub resource: String,
     /// First memory slice.
     pub start: u8,
     /// Its id.
@@ -137,6 +139,7 @@ fn device((node, gpu, instance): (&str, &Gpu, &Instance)) -> Device {
         node: node.to_owned(),
         gpu: gpu.uuid.clone(),
         profile: instance.profile.clone(),
+        resource: instance.resource.clone().unwrap_or_default(),
         start: instance.start,
         id: instance.device_id.clone(),
     }

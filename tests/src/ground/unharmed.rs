@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use fake_nvml::control::Host;
 
 use super::act::phase;
-use super::{Device, Ground};
+use super::{Device, Ground, Place};
 use crate::pods::Pod;
 
 /// Where agents of the chart keep the simulated hardware of a node, by the node's name.
@@ -31,7 +31,9 @@ impl Ground {
         Ok(Held {
             pod: pod.to_owned(),
             uid: object.metadata.uid,
-            serial: serial(&device)?,
+            serial: self
+                .serial(&device)?
+                .context("no hardware is within reach")?,
             device,
         })
     }
@@ -46,9 +48,9 @@ impl Ground {
         let mut containers = status.container_statuses.iter().flatten();
         let went_on = containers.all(|container| container.restart_count == 0);
         ensure!(went_on, "a container of {name} was started again");
-        let serial = serial(&held.device)?;
+        let serial = self.serial(&held.device)?;
         ensure!(
-            serial == held.serial,
+            serial == Some(held.serial),
             "the instance of {name} was made anew"
         );
         Ok(())
@@ -61,23 +63,35 @@ impl Ground {
         ensure!(devices == [held.device.clone()], "it holds {devices:?}");
         Ok(())
     }
-}
 
-/// The number of the instance at the device's place.
-fn serial(device: &Device) -> anyhow::Result<u64> {
-    let config = Path::new(HARDWARE)
-        .join(&device.node)
-        .join("fake-nvml.toml");
-    let host =
-        Host::open(&config).with_context(|| format!("no hardware at {}", config.display()))?;
-    let state = host.state().context("the hardware cannot be read")?;
-    let mut gpus = state.gpus.into_iter();
-    let gpu = gpus.find(|gpu| gpu.uuid == device.gpu);
-    let instances = gpu.map(|gpu| gpu.instances).unwrap_or_default();
-    let uuid = |id: &str| id == device.id;
-    let found = instances
-        .iter()
-        .find(|instance| instance.compute.iter().any(|compute| uuid(&compute.uuid)));
-    let found = found.with_context(|| format!("the driver has no instance {}", device.id))?;
-    Ok(found.serial)
+    /// The number of a device's instance, which no other one ever gets; none where the hardware is out of
+    /// reach.
+    ///
+    /// # Errors
+    /// The driver has no such instance.
+    pub fn serial(&self, device: &Device) -> anyhow::Result<Option<u64>> {
+        let state = match &self.place {
+            Place::Embedded(Some(system)) => system.driver(&device.node)?.state()?,
+            Place::Embedded(None) => return Ok(None),
+            Place::Real(_) => {
+                let folder = Path::new(HARDWARE).join(&device.node);
+                let config = folder.join("fake-nvml.toml");
+                if !config.exists() {
+                    return Ok(None);
+                }
+                let host = Host::open(&config);
+                let host = host.with_context(|| format!("no hardware at {}", config.display()))?;
+                host.state().context("the hardware cannot be read")?
+            }
+        };
+        let mut gpus = state.gpus.into_iter();
+        let gpu = gpus.find(|gpu| gpu.uuid == device.gpu);
+        let instances = gpu.map(|gpu| gpu.instances).unwrap_or_default();
+        let uuid = |id: &str| id == device.id;
+        let found = instances
+            .iter()
+            .find(|instance| instance.compute.iter().any(|compute| uuid(&compute.uuid)));
+        let found = found.with_context(|| format!("the driver has no instance {}", device.id))?;
+        Ok(Some(found.serial))
+    }
 }

@@ -4,6 +4,8 @@ mod agent_dies;
 mod controller_dies;
 mod first_pod;
 mod force_delete;
+mod fractions;
+mod gates;
 mod giving_up;
 mod kubelet_restarts;
 mod nvml_faults;

@@ -21,7 +21,7 @@ fn pod(queue: &Value) -> Value {
 
 #[test]
 fn every_queue_of_clearmls_guide_is_served_without_a_warning() {
-    let values = yaml(include_str!("../fixtures/queues.yaml"));
+    let values = yaml(include_str!("../../../../examples/clearml-agent-values.yaml"));
     let queues = values["agentk8sglue"]["queues"].as_object().unwrap();
     assert_eq!(queues.len(), 4);
     for (name, limits, reported) in [
@@ -67,7 +67,7 @@ fn every_queue_of_clearmls_guide_is_served_without_a_warning() {
 
 #[test]
 fn without_the_profile_the_same_queues_run_on_any_model() {
-    let values = yaml(include_str!("../fixtures/queues.yaml"));
+    let values = yaml(include_str!("../../../../examples/clearml-agent-values.yaml"));
     for (name, class) in [
         ("gpu-fraction-1_00", "1.000"),
         ("gpu-fraction-0_50", "0.500"),

@@ -165,11 +165,15 @@ async fn run(store: &Store, name: &str) -> anyhow::Result<()> {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "name": name, "namespace": "default" },
-        "spec": { "containers": [{
-            "name": "main",
-            "image": "simulated",
-            "resources": { "limits": { "nvidia.com/mig-3g.20gb": "1" } },
-        }] },
+        "spec": {
+            // That it goes needs a right, too.
+            "schedulingGates": [{ "name": "cdmo.clear.ml/partitioning" }],
+            "containers": [{
+                "name": "main",
+                "image": "simulated",
+                "resources": { "limits": { "nvidia.com/mig-3g.20gb": "1" } },
+            }],
+        },
     });
     store.create(Kind::Pod, "default", pod)?;
     until(&format!("the pod {name} runs"), || {
