@@ -37,11 +37,20 @@ pub enum ReviewError {
     },
 }
 
+/// An answer, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The `AdmissionReview` for the API server, as JSON.
+    pub body: Vec<u8>,
+    /// What was decided.
+    pub decision: Decision,
+}
+
 /// Answers an `AdmissionReview` of `admission.k8s.io/v1`, given as JSON.
 ///
 /// # Errors
 /// If the bytes are no such review. The API server then acts by the webhook's failure policy.
-pub fn answer(body: &[u8], options: &Options) -> Result<Vec<u8>, ReviewError> {
+pub fn answer(body: &[u8], options: &Options) -> Result<Answer, ReviewError> {
     let envelope: Value =
         serde_json::from_slice(body).map_err(|why| ReviewError::NotJson { why })?;
     let foreign = |field, wanted| {
@@ -70,8 +79,9 @@ pub fn answer(body: &[u8], options: &Options) -> Result<Vec<u8>, ReviewError> {
         return Err(foreign("request.uid", "a string that is not empty"));
     }
     let decision = review(request, options);
-    serde_json::to_vec(&response(uid, &decision).map_err(|source| ReviewError::Answer { source })?)
-        .map_err(|source| ReviewError::Answer { source })
+    let body = response(uid, &decision).and_then(|response| serde_json::to_vec(&response));
+    let body = body.map_err(|source| ReviewError::Answer { source })?;
+    Ok(Answer { body, decision })
 }
 
 fn response(uid: &str, decision: &Decision) -> Result<Value, serde_json::Error> {

@@ -44,7 +44,7 @@ mod template;
 mod warnings;
 mod words;
 
-pub use envelope::{ReviewError, answer};
+pub use envelope::{Answer, ReviewError, answer};
 pub use environment::FRACTIONS_VARIABLE;
 pub use operation::Operation;
 pub use record::RECORD_ANNOTATION;

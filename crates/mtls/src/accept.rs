@@ -1,4 +1,5 @@
-//! The server's side: from a listener to streams whose client is known to be the controller.
+//! The server's side: from a listener to streams whose client is known to be the controller, or, for
+//! the webhook, to streams of anybody.
 
 use std::{
     io,
@@ -9,6 +10,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpListener,
@@ -48,7 +50,7 @@ impl Default for Limits {
     }
 }
 
-/// Authenticated connections, for tonic's `serve_with_incoming_shutdown`. Ends after shutdown.
+/// Connections after their handshake, for tonic's `serve_with_incoming_shutdown`. Ends after shutdown.
 pub type Accepted<IO> = ReceiverStream<io::Result<ServerStream<IO>>>;
 
 impl Reloading {
@@ -78,13 +80,54 @@ impl Reloading {
         IO: Transport,
     {
         let (accepted, stream) = mpsc::channel(limits.handshakes.max(1));
-        tokio::spawn(run(self.clone(), incoming, limits, accepted, shutdown));
+        let door = Door::OnlyTheController;
+        tokio::spawn(run(
+            self.clone(),
+            door,
+            incoming,
+            limits,
+            accepted,
+            shutdown,
+        ));
+        ReceiverStream::new(stream)
+    }
+
+    /// Accepts TLS connections from anybody until `shutdown`: no client is asked for a certificate.
+    /// What is spoken on them is HTTP/1.1.
+    pub fn accept_anybody<L, IO>(
+        &self,
+        incoming: L,
+        limits: Limits,
+        shutdown: CancellationToken,
+    ) -> Accepted<IO>
+    where
+        L: Stream<Item = io::Result<IO>> + Send + Unpin + 'static,
+        IO: Transport,
+    {
+        let (accepted, stream) = mpsc::channel(limits.handshakes.max(1));
+        let door = Door::Open;
+        tokio::spawn(run(
+            self.clone(),
+            door,
+            incoming,
+            limits,
+            accepted,
+            shutdown,
+        ));
         ReceiverStream::new(stream)
     }
 }
 
+/// Who is let in.
+#[derive(Clone, Copy)]
+enum Door {
+    OnlyTheController,
+    Open,
+}
+
 async fn run<L, IO>(
     tls: Reloading,
+    door: Door,
     mut incoming: L,
     limits: Limits,
     accepted: mpsc::Sender<io::Result<ServerStream<IO>>>,
@@ -118,7 +161,11 @@ async fn run<L, IO>(
         let (tls, accepted) = (tls.clone(), accepted.clone());
         handshakes.spawn(async move {
             let _permit = permit;
-            match handshake(&tls, io, limits.handshake_timeout).await {
+            let config = match door {
+                Door::OnlyTheController => tls.server(),
+                Door::Open => tls.open(),
+            };
+            match handshake(config, io, limits.handshake_timeout).await {
                 // The receiver is gone only when the server is.
                 Ok(stream) => drop(accepted.send(Ok(stream)).await),
                 Err(refusal) => report(&refusal),
@@ -128,13 +175,13 @@ async fn run<L, IO>(
 }
 
 async fn handshake<IO: Transport>(
-    tls: &Reloading,
+    config: Arc<ServerConfig>,
     io: IO,
     limit: Duration,
 ) -> Result<ServerStream<IO>, Refusal> {
     io.prepare();
     let peer = io.peer();
-    let reason = match timeout(limit, TlsAcceptor::from(tls.server()).accept(io)).await {
+    let reason = match timeout(limit, TlsAcceptor::from(config).accept(io)).await {
         Ok(Ok(stream)) => {
             return Ok(ServerStream {
                 stream,
@@ -168,7 +215,7 @@ pub struct PeerInfo {
     pub address: String,
 }
 
-/// A connection whose client has been authenticated.
+/// A connection after its handshake.
 #[derive(Debug)]
 pub struct ServerStream<IO> {
     stream: TlsStream<IO>,

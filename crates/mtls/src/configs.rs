@@ -26,13 +26,18 @@ use crate::{
     refusal::date,
 };
 
-/// The only application protocol: gRPC is HTTP/2.
+/// The only application protocol between controller and agents: gRPC is HTTP/2.
 const ALPN: &[u8] = b"h2";
+/// The only application protocol of the webhook: API servers ask webhooks for no other
+/// (k8s.io/apiserver/pkg/util/webhook/client.go).
+const HTTP_ALPN: &[u8] = b"http/1.1";
 
-/// Configurations for both roles; which one is used is the caller's affair.
+/// Configurations for all roles; which one is used is the caller's affair.
 #[derive(Debug)]
 pub(crate) struct Configs {
     pub(crate) server: Arc<ServerConfig>,
+    /// A server that asks nobody for a certificate.
+    pub(crate) open: Arc<ServerConfig>,
     pub(crate) client: Arc<ClientConfig>,
 }
 
@@ -73,6 +78,16 @@ impl Configs {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
 
+        let mut open = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .map_err(|source| unusable(Part::Certificate, source))?
+            .with_no_client_auth()
+            .with_single_cert(parsed.chain.clone(), parsed.key.clone_key())
+            .map_err(|source| unusable(Part::Certificate, source))?;
+        open.alpn_protocols = vec![HTTP_ALPN.to_vec()];
+        open.session_storage = Arc::new(NoServerSessionStorage {});
+        open.send_tls13_tickets = 0;
+
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|source| unusable(Part::Certificate, source))?
@@ -84,6 +99,7 @@ impl Configs {
 
         Ok(Self {
             server: Arc::new(server),
+            open: Arc::new(open),
             client: Arc::new(client),
         })
     }

@@ -10,6 +10,9 @@
 //! wrong and what to do. [`Refusal`] is that sentence, typed; [`Refusal::find`] digs it out of the
 //! errors that tonic wraps around it.
 //!
+//! The webhook, which API servers call that have no certificate of ours, takes its own from here, too:
+//! [`Reloading::accept_anybody`].
+//!
 //! Sessions are not resumed, so a certificate is looked at in every handshake. A connection that is
 //! already up stays up when the files change.
 

@@ -90,6 +90,10 @@ impl Reloading {
         self.inner.current.load().configs.server.clone()
     }
 
+    pub(crate) fn open(&self) -> Arc<ServerConfig> {
+        self.inner.current.load().configs.open.clone()
+    }
+
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
         self.inner.current.load().configs.client.clone()
     }

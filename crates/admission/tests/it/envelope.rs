@@ -15,8 +15,8 @@ fn review(object: &Value) -> Value {
 }
 
 fn answered(review: &Value) -> Value {
-    let bytes = answer(review.to_string().as_bytes(), &Options::default()).unwrap();
-    serde_json::from_slice(&bytes).unwrap()
+    let answer = answer(review.to_string().as_bytes(), &Options::default()).unwrap();
+    serde_json::from_slice(&answer.body).unwrap()
 }
 
 fn pod(share: &str) -> Value {

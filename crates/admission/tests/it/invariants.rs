@@ -14,7 +14,7 @@ pub(crate) fn check(body: &[u8]) {
     let Ok(answer) = answer(body, &options) else {
         return;
     };
-    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
     let envelope: Value = serde_json::from_slice(body).unwrap();
     let request = &envelope["request"];
     assert_eq!(answer["response"]["uid"], request["uid"]);

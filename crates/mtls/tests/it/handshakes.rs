@@ -133,6 +133,24 @@ async fn a_client_without_certificate_is_refused() {
 }
 
 #[tokio::test]
+async fn where_anybody_is_let_in_nobody_is_asked_for_a_certificate_and_http_1_is_spoken() {
+    let ca = Authority::new("ours");
+    let server = load(&ca, &ca.issue("webhook.internal")).unwrap();
+    let (client, theirs) = tokio::io::duplex(16 * 1024);
+    let incoming = tokio_stream::iter([Ok(theirs)]).chain(tokio_stream::pending());
+    let shutdown = CancellationToken::new();
+    let mut accepted = server.accept_anybody(incoming, Limits::default(), shutdown.clone());
+    let mut config = raw_client(&ca).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from("webhook.internal").unwrap();
+    let (client, accepted) = tokio::join!(connector.connect(name, client), accepted.next());
+    let client = client.unwrap();
+    assert_eq!(client.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    accepted.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_speak_tls_harms_nobody() {
     let log = Log::capture();
     let ca = Authority::new("ours");
