@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::{certificates, cleanup, exit};
+use crate::{certificates, cleanup, exit, webhook};
 
 /// Gives pods the MIG slices they ask for.
 ///
@@ -131,7 +131,7 @@ pub struct CertificateArgs {
     )]
     pub tls_key: PathBuf,
 
-    /// Make all certificates, keep them in two Secrets, renew them, and write the controller's own
+    /// Make all certificates, keep them in Secrets, renew them, and write the controller's own
     /// into the three files [default: take the files as somebody else provides them].
     #[arg(long, env = "CDMO_MAKE_CERTIFICATES")]
     pub make_certificates: bool,
@@ -153,6 +153,34 @@ pub struct CertificateArgs {
         default_value = certificates::AGENT_SECRET
     )]
     pub agent_secret: String,
+
+    /// The MutatingWebhookConfiguration of the webhook [default: there is no webhook]. With it the
+    /// webhook's certificate is made, too, and its authority is kept in the configuration.
+    #[arg(
+        long,
+        env = "CDMO_WEBHOOK_CONFIGURATION",
+        value_name = "NAME",
+        requires = "make_certificates"
+    )]
+    pub webhook_configuration: Option<String>,
+
+    /// The Secret with the certificate that the webhook mounts, in the controller's namespace.
+    #[arg(
+        long,
+        env = "CDMO_WEBHOOK_SECRET",
+        value_name = "NAME",
+        default_value = certificates::WEBHOOK_SECRET
+    )]
+    pub webhook_secret: String,
+
+    /// The webhook's Service, in the controller's namespace.
+    #[arg(
+        long,
+        env = "CDMO_WEBHOOK_SERVICE",
+        value_name = "NAME",
+        default_value = certificates::WEBHOOK_SERVICE
+    )]
+    pub webhook_service: String,
 }
 
 impl CertificateArgs {
@@ -171,6 +199,13 @@ impl CertificateArgs {
             namespace: namespace.to_owned(),
             controller: self.controller_secret.clone(),
             agent: self.agent_secret.clone(),
+            webhook: self.webhook_configuration.clone().map(|configuration| {
+                certificates::keeper::WebhookNames {
+                    secret: self.webhook_secret.clone(),
+                    service: self.webhook_service.clone(),
+                    configuration,
+                }
+            }),
         }
     }
 }
@@ -183,6 +218,12 @@ pub enum Command {
     /// Meant to run before the chart is uninstalled. Pods that run on slices run on; instances stay
     /// on the GPUs.
     CleanUp(cleanup::Options),
+
+    /// Serves the webhook that turns fractions of a GPU into slices.
+    ///
+    /// Needs no access to the cluster, and serves as soon as its certificate is there. Any number of
+    /// them may run.
+    Webhook(webhook::Options),
 }
 
 #[cfg(test)]
@@ -201,6 +242,26 @@ mod tests {
         let args = Args::parse_from(["cdmo-controller", "--namespace=gpus", "clean-up"]);
         assert_eq!(args.namespace, "gpus");
         assert!(matches!(args.command, Some(Command::CleanUp(_))));
+    }
+
+    #[test]
+    fn a_webhook_is_told_its_namespace_and_its_certificate_like_everything_else() {
+        let args = Args::parse_from([
+            "cdmo-controller",
+            "--namespace=gpus",
+            "--tls-cert=/a",
+            "webhook",
+            "--no-label",
+            "--scheduling-gate=g",
+        ]);
+        let Some(Command::Webhook(options)) = args.command else {
+            panic!("no webhook");
+        };
+        let does = options.admission(args.namespace);
+        assert_eq!(does.own_namespace, "gpus");
+        assert!(!does.label && does.annotation);
+        assert_eq!(does.gate.as_deref(), Some("g"));
+        assert_eq!(args.tls.files().cert, PathBuf::from("/a"));
     }
 
     #[test]

@@ -1,18 +1,22 @@
-//! The certificates of controller and agents, made, kept and renewed by the controller itself, so
-//! that an installation needs no other authority.
+//! The certificates of controller, agents and webhook, made, kept and renewed by the controller
+//! itself, so that an installation needs no other authority.
 //!
-//! Two Secrets hold them. The controller's has the authority's keys and the controller's own
+//! Three Secrets hold them. The controller's has the authority's keys and the controller's own
 //! certificate, and no pod mounts it. The agents' has what every agent mounts, and nothing with which
-//! an agent could command another one. What must be made now is decided without I/O ([`due`]), from
-//! what the Secrets say ([`held`]); [`keeper`] reads, writes and waits.
+//! an agent could command another one; so has the webhook's. What must be made now is decided without
+//! I/O ([`due`]), from what the Secrets say ([`held`]); [`keeper`] reads, writes and waits, and lets
+//! API servers know whom to trust ([`trust`]).
 
 pub mod due;
 pub mod held;
 mod issue;
 pub mod keeper;
 mod source;
+pub mod trust;
 
 use std::{io, path::PathBuf, time::Duration};
+
+use tokio::time::timeout;
 
 pub use keeper::Keeper;
 pub use source::Source;
@@ -21,6 +25,10 @@ pub use source::Source;
 pub const CONTROLLER_SECRET: &str = "cdmo-controller-tls";
 /// Name of the Secret that agents mount.
 pub const AGENT_SECRET: &str = "cdmo-agent-tls";
+/// Name of the Secret that the webhook mounts.
+pub const WEBHOOK_SECRET: &str = "cdmo-webhook-tls";
+/// Name of the webhook's Service.
+pub const WEBHOOK_SERVICE: &str = "cdmo-webhook";
 
 /// Certificates could not be made, kept or handed on.
 #[derive(Debug, thiserror::Error)]
@@ -37,30 +45,32 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// The API server refused or could not be reached.
+    /// There is no configuration of the webhook.
     #[error(
-        "failed to {verb} the Secret {namespace}/{name}, which holds certificates: {source}; check \
-         the API server and the controller's role"
+        "failed to find the MutatingWebhookConfiguration {name}, without which no fraction of a GPU \
+         is served; install the chart again with helm upgrade"
     )]
+    NoConfiguration {
+        /// Its name.
+        name: String,
+    },
+    /// The API server refused or could not be reached.
+    #[error("failed to {verb} {what}: {source}; check the API server and the controller's role")]
     Api {
         /// Read or write.
         verb: &'static str,
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
+        /// Which object, and what for.
+        what: String,
         /// What the client said.
         source: Box<kube::Error>,
     },
     /// The API server did not answer.
-    #[error("failed to {verb} the Secret {namespace}/{name}: no answer in {limit:?}")]
+    #[error("failed to {verb} {what}: no answer in {limit:?}")]
     TimedOut {
         /// Read or write.
         verb: &'static str,
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
+        /// Which object, and what for.
+        what: String,
         /// How long was waited.
         limit: Duration,
     },
@@ -90,7 +100,7 @@ impl Error {
     /// Bounded word for metrics.
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Missing { .. } => "certificates_missing",
+            Self::Missing { .. } | Self::NoConfiguration { .. } => "certificates_missing",
             Self::Api { .. } => "certificates_api",
             Self::TimedOut { .. } => "certificates_timed_out",
             Self::Contended { .. } => "certificates_contended",
@@ -103,8 +113,35 @@ impl Error {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Api { source, .. } => crate::kube_client::is_refusal(source),
-            Self::Missing { .. } | Self::Issue(_) | Self::Files { .. } => true,
+            Self::Missing { .. }
+            | Self::NoConfiguration { .. }
+            | Self::Issue(_)
+            | Self::Files { .. } => true,
             Self::TimedOut { .. } | Self::Contended { .. } => false,
         }
+    }
+}
+
+/// Time for one call to the API server.
+const CALL: Duration = Duration::from_secs(10);
+
+/// One call, and what went wrong with it.
+async fn call<T>(
+    verb: &'static str,
+    what: String,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Error> {
+    match timeout(CALL, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Error::Api {
+            verb,
+            what,
+            source: Box::new(error),
+        }),
+        Err(_) => Err(Error::TimedOut {
+            verb,
+            what,
+            limit: CALL,
+        }),
     }
 }

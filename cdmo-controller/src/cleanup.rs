@@ -1,6 +1,7 @@
 //! Takes the system out of a cluster, before its chart is uninstalled.
 //!
-//! The order matters: the controller goes first, or it would complain on nodes about agents that are
+//! The order matters: the webhook's configuration goes first, so that nothing new is asked of us; then
+//! the controller, or it would complain on nodes about agents that are
 //! missing; then the agents, with whom the kubelets take back every device that no pod holds; then
 //! what was written on nodes. Whatever is missing already is none the worse for it, so that this can
 //! be repeated.
@@ -15,6 +16,7 @@ use std::{
 
 use clap::Args as ClapArgs;
 use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration,
     apps::v1::{DaemonSet, Deployment},
     coordination::v1::Lease,
 };
@@ -28,8 +30,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Args, exit, kube_client,
-    names::{CONTROLLER, PARTITIONING_LABEL, PROBLEMS_ANNOTATION},
+    Args, certificates, exit, kube_client,
+    names::{CONTROLLER, PARTITIONING_LABEL, PROBLEMS_ANNOTATION, SCHEDULING_GATE},
     objects::{NodeLite, PodLite},
     requests,
 };
@@ -59,6 +61,18 @@ pub struct Options {
         default_value = "app.kubernetes.io/name=cdmo-controller"
     )]
     pub controller_selector: String,
+
+    /// The webhook's Deployment and its MutatingWebhookConfiguration.
+    #[arg(long, value_name = "NAME", default_value = certificates::WEBHOOK_SERVICE)]
+    pub webhook: String,
+
+    /// Labels of the webhook's pods.
+    #[arg(
+        long,
+        value_name = "SELECTOR",
+        default_value = "app.kubernetes.io/name=cdmo-webhook"
+    )]
+    pub webhook_selector: String,
 
     /// How long pods may take to end, in seconds; after that the rest is done nevertheless.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
@@ -117,15 +131,56 @@ struct Cleanup {
 impl Cleanup {
     async fn run(&self, options: &Options) -> Result<(), Error> {
         let patience = Duration::from_secs(options.patience);
+        self.delete_configuration(&options.webhook).await?;
+        self.delete::<Deployment>("Deployment", &options.webhook)
+            .await?;
         self.delete::<Deployment>("Deployment", &options.deployment)
             .await?;
         self.ended(&options.controller_selector, patience).await?;
         self.delete::<DaemonSet>("DaemonSet", &options.daemon_set)
             .await?;
         self.ended(&self.agent_selector, patience).await?;
+        self.ended(&options.webhook_selector, patience).await?;
         let ours = self.clear_nodes().await?;
         self.delete::<Lease>("Lease", CONTROLLER).await?;
-        self.tell_of_holders(&ours).await
+        let pods = Api::<PodLite>::all(self.client.clone());
+        let pods = self.pages(&pods, "list the pods").await?;
+        self.release(&pods).await?;
+        tell_of_holders(&pods, &ours);
+        Ok(())
+    }
+
+    async fn delete_configuration(&self, name: &str) -> Result<(), Error> {
+        let api = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
+        let what = format!("delete MutatingWebhookConfiguration {name}");
+        match call(&what, api.delete(name, &DeleteParams::default())).await {
+            Ok(_) => {
+                tracing::info!("deleted MutatingWebhookConfiguration {name}");
+                Ok(())
+            }
+            Err(Error::Api { source, .. }) if is_absent(&source) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes our scheduling gate off the pods that have it: nobody else would.
+    async fn release(&self, pods: &[PodLite]) -> Result<(), Error> {
+        let patch = json!({
+            "spec": {"schedulingGates": [{"$patch": "delete", "name": SCHEDULING_GATE}]},
+        });
+        let params = PatchParams::default();
+        for pod in pods.iter().filter(|pod| pod.spec.has_our_gate()) {
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            let api = Api::<PodLite>::namespaced(self.client.clone(), namespace);
+            let what = format!("take our scheduling gate off pod {namespace}/{name}");
+            match call(&what, api.patch(name, &params, &Patch::Strategic(&patch))).await {
+                Ok(_) => tracing::info!("took our scheduling gate off pod {namespace}/{name}"),
+                Err(Error::Api { source, .. }) if is_absent(&source) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     async fn delete<K>(&self, kind: &str, name: &str) -> Result<(), Error>
@@ -191,22 +246,6 @@ impl Cleanup {
         Ok(ours)
     }
 
-    async fn tell_of_holders(&self, ours: &BTreeSet<String>) -> Result<(), Error> {
-        let api = Api::<PodLite>::all(self.client.clone());
-        let pods = self.pages(&api, "list the pods").await?;
-        let holders = holders(&pods, ours);
-        for (node, count) in &holders {
-            tracing::warn!(
-                "pods on node {node} that still use its GPUs: {count}; they run on, but a container \
-                 of theirs that ends cannot be started again"
-            );
-        }
-        if holders.is_empty() {
-            tracing::info!("no pod uses a GPU that was ours");
-        }
-        Ok(())
-    }
-
     /// All objects; page by page, so that the server never builds one huge answer.
     async fn pages<K>(&self, api: &Api<K>, what: &str) -> Result<Vec<K>, Error>
     where
@@ -222,6 +261,19 @@ impl Cleanup {
                 None => return Ok(all),
             }
         }
+    }
+}
+
+fn tell_of_holders(pods: &[PodLite], ours: &BTreeSet<String>) {
+    let holders = holders(pods, ours);
+    for (node, count) in &holders {
+        tracing::warn!(
+            "pods on node {node} that still use its GPUs: {count}; they run on, but a container \
+             of theirs that ends cannot be started again"
+        );
+    }
+    if holders.is_empty() {
+        tracing::info!("no pod uses a GPU that was ours");
     }
 }
 

@@ -9,8 +9,9 @@
 //! planner's [`view`] of a node; the life of a plan ([`operation`]); level-triggered
 //! [`node_status`]; and what people read ([`words`], [`notes`]).
 //!
-//! Beside it all, [`mod@certificates`] keeps what controller and agents know each other by, and
-//! [`cleanup`] takes the system out of a cluster.
+//! Beside it all, [`mod@certificates`] keeps what controller, agents and API servers know each other
+//! by, [`webhook`] is the process that turns fractions into slices, and [`cleanup`] takes the system
+//! out of a cluster.
 
 #![forbid(unsafe_code)]
 
@@ -45,6 +46,7 @@ pub mod slices;
 pub mod snapshot;
 pub mod view;
 pub mod watches;
+pub mod webhook;
 pub mod words;
 pub mod world;
 pub mod writer;

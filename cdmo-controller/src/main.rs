@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cdmo_controller::{Args, args::Command, cleanup, exit, run};
+use cdmo_controller::{Args, args::Command, cleanup, exit, run, webhook};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -30,6 +30,7 @@ async fn start(args: Args) -> Result<(), exit::Error> {
     let shutdown = serving::shutdown_on_signals()?;
     match args.command.clone() {
         Some(Command::CleanUp(options)) => cleanup::run(args, options, shutdown).await,
+        Some(Command::Webhook(options)) => webhook::run(args, options, shutdown).await,
         None => Box::pin(run(args, shutdown)).await,
     }
 }

@@ -1,18 +1,19 @@
 //! What must be made, renewed or dropped now.
 //!
 //! Leaves live for a year and are renewed when a third of that is left. An authority lives for ten
-//! years. Its successor is trusted by both sides long before it signs anything, and it is trusted
+//! years. Its successor is trusted by all sides long before it signs anything, and it is trusted
 //! for as long after it signed last: no side ever meets a certificate of an authority that it has
 //! not heard of. Where something is lost or damaged this cannot hold, and it is made anew at once.
 
 /// Life of an authority in seconds: ten years.
 pub const AUTHORITY_LIFE: i64 = 10 * 365 * DAY;
-/// Life of the controller's and of the agents' certificate in seconds: a year.
+/// Life of a certificate that an authority signs, in seconds: a year.
 pub const LEAF_LIFE: i64 = 365 * DAY;
 /// Certificates count as made this many seconds earlier than they were: clocks differ.
 pub const BACKDATE: i64 = 3600;
-/// Seconds after which every agent that runs has what is in its Secret: a kubelet renews mounted
-/// Secrets within two minutes, and agents look at their files twice a minute.
+/// Seconds after which every agent and every webhook that runs has what is in its Secret: a kubelet
+/// renews mounted Secrets within two minutes, and they look at their files twice a minute. API servers
+/// hear of a new authority within seconds.
 pub const SPREAD: i64 = DAY;
 
 const DAY: i64 = 24 * 3600;
@@ -91,16 +92,23 @@ pub struct Due {
     pub controller: bool,
     /// Whether the agents need a certificate.
     pub agent: bool,
+    /// Whether the webhook needs a certificate.
+    pub webhook: bool,
 }
 
-/// Decides what is due now, given all authorities that are trusted and the two certificates; `None`
-/// for one that is not there or cannot be used.
-pub fn due(
-    authorities: &[Authority],
-    controller: Option<&Leaf>,
-    agent: Option<&Leaf>,
-    now: i64,
-) -> Due {
+/// The certificates that authorities signed; `None` for one that is not there or cannot be used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leaves<'a> {
+    /// The controller's.
+    pub controller: Option<&'a Leaf>,
+    /// That of all agents.
+    pub agent: Option<&'a Leaf>,
+    /// The webhook's; nothing where there is no webhook.
+    pub webhook: Option<Option<&'a Leaf>>,
+}
+
+/// Decides what is due now, given all authorities that are trusted and the certificates.
+pub fn due(authorities: &[Authority], leaves: Leaves<'_>, now: i64) -> Due {
     let good = |index: &usize| authorities[*index].span.is_good(now);
     let able: Vec<usize> = (0..authorities.len())
         .filter(|&index| authorities[index].can_sign)
@@ -119,6 +127,7 @@ pub fn due(
             signer: Signer::New,
             controller: true,
             agent: true,
+            webhook: leaves.webhook.is_some(),
         };
     };
     let by_signer = |leaf: Option<&Leaf>| {
@@ -126,11 +135,15 @@ pub fn due(
             .filter(|leaf| !leaf.span.is_old(now))
             .map(|leaf| leaf.span.made())
     };
-    let (by_controller, by_agent) = (by_signer(controller), by_signer(agent));
-    // Once both sides have long shown certificates of the signer, nobody needs those before it.
-    let settled = by_controller
-        .zip(by_agent)
-        .is_some_and(|(controller, agent)| controller.max(agent) + SPREAD <= now);
+    let by_controller = by_signer(leaves.controller);
+    let by_agent = by_signer(leaves.agent);
+    let by_webhook = leaves.webhook.map(by_signer);
+    // Once all sides have long shown certificates of the signer, nobody needs those before it.
+    let shown = [Some(by_controller), Some(by_agent), by_webhook];
+    let settled = shown
+        .into_iter()
+        .flatten()
+        .all(|made| made.is_some_and(|made| made + SPREAD <= now));
     let successor = |index: &usize| able.contains(index) && made(index) > made(&signer);
     let keep = (0..authorities.len())
         .filter(|index| authorities[*index].span.until > now)
@@ -143,6 +156,7 @@ pub fn due(
         signer: Signer::Known(signer),
         controller: by_controller.is_none(),
         agent: by_agent.is_none(),
+        webhook: by_webhook.is_some_and(|made| made.is_none()),
     }
 }
 

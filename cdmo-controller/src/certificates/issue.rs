@@ -46,7 +46,9 @@ pub(super) fn leaf(
     let issuer = Issuer::from_ca_cert_pem(&signer.certificate, KeyPair::from_pem(&signing.0)?)?;
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![name.to_owned()])?;
-    params.distinguished_name.push(DnType::CommonName, name);
+    // For people alone, and 64 characters at most (RFC 5280, ub-common-name).
+    let common: String = name.chars().take(64).collect();
+    params.distinguished_name.push(DnType::CommonName, common);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![purpose];
     params.use_authority_key_identifier_extension = true;

@@ -1,4 +1,5 @@
-//! Keeps the two Secrets and the controller's own files as they should be.
+//! Keeps the Secrets, the controller's own files and API servers' trust in the webhook as they should
+//! be.
 //!
 //! Any number of controllers may do this at once. A Secret is only written over the version that was
 //! read; whoever comes second reads again and finds nothing left to do.
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream, stream::BoxStream};
 use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Api, Client,
@@ -21,21 +22,17 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use rcgen::ExtendedKeyUsagePurpose;
-use tokio::{
-    task::spawn_blocking,
-    time::{interval, timeout},
-};
+use tokio::{task::spawn_blocking, time::interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
-    due::{self, Signer, due},
+    due::{self, Leaves, Signer, due},
     held::{self, Authority, Leaf},
     issue,
+    trust::Trust,
 };
 
-/// Time for one call to the API server.
-const CALL: Duration = Duration::from_secs(10);
 /// Attempts while somebody else writes the Secrets at the same time.
 const ATTEMPTS: u32 = 5;
 /// How often certificates are looked at without an event: they age silently.
@@ -46,12 +43,33 @@ const RETRY: Duration = Duration::from_secs(30);
 /// Where certificates are kept.
 #[derive(Clone, Debug)]
 pub struct Names {
-    /// Namespace of both Secrets.
+    /// Namespace of all Secrets.
     pub namespace: String,
     /// The controller's own Secret.
     pub controller: String,
     /// The Secret that agents mount.
     pub agent: String,
+    /// Of the webhook, if there is one.
+    pub webhook: Option<WebhookNames>,
+}
+
+/// What belongs to the webhook.
+#[derive(Clone, Debug)]
+pub struct WebhookNames {
+    /// The Secret that it mounts.
+    pub secret: String,
+    /// Its Service.
+    pub service: String,
+    /// Its `MutatingWebhookConfiguration`.
+    pub configuration: String,
+}
+
+impl Names {
+    /// The name by which API servers call the webhook, which its certificate must be for.
+    fn webhook_host(&self) -> Option<String> {
+        let webhook = self.webhook.as_ref()?;
+        Some(format!("{}.{}.svc", webhook.service, self.namespace))
+    }
 }
 
 /// Keeps certificates.
@@ -60,33 +78,54 @@ pub struct Keeper {
     api: Api<Secret>,
     names: Names,
     files: mtls::TlsFiles,
+    trust: Option<Trust>,
 }
 
-/// The two Secrets as they were read.
+/// The Secrets as they were read.
 struct Read {
     controller: Secret,
     agent: Secret,
+    webhook: Option<WebhookRead>,
+}
+
+struct WebhookRead {
+    secret: Secret,
+    /// What its certificate must be for.
+    host: String,
 }
 
 impl Keeper {
     /// A keeper that writes the controller's own certificate into these files.
     pub fn new(client: Client, names: Names, files: mtls::TlsFiles) -> Self {
+        let webhook = names.webhook.as_ref();
         Self {
+            trust: webhook.map(|webhook| Trust::new(client.clone(), &webhook.configuration)),
             api: Api::namespaced(client, &names.namespace),
             names,
             files,
         }
     }
 
-    /// Makes what is due now, and writes the controller's own files.
-    pub async fn settle(&self) -> Result<(), Error> {
+    /// Makes what is due now, and writes the controller's own files. Returns the certificates of all
+    /// authorities that are trusted.
+    pub async fn settle(&self) -> Result<String, Error> {
         for _ in 0..ATTEMPTS {
+            let webhook = match self.names.webhook.as_ref().zip(self.names.webhook_host()) {
+                Some((names, host)) => {
+                    let secret = self.read(&names.secret).await?;
+                    Some(WebhookRead { secret, host })
+                }
+                None => None,
+            };
             let read = Read {
                 controller: self.read(&self.names.controller).await?,
                 agent: self.read(&self.names.agent).await?,
+                webhook,
             };
             if let Some(own) = self.pass(read).await? {
-                return self.write_files(own).await;
+                let bundle = own[0].clone();
+                self.write_files(own).await?;
+                return Ok(bundle);
             }
         }
         Err(Error::Contended {
@@ -94,14 +133,10 @@ impl Keeper {
         })
     }
 
-    /// Settles again whenever a Secret changes and from time to time, until `shutdown`.
+    /// Settles again whenever a Secret or the webhook's configuration changes, and from time to time,
+    /// until `shutdown`.
     pub async fn run(self, tls: mtls::Reloading, shutdown: CancellationToken) {
-        let changes = [&self.names.controller, &self.names.agent].map(|name| {
-            watcher::watch_object(self.api.clone(), name)
-                .default_backoff()
-                .boxed()
-        });
-        let mut changes = pin!(stream::select_all(changes));
+        let mut changes = pin!(stream::select_all(self.changes()));
         let mut ticks = interval(EVERY);
         loop {
             tokio::select! {
@@ -114,17 +149,41 @@ impl Keeper {
                 () = shutdown.cancelled() => return,
                 settled = self.settle() => settled,
             };
-            if let Err(error) = settled {
-                tracing::error!(
-                    category = error.category(),
-                    "the certificates stay as they are: {error}"
-                );
-                ticks.reset_after(RETRY);
-            } else if let Err(error) = tls.reload().await {
+            let bundle = match settled {
+                Ok(bundle) => bundle,
+                Err(error) => {
+                    let category = error.category();
+                    tracing::error!(category, "the certificates stay as they are: {error}");
+                    ticks.reset_after(RETRY);
+                    continue;
+                }
+            };
+            if let Err(error) = tls.reload().await {
                 let category = error.category();
                 tracing::error!(category, "the old certificates stay in use: {error}");
             }
+            if let Some(trust) = &self.trust
+                && let Err(error) = trust.settle(&bundle).await
+            {
+                let category = error.category();
+                tracing::error!(category, "API servers may not trust the webhook: {error}");
+                ticks.reset_after(RETRY);
+            }
         }
+    }
+
+    fn changes(&self) -> Vec<BoxStream<'static, ()>> {
+        let webhook = self.names.webhook.as_ref().map(|webhook| &webhook.secret);
+        let secrets = [&self.names.controller, &self.names.agent];
+        let secrets = secrets.into_iter().chain(webhook).map(|name| {
+            watcher::watch_object(self.api.clone(), name)
+                .default_backoff()
+                .map(drop)
+                .boxed()
+        });
+        secrets
+            .chain(self.trust.as_ref().map(Trust::changes))
+            .collect()
     }
 
     /// One look at everything; the three texts of the controller's own files, or none if somebody
@@ -132,12 +191,24 @@ impl Keeper {
     async fn pass(&self, read: Read) -> Result<Option<[String; 3]>, Error> {
         let now = Timestamp::now().as_second();
         let wanted = wanted(&read, now)?;
-        let Read { controller, agent } = read;
+        let Read {
+            controller,
+            agent,
+            webhook,
+        } = read;
+        let names = self.names.webhook.as_ref().map(|names| &names.secret);
+        let webhook = names
+            .zip(webhook)
+            .zip(wanted.webhook)
+            .map(|((name, read), data)| (name, read.secret, data));
         // First what everything else is derived from.
         for (name, mut secret, data) in [
             (&self.names.controller, controller, wanted.controller),
             (&self.names.agent, agent, wanted.agent),
-        ] {
+        ]
+        .into_iter()
+        .chain(webhook)
+        {
             if contains(&secret, &data) {
                 continue;
             }
@@ -183,22 +254,9 @@ impl Keeper {
         name: &str,
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
-        let (namespace, name) = (self.names.namespace.clone(), name.to_owned());
-        match timeout(CALL, call).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(Error::Api {
-                verb,
-                namespace,
-                name,
-                source: Box::new(error),
-            }),
-            Err(_) => Err(Error::TimedOut {
-                verb,
-                namespace,
-                name,
-                limit: CALL,
-            }),
-        }
+        let namespace = &self.names.namespace;
+        let what = format!("the Secret {namespace}/{name}, which holds certificates");
+        super::call(verb, what, call).await
     }
 
     async fn write_files(&self, [ca, cert, key]: [String; 3]) -> Result<(), Error> {
@@ -244,6 +302,7 @@ type Data = BTreeMap<&'static str, String>;
 struct Wanted {
     controller: Data,
     agent: Data,
+    webhook: Option<Data>,
     own: [String; 3],
 }
 
@@ -259,13 +318,20 @@ fn wanted(read: &Read, now: i64) -> Result<Wanted, rcgen::Error> {
     };
     let controller = leaf(&read.controller, mtls::CLIENT_NAME);
     let agent = leaf(&read.agent, mtls::SERVER_NAME);
+    let host = read.webhook.as_ref().map(|webhook| webhook.host.as_str());
+    let webhook = read
+        .webhook
+        .as_ref()
+        .map(|webhook| leaf(&webhook.secret, &webhook.host));
     let facts: Vec<due::Authority> = authorities.iter().map(|a| a.facts.clone()).collect();
-    let due = due(
-        &facts,
-        controller.as_ref().map(|leaf| &leaf.facts),
-        agent.as_ref().map(|leaf| &leaf.facts),
-        now,
-    );
+    let facts_of = |leaf: &Option<Leaf>| leaf.as_ref().map(|leaf| leaf.facts.clone());
+    let webhook_facts = webhook.as_ref().map(facts_of);
+    let leaves = Leaves {
+        controller: controller.as_ref().map(|leaf| &leaf.facts),
+        agent: agent.as_ref().map(|leaf| &leaf.facts),
+        webhook: webhook_facts.as_ref().map(Option::as_ref),
+    };
+    let due = due(&facts, leaves, now);
     let mut trusted: Vec<Authority> = due
         .keep
         .iter()
@@ -292,7 +358,11 @@ fn wanted(read: &Read, now: i64) -> Result<Wanted, rcgen::Error> {
     let client = ExtendedKeyUsagePurpose::ClientAuth;
     let server = ExtendedKeyUsagePurpose::ServerAuth;
     let controller = sign(due.controller, controller, mtls::CLIENT_NAME, client)?;
-    let agent = sign(due.agent, agent, mtls::SERVER_NAME, server)?;
+    let agent = sign(due.agent, agent, mtls::SERVER_NAME, server.clone())?;
+    let webhook = webhook
+        .zip(host)
+        .map(|(leaf, host)| sign(due.webhook, leaf, host, server))
+        .transpose()?;
     let bundle = held::bundle(&trusted);
     let data = |leaf: &Leaf| {
         Data::from([
@@ -311,6 +381,7 @@ fn wanted(read: &Read, now: i64) -> Result<Wanted, rcgen::Error> {
         ],
         controller: own,
         agent: data(&agent),
+        webhook: webhook.as_ref().map(data),
     })
 }
 

@@ -55,7 +55,7 @@ async fn first(keeper: &Keeper) -> Result<(), Error> {
     let mut attempt = 1;
     loop {
         match keeper.settle().await {
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
             Err(error) if attempt == ATTEMPTS || error.is_final() => return Err(error),
             Err(error) => tracing::warn!(attempt, "{error}; trying again"),
         }

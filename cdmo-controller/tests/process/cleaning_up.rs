@@ -40,7 +40,15 @@ async fn agents_lease_and_annotations_go_and_the_administrators_label_stays() {
     for (kind, object) in [(Kind::DaemonSet, agents), (Kind::Lease, lease)] {
         cluster.store.create(kind, NAMESPACE, object).unwrap();
     }
+    let hooks = Kind::MutatingWebhookConfiguration;
+    for name in ["cdmo-webhook", "theirs"] {
+        let configuration = json!({"metadata": {"name": name}});
+        cluster.store.create(hooks, "", configuration).unwrap();
+    }
     clean_up(&cluster).await;
+    let left = cluster.store.list(hooks, None).0;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["metadata"]["name"], "theirs");
     assert!(cluster.store.list(Kind::DaemonSet, None).0.is_empty());
     assert!(cluster.store.list(Kind::Lease, None).0.is_empty());
     let node = cluster.store.find(Kind::Node, "", "a").unwrap();
@@ -51,4 +59,21 @@ async fn agents_lease_and_annotations_go_and_the_administrators_label_stays() {
     );
     // What is gone is no obstacle.
     clean_up(&cluster).await;
+}
+
+#[tokio::test]
+async fn pods_do_not_stay_behind_a_gate_that_nobody_takes_away_any_more() {
+    let cluster = Cluster::start().await;
+    let gates = |names: &[&str]| -> Value { names.iter().map(|n| json!({"name": n})).collect() };
+    let pod = json!({
+        "metadata": {"name": "p"},
+        "spec": {
+            "containers": [{"name": "main", "image": "app"}],
+            "schedulingGates": gates(&["theirs", "cdmo.clear.ml/partitioning"]),
+        },
+    });
+    cluster.store.create(Kind::Pod, "default", pod).unwrap();
+    clean_up(&cluster).await;
+    let pod = cluster.store.find(Kind::Pod, "default", "p").unwrap();
+    assert_eq!(pod["spec"]["schedulingGates"], gates(&["theirs"]));
 }

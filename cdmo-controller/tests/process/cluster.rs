@@ -63,7 +63,17 @@ impl Cluster {
 
     /// Starts a controller that makes its certificates itself.
     pub(crate) fn self_certified(&self, name: &str) -> JoinHandle<Result<(), exit::Error>> {
-        self.start_controller(name, &self.own_files(name), &["--make-certificates"])
+        self.self_certified_with(name, &[])
+    }
+
+    /// The same, with further arguments.
+    pub(crate) fn self_certified_with(
+        &self,
+        name: &str,
+        further: &[&str],
+    ) -> JoinHandle<Result<(), exit::Error>> {
+        let all = [&["--make-certificates"], further].concat();
+        self.start_controller(name, &self.own_files(name), &all)
     }
 
     /// Where a controller that makes its certificates itself writes its own.

@@ -13,3 +13,4 @@ mod cluster;
 mod own_certificates;
 mod serving;
 mod starting;
+mod webhook;

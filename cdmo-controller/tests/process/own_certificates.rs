@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc};
 
-use cdmo_controller::certificates::{AGENT_SECRET, CONTROLLER_SECRET};
+use cdmo_controller::certificates::{AGENT_SECRET, CONTROLLER_SECRET, WEBHOOK_SECRET};
 use k8s_openapi::api::core::v1::Secret;
 use mtls::TlsFiles;
 use serde_json::{Value, json};
@@ -101,6 +101,76 @@ async fn a_wiped_secret_is_filled_again_while_the_controller_runs() {
         .unwrap();
     let again = filled(&cluster, AGENT_SECRET).await;
     assert_eq!(again["data"]["ca.crt"], before["data"]["ca.crt"]);
+    cluster.shutdown.cancel();
+    controller.await.unwrap().unwrap();
+}
+
+/// As the chart makes it: it trusts nobody yet.
+fn webhook_configuration(cluster: &Cluster) {
+    let secret = json!({"metadata": {"name": WEBHOOK_SECRET}});
+    cluster
+        .store
+        .create(Kind::Secret, NAMESPACE, secret)
+        .unwrap();
+    let service = json!({"name": "cdmo-webhook", "namespace": NAMESPACE, "path": "/mutate"});
+    let configuration = json!({
+        "metadata": {"name": "cdmo-webhook"},
+        "webhooks": [{
+            "name": "fractions.cdmo.clear.ml", "admissionReviewVersions": ["v1"],
+            "sideEffects": "None", "failurePolicy": "Ignore",
+            "clientConfig": {"service": service},
+        }],
+    });
+    let kind = Kind::MutatingWebhookConfiguration;
+    cluster.store.create(kind, "", configuration).unwrap();
+}
+
+fn trusts(bundle: &Value) -> impl Fn(&Value) -> bool {
+    move |found| found["webhooks"][0]["clientConfig"]["caBundle"] == *bundle
+}
+
+#[tokio::test]
+async fn api_servers_trust_the_webhook_whatever_becomes_of_its_configuration() {
+    let cluster = Cluster::start().await;
+    empty_secrets(&cluster);
+    webhook_configuration(&cluster);
+    let controller = cluster.self_certified_with("one", &["--webhook-configuration=cdmo-webhook"]);
+    let secret = filled(&cluster, WEBHOOK_SECRET).await;
+    let bundle = secret["data"]["ca.crt"].clone();
+    let kind = Kind::MutatingWebhookConfiguration;
+    let found = cluster.until(kind, "trust", trusts(&bundle)).await;
+    let client = &found["webhooks"][0]["clientConfig"];
+    assert_eq!(client["service"]["name"], "cdmo-webhook", "{found}");
+    let authorities = cluster
+        .until(Kind::Secret, "agents", has_data(AGENT_SECRET))
+        .await;
+    assert_eq!(authorities["data"]["ca.crt"], bundle);
+    // Somebody takes it out; it is removed and made again.
+    let wipe = |found: &mut Value| {
+        found["webhooks"][0]["clientConfig"]["caBundle"] = json!("bm9ib2R5");
+    };
+    cluster
+        .store
+        .modify(kind, "", "cdmo-webhook", wipe)
+        .unwrap();
+    cluster.until(kind, "trust again", trusts(&bundle)).await;
+    let options = simcluster::store::DeleteOptions::default();
+    cluster
+        .store
+        .delete(kind, "", "cdmo-webhook", &options)
+        .unwrap();
+    let again = json!({
+        "metadata": {"name": "cdmo-webhook"},
+        "webhooks": [{
+            "name": "fractions.cdmo.clear.ml", "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "clientConfig": {"service": {"name": "cdmo-webhook", "namespace": NAMESPACE}},
+        }],
+    });
+    cluster.store.create(kind, "", again).unwrap();
+    cluster
+        .until(kind, "trust in the new one", trusts(&bundle))
+        .await;
     cluster.shutdown.cancel();
     controller.await.unwrap().unwrap();
 }

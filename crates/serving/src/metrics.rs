@@ -215,7 +215,7 @@ mod tests {
             .map(|family| family.name().to_owned())
             .collect();
         served.sort();
-        let mut written: Vec<_> = documented(document, "Both")
+        let mut written: Vec<_> = documented(document, "All programs")
             .into_iter()
             .map(|(name, _)| name)
             .collect();

@@ -16,6 +16,14 @@ fn read(wanted: &Wanted) -> Read {
     Read {
         controller: secret(wanted.controller.clone()),
         agent: secret(wanted.agent.clone()),
+        webhook: wanted.webhook.clone().map(webhook),
+    }
+}
+
+fn webhook(data: Data) -> WebhookRead {
+    WebhookRead {
+        secret: secret(data),
+        host: "cdmo-webhook.gpus.svc".into(),
     }
 }
 
@@ -23,12 +31,13 @@ fn first() -> Wanted {
     let empty = Read {
         controller: Secret::default(),
         agent: Secret::default(),
+        webhook: Some(webhook(Data::new())),
     };
     wanted(&empty, NOW).unwrap()
 }
 
 fn same(a: &Wanted, b: &Wanted) -> bool {
-    a.controller == b.controller && a.agent == b.agent && a.own == b.own
+    a.controller == b.controller && a.agent == b.agent && a.webhook == b.webhook && a.own == b.own
 }
 
 #[test]
@@ -46,6 +55,37 @@ fn agents_get_nothing_that_lets_them_sign_or_command() {
     );
     assert_ne!(made.agent["tls.key"], made.controller["tls.key"]);
     assert_ne!(made.agent["tls.key"], made.controller["ca.key"]);
+}
+
+#[test]
+fn a_webhook_gets_a_certificate_of_its_own_and_nothing_that_signs() {
+    let made = first();
+    let webhook = made.webhook.as_ref().unwrap();
+    let keys: Vec<_> = webhook.keys().copied().collect();
+    assert_eq!(keys, ["ca.crt", "tls.crt", "tls.key"]);
+    assert_ne!(webhook["tls.key"], made.agent["tls.key"]);
+    let authorities = held::authorities(&webhook["ca.crt"], "");
+    let is_for =
+        |name| held::leaf(&webhook["tls.crt"], &webhook["tls.key"], name, &authorities).is_some();
+    assert!(is_for("cdmo-webhook.gpus.svc"));
+    assert!(!is_for(mtls::SERVER_NAME) && !is_for(mtls::CLIENT_NAME));
+}
+
+#[test]
+fn where_there_is_no_webhook_nothing_is_made_for_one() {
+    let mut without = read(&first());
+    without.webhook = None;
+    assert_eq!(wanted(&without, NOW + 60).unwrap().webhook, None);
+}
+
+#[test]
+fn a_webhook_that_moves_to_another_namespace_gets_another_certificate() {
+    let made = first();
+    let mut moved = read(&made);
+    moved.webhook.as_mut().unwrap().host = "cdmo-webhook.other.svc".into();
+    let again = wanted(&moved, NOW + 60).unwrap();
+    assert_ne!(again.webhook, made.webhook);
+    assert_eq!(again.agent, made.agent);
 }
 
 #[test]
