@@ -47,6 +47,20 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
+{{/* Something where new pods get our scheduling gate: schedulers from 1.27 to 1.32 know gates, and would
+make a pod that they tried in vain wait before they try it again. */}}
+{{- define "cdmo.schedulingGate" -}}
+{{- $auto := semverCompare ">=1.27.0-0 <1.33.0-0" .Capabilities.KubeVersion.Version }}
+{{- if or (eq .Values.webhook.schedulingGate "always") (and (eq .Values.webhook.schedulingGate "auto") $auto) }}yes{{ end }}
+{{- end }}
+
+{{/* Something where only namespaces with a label of ours come to the webhook: API servers before 1.28
+cannot tell what asks for a fraction and what does not. */}}
+{{- define "cdmo.webhookOptIn" -}}
+{{- $auto := semverCompare "<1.28.0-0" .Capabilities.KubeVersion.Version }}
+{{- if or (eq .Values.webhook.optIn "always") (and (eq .Values.webhook.optIn "auto") $auto) }}yes{{ end }}
+{{- end }}
+
 {{/* What --help of both programs calls logging. */}}
 {{- define "cdmo.logArgs" -}}
 - {{ printf "--log-level=%s" .Values.logLevel | quote }}
