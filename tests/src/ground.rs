@@ -10,6 +10,7 @@ mod disturb;
 mod dump;
 mod manifest;
 mod process;
+mod raw;
 mod real;
 mod report;
 mod rollout;
@@ -27,11 +28,13 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, Config, ResourceExt as _};
 use serde_json::json;
+use testbed::manifests::WEBHOOK_LABEL;
 
 use crate::system::System;
 
 pub use chart::{Chart, installation};
 pub use disturb::Disturbance;
+pub use raw::{Answer, Way};
 pub use report::Device;
 pub use run::{Needs, api_scenario};
 pub use unharmed::Held;
@@ -86,15 +89,16 @@ impl Ground {
         })
     }
 
-    /// Makes the namespace.
+    /// Makes the namespace. Old API servers show it to the webhook because of its label.
     async fn settle_in(&mut self) -> anyhow::Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let (label, value) = WEBHOOK_LABEL;
         let namespace = serde_json::from_value(json!({
             "apiVersion": "v1",
             "kind": "Namespace",
             "metadata": {
                 "generateName": "cdmo-scenario-",
-                "labels": { "app.kubernetes.io/part-of": "cdmo-scenarios" },
+                "labels": { "app.kubernetes.io/part-of": "cdmo-scenarios", label: value },
             },
         }))?;
         let made = namespaces.create(&PostParams::default(), &namespace).await;

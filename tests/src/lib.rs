@@ -19,7 +19,9 @@ mod start;
 pub mod system;
 pub mod watcher;
 
-pub use ground::{Chart, Device, Disturbance, Ground, Held, Needs, api_scenario, installation};
+pub use ground::{
+    Answer, Chart, Device, Disturbance, Ground, Held, Needs, Way, api_scenario, installation,
+};
 pub use pods::{NAMESPACE, Pod};
 pub use scenario::{Failure, Outcome, Verdict, scenario};
 pub use spec::{NodeSpec, Spec, Tls};

@@ -13,9 +13,9 @@ use testbed::binaries::{Binaries, Profile, Progress};
 use testbed::certs::{AGENT_NAME, Authority, CONTROLLER_NAME};
 use testbed::driver::Driver;
 use testbed::hardware::{self, Host};
-use testbed::manifests::AGENT_TLS;
+use testbed::manifests::{AGENT_TLS, webhook_host};
 use testbed::names;
-use testbed::system::CONTROL_NODE;
+use testbed::system::{CONTROL_NODE, Installation};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +46,8 @@ pub(crate) async fn start(spec: &Spec, folder: &Path) -> anyhow::Result<System> 
     };
     let controller_tls = folder.join("tls");
     certify(spec.controller_tls, &controller_tls, CONTROLLER_NAME)?;
+    let webhook_tls = folder.join("webhook-tls");
+    certify(Tls::Good, &webhook_tls, &webhook_host())?;
     let mut configs = BTreeMap::new();
     for node in &spec.nodes {
         let root = folder.join("nodes").join(&node.name);
@@ -53,8 +55,13 @@ pub(crate) async fn start(spec: &Spec, folder: &Path) -> anyhow::Result<System> 
         configs.insert(node.name.as_str(), prepare(node, &root, &binaries.nvml)?);
     }
     let cluster = cluster(spec, folder, binaries).await?;
-    let further = &spec.controller_args;
-    testbed::system::install(cluster.store(), &controller_tls, LOG_LEVEL, further)?;
+    let installation = Installation {
+        controller_tls: &controller_tls,
+        webhook_tls: &webhook_tls,
+        log_level: LOG_LEVEL,
+        controller_args: &spec.controller_args,
+    };
+    installation.install(cluster.store(), spec.behaviour)?;
     let nodes: Vec<Watched> = cluster
         .nodes()
         .map(|node| {

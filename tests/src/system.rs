@@ -450,6 +450,32 @@ impl System {
         self.kill(&pod).await
     }
 
+    /// Kills the webhook as `kill -9` does, and returns once it is dead. The kubelet starts it again.
+    pub async fn kill_webhook(&self) -> anyhow::Result<()> {
+        let pod = self
+            .own_pod(manifests::WEBHOOK, None)
+            .context("no webhook")?;
+        self.kill(&pod).await
+    }
+
+    /// Waits until the webhook is ready.
+    pub async fn webhook_ready(&self) -> anyhow::Result<()> {
+        let ready = async || {
+            let pod = self.own_pod(manifests::WEBHOOK, None)?;
+            let address = object::text(&pod, "/status/podIP").to_owned();
+            let answer = http::get(&address, manifests::WEBHOOK_HTTP, "/readyz").await;
+            answer.is_ok_and(|(code, _)| code == 200).then_some(())
+        };
+        self.until("the webhook is ready", ready).await
+    }
+
+    /// The first pod of a scenario that has a label.
+    pub fn pod_with(&self, label: &str, value: &str) -> Option<Arc<Value>> {
+        let (pods, _) = self.store().list(Kind::Pod, Some(NAMESPACE));
+        let mut pods = pods.into_iter();
+        pods.find(|pod| pod["metadata"]["labels"][label] == value)
+    }
+
     async fn kill(&self, pod: &Value) -> anyhow::Result<()> {
         let node = self.node(object::text(pod, "/spec/nodeName"))?;
         let process = || {

@@ -6,6 +6,7 @@ mod memory;
 mod numbers;
 mod real;
 mod size;
+mod webhook;
 
 use clap::{Args, ValueEnum};
 use testbed::binaries::{Binaries, Profile, Progress, cargo};
@@ -13,7 +14,7 @@ use testbed::binaries::{Binaries, Profile, Progress, cargo};
 use crate::interrupt::Interrupt;
 use crate::outcome::Outcome;
 
-/// Measure latency, memory and size of release builds, and write them to docs/benchmarks.
+/// Measure latency, memory and size of release builds, and the webhook under load, and write them to docs/benchmarks.
 ///
 /// Builds everything with --release, this program included, since the cluster runs inside it. The
 /// figures are only as good as the machine is quiet.
@@ -32,6 +33,8 @@ enum Figure {
     Memory,
     /// Size of the stripped programs.
     Size,
+    /// The webhook's answers and its memory, at 200 requests a second on one core.
+    Webhook,
     /// All of it on the real node of `cargo xtask cluster up`; takes half an hour, and only if named.
     Real,
 }
@@ -91,6 +94,9 @@ async fn measure(options: &Options, binaries: &Binaries) -> anyhow::Result<()> {
     }
     if options.wants(Figure::Size) {
         document::publish("size", &size::measure(binaries)?)?;
+    }
+    if options.wants(Figure::Webhook) {
+        document::publish("webhook", &webhook::measure(binaries).await?)?;
     }
     if options.wants(Figure::Real) {
         document::publish("real", &real::measure().await?)?;

@@ -5,6 +5,7 @@ mod chart;
 mod clearml;
 mod rights;
 mod tools;
+mod webhook;
 
 use anyhow::Context as _;
 use clap::Args;

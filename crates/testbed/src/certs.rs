@@ -1,5 +1,5 @@
-//! Certificates for the talk between controller and agents, as an administrator's own authority
-//! would issue them: short-lived, one authority, one name per side.
+//! Certificates for the talk between controller and agents, and for that of API server and webhook, as
+//! an administrator's own authority would issue them: short-lived, one authority, one name per side.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ pub struct Files {
     pub key: PathBuf,
 }
 
-/// An authority that signs for both sides.
+/// An authority that signs for all sides.
 pub struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,

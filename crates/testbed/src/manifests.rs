@@ -1,7 +1,10 @@
 //! The objects that install the system into the embedded cluster; what a chart does in a real one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::hardware;
@@ -14,12 +17,34 @@ pub const NODE_LABEL: (&str, &str) = ("cdmo.clear.ml/gpu-partitioning", "mig");
 pub const AGENT: &str = "mig-node-agent";
 /// Value of `app.kubernetes.io/name` of the controller; also its image, below `cdmo/`.
 pub const CONTROLLER: &str = "cdmo-controller";
+/// Value of `app.kubernetes.io/name` of the webhook; it is a subcommand of the controller.
+pub const WEBHOOK: &str = "cdmo-webhook";
+/// Port of the webhook.
+pub const WEBHOOK_HTTPS: u16 = 7446;
+/// Port of the webhook's health and metrics.
+pub const WEBHOOK_HTTP: u16 = 7445;
+/// Label that lets the webhook look at a namespace where the API server has no match conditions, and
+/// its value.
+pub const WEBHOOK_LABEL: (&str, &str) = ("cdmo.clear.ml/webhook", "enabled");
+/// The scheduling gate that the controller removes.
+pub const GATE: &str = "cdmo.clear.ml/partitioning";
 /// Where an agent finds its certificate, below the host root.
 pub const AGENT_TLS: &str = "etc/cdmo/tls";
 /// Port of the agents' health and metrics.
 pub const AGENT_HTTP: u16 = 7444;
 /// Port of the controller's health and metrics.
 pub const CONTROLLER_HTTP: u16 = 7445;
+
+/// Objects that are to be shown to the webhook, in the words of the API server.
+const ASKS_FOR_A_FRACTION: &str =
+    include_str!("../../../charts/cdmo/files/asks-for-a-fraction.cel");
+/// Pods that are to be shown to it for their scheduling gate.
+const ASKS_FOR_SLICES: &str = include_str!("../../../charts/cdmo/files/asks-for-slices.cel");
+
+/// The name by which the API server calls the webhook.
+pub fn webhook_host() -> String {
+    format!("{WEBHOOK}.{NAMESPACE}.svc")
+}
 
 /// The namespace.
 pub fn namespace(name: &str) -> Value {
@@ -106,4 +131,125 @@ pub fn controller(node: &str, tls: &Path, log_level: &str, further: &[String]) -
             }],
         },
     })
+}
+
+/// The webhook, as a plain pod on one node, with its certificate from a folder.
+pub fn webhook(node: &str, tls: &Path, log_level: &str, gate: bool) -> Value {
+    let tls = tls.display();
+    let mut args = vec![
+        format!("--namespace={NAMESPACE}"),
+        format!("--http-listen=$(POD_IP):{WEBHOOK_HTTP}"),
+        format!("--tls-ca={tls}/ca.crt"),
+        format!("--tls-cert={tls}/tls.crt"),
+        format!("--tls-key={tls}/tls.key"),
+        format!("--log-level={log_level}"),
+        "webhook".to_owned(),
+        format!("--listen=$(POD_IP):{WEBHOOK_HTTPS}"),
+        // Nobody waits for it to be gone.
+        "--drain-seconds=0".to_owned(),
+    ];
+    if gate {
+        args.push(format!("--scheduling-gate={GATE}"));
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": WEBHOOK,
+            "namespace": NAMESPACE,
+            "labels": { "app.kubernetes.io/name": WEBHOOK },
+        },
+        "spec": {
+            "nodeSelector": { "kubernetes.io/hostname": node },
+            "automountServiceAccountToken": false,
+            "containers": [{
+                "name": "webhook",
+                "image": format!("cdmo/{CONTROLLER}"),
+                "ports": [{ "name": "https", "containerPort": WEBHOOK_HTTPS }],
+                "args": args,
+            }],
+        },
+    })
+}
+
+/// The webhook's Service.
+pub fn webhook_service() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": WEBHOOK, "namespace": NAMESPACE },
+        "spec": {
+            "selector": { "app.kubernetes.io/name": WEBHOOK },
+            "ports": [{ "name": "https", "port": 443, "targetPort": "https" }],
+        },
+    })
+}
+
+/// What the API server shows to the webhook, and whom it trusts as webhook; nobody yet if there are no
+/// certificates. Where the server has no match conditions, only namespaces with [`WEBHOOK_LABEL`].
+pub fn webhook_configuration(conditions: bool, gate: bool, authorities: Option<&[u8]>) -> Value {
+    let own = json!({
+        "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [NAMESPACE],
+    });
+    let mut selector = json!({ "matchExpressions": [own] });
+    let service =
+        json!({ "name": WEBHOOK, "namespace": NAMESPACE, "path": "/mutate", "port": 443 });
+    let mut client = json!({ "service": service });
+    if let Some(bytes) = authorities {
+        client["caBundle"] = STANDARD.encode(bytes).into();
+    }
+    if !conditions {
+        let (label, value) = WEBHOOK_LABEL;
+        selector["matchLabels"] = json!({ label: value });
+    }
+    let mut webhook = json!({
+        "name": "fractions.cdmo.clear.ml",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": "Ignore",
+        "reinvocationPolicy": "IfNeeded",
+        "timeoutSeconds": 3,
+        "clientConfig": client,
+        "namespaceSelector": selector,
+        "rules": rules(),
+    });
+    if conditions {
+        let expression = if gate {
+            format!("({ASKS_FOR_A_FRACTION}) || ({ASKS_FOR_SLICES})")
+        } else {
+            ASKS_FOR_A_FRACTION.to_owned()
+        };
+        let condition = json!({ "name": "asks-for-a-fraction", "expression": expression });
+        webhook["matchConditions"] = json!([condition]);
+    }
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": { "name": WEBHOOK },
+        "webhooks": [webhook],
+    })
+}
+
+/// The rules for everything that the webhook may change, and for ephemeral containers, which it refuses
+/// fractions.
+fn rules() -> Value {
+    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (group, resource) in admission::resources() {
+        groups.entry(group).or_default().push(resource);
+    }
+    let rule = |group: &str, operations: &[&str], resources: &[&str]| {
+        json!({
+            "operations": operations,
+            "apiGroups": [group],
+            "apiVersions": ["v1"],
+            "resources": resources,
+            "scope": "Namespaced",
+        })
+    };
+    let mut all: Vec<Value> = groups
+        .into_iter()
+        .map(|(group, resources)| rule(group, &["CREATE", "UPDATE"], &resources))
+        .collect();
+    all.push(rule("", &["UPDATE"], &["pods/ephemeralcontainers"]));
+    all.into()
 }

@@ -97,6 +97,8 @@ impl System {
         let dir = folder.path();
         let authority = Authority::new()?;
         authority.issue(&controller_tls(dir), CONTROLLER_NAME, Validity::Current)?;
+        let host = manifests::webhook_host();
+        authority.issue(&webhook_tls(dir), &host, Validity::Current)?;
         let mut drivers = BTreeMap::new();
         for (name, host) in &setup.hosts {
             let root = dir.join("nodes").join(name);
@@ -127,11 +129,17 @@ impl System {
         })
     }
 
-    /// Puts agents and controller into the cluster. The agents start where nodes have the label.
+    /// Puts agents, controller and webhook into the cluster. The agents start where nodes have the
+    /// label.
     pub fn install(&self) -> Result<(), StartError> {
-        let tls = controller_tls(self.folder.path());
-        let further = &self.setup.controller_args;
-        Ok(install(self.store(), &tls, &self.setup.log_level, further)?)
+        let folder = self.folder.path();
+        let installation = Installation {
+            controller_tls: &controller_tls(folder),
+            webhook_tls: &webhook_tls(folder),
+            log_level: &self.setup.log_level,
+            controller_args: &self.setup.controller_args,
+        };
+        installation.install(self.store(), self.setup.behaviour)
     }
 
     /// Hands all nodes with GPUs to the system, as an administrator does with `kubectl label`.
@@ -145,7 +153,8 @@ impl System {
         Ok(())
     }
 
-    /// Waits until the controller is ready and has a session with the agent of every node.
+    /// Waits until the controller is ready and has a session with the agent of every node, and the
+    /// webhook is ready.
     pub async fn ready(&self, limit: Duration) -> Result<(), StartError> {
         let all = self.setup.hosts.len();
         let ready = async {
@@ -156,7 +165,10 @@ impl System {
                 let wanted = all as f64;
                 let sessions = http::metric(&page.unwrap_or_default(), "cdmo_agent_sessions", "");
                 let agents = self.own_pods(manifests::AGENT);
-                if sessions == Some(wanted) && agents.len() == all {
+                if sessions == Some(wanted)
+                    && agents.len() == all
+                    && self.webhook_page("/readyz").await.is_some()
+                {
                     return;
                 }
                 tokio::time::sleep(LOOK).await;
@@ -192,6 +204,12 @@ impl System {
     pub async fn controller_page(&self, path: &str) -> Option<String> {
         let pod = self.own_pods(manifests::CONTROLLER).into_iter().next()?;
         page(&pod, manifests::CONTROLLER_HTTP, path).await
+    }
+
+    /// A page of the webhook's plain HTTP server; none while there is none.
+    pub async fn webhook_page(&self, path: &str) -> Option<String> {
+        let pod = self.own_pods(manifests::WEBHOOK).into_iter().next()?;
+        page(&pod, manifests::WEBHOOK_HTTP, path).await
     }
 
     /// A page of each agent's HTTP server, by node.
@@ -236,6 +254,11 @@ impl System {
         self.folder.path()
     }
 
+    /// Where the webhook's certificate is.
+    pub fn webhook_tls(&self) -> PathBuf {
+        webhook_tls(self.folder())
+    }
+
     /// The cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
@@ -273,20 +296,74 @@ impl System {
     }
 }
 
-/// Puts agents and controller into a cluster. The agents start where nodes have the label.
-pub fn install(
-    store: &Store,
-    controller_tls: &Path,
-    log_level: &str,
-    controller_args: &[String],
-) -> Result<(), Status> {
-    let own = manifests::NAMESPACE;
-    let controller =
-        manifests::controller(CONTROL_NODE, controller_tls, log_level, controller_args);
-    store.create(Kind::Namespace, "", manifests::namespace(own))?;
-    store.create(Kind::DaemonSet, own, manifests::agents(log_level))?;
-    store.create(Kind::Pod, own, controller)?;
-    Ok(())
+/// What is put into a cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Installation<'a> {
+    /// Folder of the controller's certificate.
+    pub controller_tls: &'a Path,
+    /// Folder of the webhook's certificate, and of the authority that the API server is to trust.
+    pub webhook_tls: &'a Path,
+    /// How much all programs write into their logs.
+    pub log_level: &'a str,
+    /// Further arguments of the controller.
+    pub controller_args: &'a [String],
+}
+
+impl Installation<'_> {
+    /// Puts agents, controller and webhook into a cluster. The agents start where nodes have the label.
+    /// Where the API server has no match conditions, the namespace `default` gets the webhook's label.
+    ///
+    /// # Errors
+    /// An object is refused, or the authority cannot be read.
+    pub fn install(&self, store: &Store, behaviour: Behaviour) -> Result<(), StartError> {
+        let own = manifests::NAMESPACE;
+        let log_level = self.log_level;
+        let (tls, args) = (self.controller_tls, self.controller_args);
+        let controller = manifests::controller(CONTROL_NODE, tls, log_level, args);
+        store.create(Kind::Namespace, "", manifests::namespace(own))?;
+        store.create(Kind::DaemonSet, own, manifests::agents(log_level))?;
+        store.create(Kind::Pod, own, controller)?;
+        let ca = self.webhook_tls.join("ca.crt");
+        let authorities =
+            std::fs::read(&ca).map_err(|source| StartError::Files { path: ca, source })?;
+        self.install_webhook(store, behaviour, Some(&authorities))
+    }
+
+    /// Puts the webhook alone into a cluster that has the namespace, trusting these authorities.
+    ///
+    /// # Errors
+    /// An object is refused.
+    pub fn install_webhook(
+        &self,
+        store: &Store,
+        behaviour: Behaviour,
+        authorities: Option<&[u8]>,
+    ) -> Result<(), StartError> {
+        let own = manifests::NAMESPACE;
+        let (conditions, gate) = (behaviour.match_conditions(), needs_gate(behaviour));
+        let webhook = manifests::webhook(CONTROL_NODE, self.webhook_tls, self.log_level, gate);
+        let kind = Kind::MutatingWebhookConfiguration;
+        let configuration = manifests::webhook_configuration(conditions, gate, authorities);
+        store.create(Kind::Service, own, manifests::webhook_service())?;
+        store.create(Kind::Pod, own, webhook)?;
+        store.create(kind, "", configuration)?;
+        if !conditions {
+            store.modify(Kind::Namespace, "", "default", |namespace| {
+                let (label, value) = manifests::WEBHOOK_LABEL;
+                namespace["metadata"]["labels"][label] = value.into();
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether pods get a scheduling gate: where the scheduler knows gates and honours a back-off.
+pub const fn needs_gate(behaviour: Behaviour) -> bool {
+    behaviour.scheduling_gates() && !behaviour.pops_from_backoff()
+}
+
+fn webhook_tls(dir: &Path) -> PathBuf {
+    dir.join("webhook-tls")
 }
 
 fn controller_tls(dir: &Path) -> PathBuf {

@@ -178,6 +178,22 @@ impl Ground {
         waited.with_context(|| format!("waited {LIMIT:?} until {what}"))
     }
 
+    /// Waits until there are so many pods with a label, and returns them.
+    pub async fn pods_with(
+        &self,
+        label: &str,
+        value: &str,
+        count: usize,
+    ) -> anyhow::Result<Vec<Object>> {
+        let config = Config::default().labels(&format!("{label}={value}"));
+        let what = format!("there are {count} pods with {label}={value}");
+        watch::until(self.api(), config, &what, |seen: &watch::Seen<Object>| {
+            let all: Vec<Object> = seen.values().cloned().collect();
+            Ok((all.len() == count).then_some(all))
+        })
+        .await
+    }
+
     /// Waits for an Event of that reason on a pod, and returns its sentence.
     pub async fn event(&self, pod: &str, reason: &str) -> anyhow::Result<String> {
         let what = format!("pod {pod} has an Event {reason}");

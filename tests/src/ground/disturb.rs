@@ -93,19 +93,24 @@ impl Ground {
             .context("the API server did not come back")
     }
 
-    /// `kill -9` of the agent or the controller.
-    async fn kill(&self, app: &str) -> anyhow::Result<()> {
+    /// `kill -9` of the agent, the controller or a webhook.
+    pub(super) async fn kill(&self, app: &str) -> anyhow::Result<()> {
         match &self.place {
             Place::Embedded(system) => {
                 let system = system.as_ref().context("the cluster has ended")?;
                 match app {
                     manifests::AGENT => system.kill_agent("a").await,
+                    manifests::WEBHOOK => system.kill_webhook().await,
                     _ => system.kill_controller().await,
                 }
             }
             Place::Real(_) => {
                 let pod = self.own_pod(app).await?;
-                process::kill(&pod.uid().unwrap_or_default(), app)
+                let program = match app {
+                    manifests::WEBHOOK => manifests::CONTROLLER,
+                    other => other,
+                };
+                process::kill(&pod.uid().unwrap_or_default(), program)
             }
         }
     }

@@ -9,4 +9,5 @@ mod queue;
 mod refusals;
 mod reuse;
 mod slices;
+mod webhook;
 mod workloads;

@@ -8,3 +8,4 @@ mod library;
 mod out;
 mod twice;
 mod values;
+mod webhook;

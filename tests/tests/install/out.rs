@@ -6,11 +6,12 @@ use scenarios::{Chart, Verdict, installation};
 /// rights.
 async fn left(chart: &Chart) -> anyhow::Result<Vec<String>> {
     let ours = ["--namespace", "cdmo-operator", "--output=name"];
-    let kinds = "deployments,daemonsets,jobs,pods,secrets,configmaps,serviceaccounts,leases,roles,rolebindings";
+    let kinds = "deployments,daemonsets,jobs,pods,secrets,configmaps,serviceaccounts,leases,roles,rolebindings,services";
     let mut all = chart
         .said("kubectl", &[&["get", kinds], &ours[..]].concat())
         .await?;
-    let rights = ["get", "clusterroles,clusterrolebindings", "--output=name"];
+    let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations";
+    let rights = ["get", kinds, "--output=name"];
     let rights = chart.said("kubectl", &rights).await?;
     all.extend(
         rights

@@ -42,7 +42,7 @@ async fn metrics(system: &System, app: &str, port: u16) -> anyhow::Result<String
 fn undocumented(page: &str, section: &str) -> Vec<String> {
     let document = include_str!("../../../docs/metrics.md");
     let mut known = serving::metrics::documented(document, section);
-    known.extend(serving::metrics::documented(document, "Both"));
+    known.extend(serving::metrics::documented(document, "All programs"));
     let served = page
         .lines()
         .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));

@@ -6,20 +6,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
+use simcluster::cluster::Behaviour;
 use testbed::binaries::{Binaries, Profile, Progress, repository};
+use testbed::manifests::WEBHOOK;
 use tokio::process::Command;
 
-use super::rights;
+use super::{rights, webhook};
 use crate::kubernetes_tools;
 use crate::program::said;
 use crate::python::Python;
 
 /// The oldest Kubernetes that is tested with, the oldest that is promised, and a new one.
 const KUBERNETES: [&str; 3] = ["1.20.2", "1.28.0", "1.33.0"];
+/// The same as the embedded cluster plays them.
+const BEHAVIOURS: [Behaviour; 3] = [Behaviour::V1_20, Behaviour::V1_28, Behaviour::V1_33];
 
 /// Ways to install, each with what is set.
-const INSTALLATIONS: [(&str, &[&str]); 6] = [
+const INSTALLATIONS: [(&str, &[&str]); 7] = [
     ("as it is", &[]),
+    ("without a webhook", &["webhook.enabled=false"]),
     (
         "with a password",
         &["imageCredentials.password=token", "image.pullSecrets=null"],
@@ -68,12 +73,38 @@ const INSTALLATIONS: [(&str, &[&str]); 6] = [
             "controller.podAnnotations.a=b",
             "controller.nodeSelector.a=b",
             "controller.extraArgs={--settle-ms=50}",
+            "webhook.replicas=1",
+            "webhook.failurePolicy=Fail",
+            "webhook.optIn=always",
+            "webhook.label=false",
+            "webhook.annotation=false",
+            "webhook.schedulingGate=never",
+            "webhook.podLabels.a=b",
+            "webhook.podAnnotations.a=b",
+            "webhook.nodeSelector.a=b",
+            "webhook.extraArgs={--drain-seconds=1}",
         ],
     ),
 ];
 
 /// Wrong values as people set them, and what they are told.
-const REFUSED: [(&str, &str); 29] = [
+const REFUSED: [(&str, &str); 33] = [
+    (
+        "webhook.failurePolicy=ignore",
+        "at '/webhook/failurePolicy': value must be one of 'Ignore', 'Fail'",
+    ),
+    (
+        "webhook.replicas=0",
+        "at '/webhook/replicas': minimum: got 0, want 1",
+    ),
+    (
+        "webhook.optIn=never",
+        "webhook.optIn \"never\" is not possible before Kubernetes 1.21",
+    ),
+    (
+        "webhook.schedulingGate=always",
+        "webhook.schedulingGate \"always\" is not possible before Kubernetes 1.27",
+    ),
     (
         "agnet.resources=null",
         "additional properties 'agnet' not allowed",
@@ -209,6 +240,7 @@ pub(super) async fn chart(python: &Python) -> anyhow::Result<String> {
             let objects = helm.render(kubernetes, values).await;
             let objects = objects.with_context(about)?;
             agents_have_no_token(&objects).with_context(about)?;
+            webhook::has_no_rights(&objects).with_context(about)?;
             // One version is enough: programs do not know which Kubernetes there is.
             if kubernetes == KUBERNETES[0] {
                 arguments_are_understood(&objects, &binaries)
@@ -216,6 +248,11 @@ pub(super) async fn chart(python: &Python) -> anyhow::Result<String> {
                     .with_context(about)?;
             }
         }
+    }
+    for (kubernetes, behaviour) in KUBERNETES.into_iter().zip(BEHAVIOURS) {
+        let objects = helm.render(kubernetes, &[]).await?;
+        webhook::check(&objects, behaviour)
+            .with_context(|| format!("on Kubernetes {kubernetes}"))?;
     }
     let objects = helm.render(KUBERNETES[2], &[]).await?;
     rights::check(&objects, &binaries).await?;
@@ -327,11 +364,14 @@ async fn arguments_are_understood(objects: &[Value], binaries: &Binaries) -> any
     let agent = named(objects, "DaemonSet", "mig-node-agent")?;
     let controller = named(objects, "Deployment", "cdmo-controller")?;
     let clean_up = named(objects, "Job", "cdmo-clean-up")?;
-    let pairs: [(&Value, &Path); 3] = [
+    let mut pairs: Vec<(&Value, &Path)> = vec![
         (agent, &binaries.agent),
         (controller, &binaries.controller),
         (clean_up, &binaries.controller),
     ];
+    if let Ok(webhook) = named(objects, "Deployment", WEBHOOK) {
+        pairs.push((webhook, &binaries.controller));
+    }
     for (object, program) in pairs {
         let container = &object["spec"]["template"]["spec"]["containers"][0];
         let arguments = container["args"]

@@ -14,8 +14,8 @@ use simcluster::cluster::Behaviour;
 use simcluster::store::{DeleteOptions, Kind, Store};
 use testbed::binaries::{Binaries, cargo};
 use testbed::hardware::{Host, Latency};
-use testbed::manifests::{self, NAMESPACE};
-use testbed::system::{CONTROL_NODE, Setup, System};
+use testbed::manifests::{self, NAMESPACE, WEBHOOK};
+use testbed::system::{CONTROL_NODE, Installation, Setup, System};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
@@ -30,6 +30,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 const CONTROLLER_SECRET: &str = "cdmo-controller-tls";
 const AGENT_SECRET: &str = "cdmo-agent-tls";
+const WEBHOOK_SECRET: &str = "cdmo-webhook-tls";
 
 /// A node whose GPU can do MIG.
 const GOOD: &str = "good";
@@ -78,6 +79,7 @@ async fn on(system: &System, objects: &[Value], binaries: &Binaries) -> anyhow::
     system.label_nodes()?;
     system.ready(LIMIT).await?;
     let store = system.store();
+    webhook_is_trusted(store).await?;
     problem_is_written(store).await?;
     run(store, "first").await?;
     // The next one finds a Lease and Secrets that are there.
@@ -99,12 +101,20 @@ async fn on(system: &System, objects: &[Value], binaries: &Binaries) -> anyhow::
 
     // Here it is no Deployment's, so that the clean-up cannot end it.
     store.delete(Kind::Pod, NAMESPACE, CONTROLLER, &DeleteOptions::default())?;
+    store.create(Kind::Pod, "default", held_back("third"))?;
     let mut command = Command::new(&binaries.controller);
     command
         .arg("--kubeconfig")
         .arg(kubeconfig(system, CLEAN_UP)?)
         .args(["--namespace", NAMESPACE, "clean-up"]);
     said(command).await?;
+    let left = store.find(Kind::Pod, "default", "third")?;
+    ensure!(
+        left["spec"]["schedulingGates"]
+            .as_array()
+            .is_none_or(Vec::is_empty),
+        "the clean-up leaves a pod behind our gate: {left}"
+    );
     Ok(Asked {
         // The others have tokens.
         controller: audit.calls(""),
@@ -117,32 +127,82 @@ async fn on(system: &System, objects: &[Value], binaries: &Binaries) -> anyhow::
 fn install(system: &System, objects: &[Value]) -> anyhow::Result<()> {
     let store = system.store();
     store.create(Kind::Namespace, "", manifests::namespace(NAMESPACE))?;
-    for name in [CONTROLLER_SECRET, AGENT_SECRET] {
+    for name in [CONTROLLER_SECRET, AGENT_SECRET, WEBHOOK_SECRET] {
         let secret = named(objects, "Secret", name)?.clone();
         store.create(Kind::Secret, NAMESPACE, secret)?;
     }
-    let further = ["--make-certificates".to_owned()];
+    let further = [
+        "--make-certificates".to_owned(),
+        format!("--webhook-configuration={WEBHOOK}"),
+    ];
     let tls = system.folder().join("tls");
+    let webhook_tls = system.webhook_tls();
     let controller = manifests::controller(CONTROL_NODE, &tls, LOG_LEVEL, &further);
     store.create(Kind::DaemonSet, NAMESPACE, manifests::agents(LOG_LEVEL))?;
     store.create(Kind::Pod, NAMESPACE, controller)?;
+    // It waits for a certificate of the controller's making.
+    std::fs::remove_dir_all(&webhook_tls)
+        .with_context(|| format!("failed to remove {}", webhook_tls.display()))?;
+    let installation = Installation {
+        controller_tls: &tls,
+        webhook_tls: &webhook_tls,
+        log_level: LOG_LEVEL,
+        controller_args: &further,
+    };
+    installation.install_webhook(store, Behaviour::V1_33, None)?;
     Ok(())
 }
 
-/// Puts the agents' certificates onto the nodes, as the kubelet does with a Secret that is mounted.
+/// Waits until the API server trusts the authority that signed the webhook's certificate.
+async fn webhook_is_trusted(store: &Store) -> anyhow::Result<()> {
+    let secret = store.find(Kind::Secret, NAMESPACE, WEBHOOK_SECRET)?;
+    until("the webhook is trusted", || {
+        let found = store.get(Kind::MutatingWebhookConfiguration, "", WEBHOOK);
+        found.is_some_and(|found| {
+            let bundle = &found["webhooks"][0]["clientConfig"]["caBundle"];
+            bundle.is_string() && *bundle == secret["data"]["ca.crt"]
+        })
+    })
+    .await
+}
+
+/// A pod with our scheduling gate.
+fn held_back(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "containers": [{ "name": "main", "image": "simulated" }],
+            "schedulingGates": [{ "name": manifests::GATE }],
+        },
+    })
+}
+
+/// Puts the certificates of agents and webhook where they are mounted, as kubelets do with Secrets.
 async fn take_certificates(system: &System) -> anyhow::Result<()> {
-    let secret = || system.store().get(Kind::Secret, NAMESPACE, AGENT_SECRET);
-    until("the agents have a certificate", || {
+    let nodes = [GOOD, BAD].map(|node| {
+        let folder = system.folder().join("nodes").join(node);
+        folder.join(manifests::AGENT_TLS)
+    });
+    mount(system, AGENT_SECRET, &nodes).await?;
+    mount(system, WEBHOOK_SECRET, &[system.webhook_tls()]).await
+}
+
+async fn mount(system: &System, name: &str, folders: &[PathBuf]) -> anyhow::Result<()> {
+    let secret = || system.store().get(Kind::Secret, NAMESPACE, name);
+    until(&format!("the Secret {name} has a certificate"), || {
         secret().is_some_and(|secret| secret["data"]["tls.key"].is_string())
     })
     .await?;
-    let secret = secret().context("the agents' Secret is gone")?;
-    for (key, text) in secret["data"].as_object().into_iter().flatten() {
-        let bytes = STANDARD.decode(text.as_str().unwrap_or_default());
-        let bytes = bytes.with_context(|| format!("{key} of the Secret is no base64"))?;
-        for node in [GOOD, BAD] {
-            let folder = system.folder().join("nodes").join(node);
-            let path = folder.join(manifests::AGENT_TLS).join(key);
+    let secret = secret().with_context(|| format!("the Secret {name} is gone"))?;
+    for folder in folders {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("failed to make {}", folder.display()))?;
+        for (key, text) in secret["data"].as_object().into_iter().flatten() {
+            let bytes = STANDARD.decode(text.as_str().unwrap_or_default());
+            let bytes = bytes.with_context(|| format!("{key} of the Secret is no base64"))?;
+            let path = folder.join(key);
             std::fs::write(&path, &bytes)
                 .with_context(|| format!("failed to write {}", path.display()))?;
         }
