@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::server::{container, create, variable, yaml};
 
+const VALUES: &str = include_str!("../../../../examples/clearml-agent-values.yaml");
+
 /// The pod of a task in a queue, as ClearML's Kubernetes glue merges it from the queue's overrides.
 fn pod(queue: &Value) -> Value {
     let overrides = &queue["templateOverrides"];
@@ -21,7 +23,7 @@ fn pod(queue: &Value) -> Value {
 
 #[test]
 fn every_queue_of_clearmls_guide_is_served_without_a_warning() {
-    let values = yaml(include_str!("../../../../examples/clearml-agent-values.yaml"));
+    let values = yaml(VALUES);
     let queues = values["agentk8sglue"]["queues"].as_object().unwrap();
     assert_eq!(queues.len(), 4);
     for (name, limits, reported) in [
@@ -67,7 +69,7 @@ fn every_queue_of_clearmls_guide_is_served_without_a_warning() {
 
 #[test]
 fn without_the_profile_the_same_queues_run_on_any_model() {
-    let values = yaml(include_str!("../../../../examples/clearml-agent-values.yaml"));
+    let values = yaml(VALUES);
     for (name, class) in [
         ("gpu-fraction-1_00", "1.000"),
         ("gpu-fraction-0_50", "0.500"),
