@@ -104,13 +104,13 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
             let leaving = plans.iter().any(|(op, plan)| {
                 op.lowers() && plan.give_up.iter().any(|gone| gone.gi_id == row.gi_id)
             });
-            let moves = plans.iter().find_map(|(op, plan)| {
-                let mut moves = plan.expose.iter();
+            let exposure = plans.iter().find_map(|(op, plan)| {
+                let mut all = plan.expose.iter();
                 let under_way = op.lowers() || outdated;
-                moves.find(|moved| under_way && moved.gi_id == row.gi_id)
+                all.find(|exposure| under_way && exposure.gi_id == row.gi_id)
             });
             let own = usage(row, leaving, seen);
-            let (resource, usage) = match moves {
+            let (resource, usage) = match exposure {
                 // Of its old name there is one less, and of the new one there will be one more.
                 Some(moved) if own != Usage::Held => (Some(moved.to.clone()), Usage::Arriving),
                 _ => (row.resource.clone(), own),

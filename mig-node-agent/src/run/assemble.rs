@@ -84,7 +84,11 @@ pub(super) async fn assemble(
     let damaged = problems
         .iter()
         .any(|(key, what)| *key == JOURNAL && what.is_some());
-    let doubted = damaged.then(|| devices(&found)).unwrap_or_default();
+    let doubted = if damaged {
+        devices(&found)
+    } else {
+        HashMap::new()
+    };
     let mut node = Node::adopt(found, recorded, versions, now);
     for (key, problem) in problems {
         if let Some(problem) = problem {

@@ -72,21 +72,21 @@ async fn one_of_each(
     let queues = &values["agentk8sglue"]["queues"];
     let count = queues.as_object().context("there are no queues")?.len();
     ensure!(count == QUEUES.len(), "there are {count} queues");
-    let named = QUEUES.map(|(queue, profile)| {
+    let tasks = QUEUES.map(|(queue, profile)| {
         let name = format!("{prefix}-{}", queue.replace('_', "-"));
         (queue, name, profile)
     });
-    for (queue, name, _) in &named {
+    for (queue, name, _) in &tasks {
         let pod = admitted(ground, task(queues, queue, name, wanted))?;
         ground.create(&pod).await?;
     }
     let mut all = Vec::new();
-    for (_, name, profile) in &named {
+    for (_, name, profile) in &tasks {
         ground.running(name).await?;
         let profiles: Vec<&str> = profile.iter().copied().collect();
         all.extend(ground.holds(name, &profiles).await?);
     }
-    let names: Vec<&str> = named.iter().map(|(_, name, _)| name.as_str()).collect();
+    let names: Vec<&str> = tasks.iter().map(|(_, name, _)| name.as_str()).collect();
     ground.release(&names).await?;
     Ok(all)
 }

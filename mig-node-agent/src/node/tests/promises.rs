@@ -164,7 +164,7 @@ impl World {
                 let (index, _) = model.find(&instance.profile.parse().unwrap()).unwrap();
                 let names = mig::fraction::exposures(&model, index);
                 let names: Vec<_> = std::iter::once(String::new()).chain(names).collect();
-                let pick = usize::try_from((n >> 41) % 3).unwrap() % names.len();
+                let pick = (n >> 41) % 3 % names.len();
                 api::Expose {
                     instance: Some(reference(instance)),
                     resource: names[pick].clone(),

@@ -62,12 +62,11 @@ fn any_wants() -> impl Strategy<Value = Vec<(usize, u32)>> {
 
 fn want(model: &GpuModel, pick: usize, count: u32) -> Option<Want> {
     let classes = mig::fraction::Class::ALL;
-    let (resource, of) = match classes.get(pick) {
-        Some(class) => (class.resource_name(), Kind::Class(*class)),
-        None => {
-            let name = model.profiles.get(pick - classes.len())?.name;
-            (name.resource_name(), Kind::Profile(name))
-        }
+    let (resource, of) = if let Some(class) = classes.get(pick) {
+        (class.resource_name(), Kind::Class(*class))
+    } else {
+        let name = model.profiles.get(pick - classes.len())?.name;
+        (name.resource_name(), Kind::Profile(name))
     };
     Some(Want {
         resource,
