@@ -14,5 +14,6 @@ mod refusals;
 mod reuse;
 mod shapes;
 mod status;
+mod webhook;
 mod where_to;
 mod whole_gpus;
