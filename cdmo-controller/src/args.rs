@@ -154,8 +154,8 @@ pub struct CertificateArgs {
     )]
     pub agent_secret: String,
 
-    /// The MutatingWebhookConfiguration of the webhook [default: there is no webhook]. With it the
-    /// webhook's certificate is made, too, and its authority is kept in the configuration.
+    /// The configuration by which API servers know the webhook [default: there is no webhook]. With it
+    /// the webhook's certificate is made, too, and its authority is kept in the configuration.
     #[arg(
         long,
         env = "CDMO_WEBHOOK_CONFIGURATION",

@@ -62,7 +62,7 @@ pub struct Options {
     )]
     pub controller_selector: String,
 
-    /// The webhook's Deployment and its MutatingWebhookConfiguration.
+    /// The webhook's Deployment and the configuration by which API servers know it.
     #[arg(long, value_name = "NAME", default_value = certificates::WEBHOOK_SERVICE)]
     pub webhook: String,
 

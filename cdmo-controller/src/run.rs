@@ -60,6 +60,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         None
     };
     let opened = Source::open(early.clone(), tls.secrets(&namespace), tls.files());
+    let opened = Box::pin(opened);
     let Some(certificates) = shutdown.run_until_cancelled(opened).await.transpose()? else {
         return Ok(());
     };

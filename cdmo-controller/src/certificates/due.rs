@@ -81,6 +81,10 @@ pub enum Signer {
 
 /// What is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says it of a certificate of its own"
+)]
 pub struct Due {
     /// Indices of the authorities that stay trusted.
     pub keep: Vec<usize>,

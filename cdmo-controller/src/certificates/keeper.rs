@@ -143,7 +143,7 @@ impl Keeper {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
                 // A watch that breaks starts over; what was missed is seen with its next event.
-                Some(_) = changes.next() => {}
+                Some(()) = changes.next() => {}
             }
             let settled = tokio::select! {
                 () = shutdown.cancelled() => return,

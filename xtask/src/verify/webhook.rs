@@ -56,7 +56,7 @@ pub(super) fn check(objects: &[Value], behaviour: Behaviour) -> anyhow::Result<(
 }
 
 /// All that matters of a configuration: its webhooks, whatever lines and spaces its conditions have, and
-/// without the version of CronJobs that the embedded cluster does not serve.
+/// without the version of `CronJobs` that the embedded cluster does not serve.
 fn normal(configuration: &Value) -> Value {
     let mut webhooks = configuration["webhooks"].clone();
     for webhook in webhooks.as_array_mut().into_iter().flatten() {
