@@ -55,6 +55,8 @@ pub struct AgentState {
     pub grants: Grants,
     /// Revision of the pod table sent last in this session.
     pub revision: u64,
+    /// Number of the session, unique for the node.
+    pub session: u64,
 }
 
 impl AgentState {
@@ -251,6 +253,7 @@ impl AgentTable {
                 let (serial, address) = (self.serials, pod.address);
                 let state = AgentState {
                     serial,
+                    session: serial << 32,
                     uid: pod.uid.clone(),
                     address,
                     up: false,

@@ -89,6 +89,10 @@ pub struct Args {
     #[arg(long, env = "CDMO_NO_POD_ANNOTATION")]
     pub no_pod_annotation: bool,
 
+    /// Do not turn MIG mode on where it is off: such GPUs are offered whole, as nvidia.com/gpu.
+    #[arg(long, env = "CDMO_NO_MIG_MODE")]
+    pub no_mig_mode: bool,
+
     #[command(flatten)]
     #[expect(
         missing_docs,

@@ -3,8 +3,8 @@
 //! The order matters: the webhook's configuration goes first, so that nothing new is asked of us; then
 //! the controller, or it would complain on nodes about agents that are
 //! missing; then the agents, with whom the kubelets take back every device that no pod holds; then
-//! what was written on nodes. Whatever is missing already is none the worse for it, so that this can
-//! be repeated.
+//! what was written on nodes; the GPU operator gets its labels back where no pod uses devices that were
+//! ours. Whatever is missing already is none the worse for it, so that this can be repeated.
 //!
 //! Pods that run on slices run on, and instances stay on the GPUs: nothing here touches hardware.
 
@@ -31,9 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Args, certificates, exit, kube_client,
-    names::{CONTROLLER, PARTITIONING_LABEL, PROBLEMS_ANNOTATION, SCHEDULING_GATE},
+    names::{CONTROLLER, MANAGED_LABEL, OPERATOR_ANNOTATION, PARTITIONING_LABEL, SCHEDULING_GATE},
+    nodes::NodeRow,
     objects::{NodeLite, PodLite},
-    requests,
+    requests, takeover,
 };
 
 /// Time for one call to the API server.
@@ -141,12 +142,17 @@ impl Cleanup {
             .await?;
         self.ended(&self.agent_selector, patience).await?;
         self.ended(&options.webhook_selector, patience).await?;
-        let ours = self.clear_nodes().await?;
-        self.delete::<Lease>("Lease", CONTROLLER).await?;
-        let pods = Api::<PodLite>::all(self.client.clone());
-        let pods = self.pages(&pods, "list the pods").await?;
+        let api = Api::<NodeLite>::all(self.client.clone());
+        let nodes: Vec<NodeRow> = self.pages(&api, "list the nodes").await?;
+        let ours = nodes.iter().filter(|node| is_ours(node));
+        let ours: BTreeSet<String> = ours.map(|node| node.name.clone()).collect();
+        let api = Api::<PodLite>::all(self.client.clone());
+        let pods: Vec<PodLite> = self.pages(&api, "list the pods").await?;
+        let holders = holders(&pods, &ours);
         self.release(&pods).await?;
-        tell_of_holders(&pods, &ours);
+        self.clear_nodes(&nodes, &holders).await?;
+        self.delete::<Lease>("Lease", CONTROLLER).await?;
+        tell_of_holders(&holders);
         Ok(())
     }
 
@@ -223,39 +229,49 @@ impl Cleanup {
         }
     }
 
-    /// Removes what we wrote on nodes; returns those that are handed over to us.
-    async fn clear_nodes(&self) -> Result<BTreeSet<String>, Error> {
+    /// Removes what we wrote on nodes. A node whose GPUs pods still use keeps the GPU operator's plugin and
+    /// MIG manager away: they would give out, or destroy, what those pods have.
+    async fn clear_nodes(
+        &self,
+        nodes: &[NodeRow],
+        holders: &BTreeMap<String, u32>,
+    ) -> Result<(), Error> {
         let api = Api::<NodeLite>::all(self.client.clone());
-        let mut ours = BTreeSet::new();
-        for node in self.pages(&api, "list the nodes").await? {
-            if is_handed_over(&node) {
-                ours.extend(node.metadata.name.clone());
-            }
-            let Some(patch) = without_ours(&node) else {
+        for node in nodes {
+            let in_use = holders.contains_key(&node.name);
+            let Some(patch) = without_ours(node, in_use) else {
                 continue;
             };
-            let name = node.metadata.name.unwrap_or_default();
+            let name = &node.name;
             let what = format!("clear node {name}");
             let params = PatchParams::default();
-            match call(&what, api.patch(&name, &params, &Patch::Merge(patch))).await {
-                Ok(_) => tracing::info!("removed our annotation from node {name}"),
+            match call(&what, api.patch(name, &params, &Patch::Merge(patch))).await {
+                Ok(_) => tracing::info!("removed our labels and annotations from node {name}"),
                 Err(Error::Api { source, .. }) if is_absent(&source) => {}
                 Err(error) => return Err(error),
             }
+            if in_use && node.operator_labels.is_some() {
+                let [plugin, manager] = takeover::OPERATOR_LABELS;
+                tracing::warn!(
+                    "the GPU operator's device plugin stays away from node {name} while pods use its GPUs; \
+                     when they have ended: kubectl label node {name} {plugin}- {manager}-"
+                );
+            }
         }
-        Ok(ours)
+        Ok(())
     }
 
     /// All objects; page by page, so that the server never builds one huge answer.
-    async fn pages<K>(&self, api: &Api<K>, what: &str) -> Result<Vec<K>, Error>
+    async fn pages<K, R>(&self, api: &Api<K>, what: &str) -> Result<Vec<R>, Error>
     where
         K: Clone + Debug + DeserializeOwned,
+        R: From<K>,
     {
         let mut all = Vec::new();
         let mut params = ListParams::default().limit(PAGE);
         loop {
             let page = call(what, api.list(&params)).await?;
-            all.extend(page.items);
+            all.extend(page.items.into_iter().map(R::from));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => return Ok(all),
@@ -295,21 +311,37 @@ fn is_absent(error: &kube::Error) -> bool {
 }
 
 /// The patch that removes what we wrote on a node; none if there is nothing. The label that hands a
-/// node to us is the administrator's and stays.
-fn without_ours(node: &NodeLite) -> Option<Value> {
-    let annotations = node.metadata.annotations.as_ref()?;
-    annotations
-        .contains_key(PROBLEMS_ANNOTATION)
-        .then(|| json!({"metadata": {"annotations": {PROBLEMS_ANNOTATION: null}}}))
+/// node to us is the administrator's and stays; so does the memory of the operator's labels where they
+/// cannot be put back yet, for the next installation.
+fn without_ours(node: &NodeRow, in_use: bool) -> Option<Value> {
+    let (mut labels, mut annotations) = takeover::give_back(node);
+    if in_use {
+        labels.retain(|label, _| label == MANAGED_LABEL);
+        annotations.remove(OPERATOR_ANNOTATION);
+    }
+    let metadata = json!({"labels": labels, "annotations": annotations});
+    (!labels.is_empty() || !annotations.is_empty()).then(|| json!({"metadata": metadata}))
 }
 
-fn is_handed_over(node: &NodeLite) -> bool {
-    let labels = node.metadata.labels.as_ref();
-    labels.is_some_and(|labels| labels.contains_key(PARTITIONING_LABEL))
+fn is_ours(node: &NodeRow) -> bool {
+    let has = |label| node.labels.contains_key(label);
+    has(PARTITIONING_LABEL) || has(MANAGED_LABEL)
+}
+
+fn tell_of_holders(holders: &BTreeMap<String, u32>) {
+    for (node, count) in holders {
+        tracing::warn!(
+            "pods on node {node} that still use its GPUs: {count}; they run on, but a container of theirs \
+             that ends cannot be started again"
+        );
+    }
+    if holders.is_empty() {
+        tracing::info!("no pod uses a GPU that was ours");
+    }
 }
 
 /// How many pods use devices, by node; elsewhere they have them from others.
-fn holders<'a>(pods: &'a [PodLite], ours: &BTreeSet<String>) -> BTreeMap<&'a str, u32> {
+fn holders(pods: &[PodLite], ours: &BTreeSet<String>) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
     for pod in pods {
         let ended = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
@@ -319,7 +351,7 @@ fn holders<'a>(pods: &'a [PodLite], ours: &BTreeSet<String>) -> BTreeMap<&'a str
         if let (Some(node), true, false) = (&pod.spec.node_name, uses, ended)
             && ours.contains(node)
         {
-            *counts.entry(node.as_str()).or_default() += 1;
+            *counts.entry(node.clone()).or_default() += 1;
         }
     }
     counts
@@ -328,6 +360,7 @@ fn holders<'a>(pods: &'a [PodLite], ours: &BTreeSet<String>) -> BTreeMap<&'a str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::PROBLEMS_ANNOTATION;
 
     fn pod(node: &str, phase: &str, resource: &str) -> PodLite {
         serde_json::from_value(json!({
@@ -349,17 +382,38 @@ mod tests {
             pod("theirs", "Running", "nvidia.com/gpu"),
         ];
         let ours = ["a", "b"].map(str::to_owned).into();
-        assert_eq!(holders(&pods, &ours), BTreeMap::from([("a", 2)]));
+        assert_eq!(holders(&pods, &ours), BTreeMap::from([("a".to_owned(), 2)]));
+    }
+
+    fn node(labels: Value, annotations: Value) -> NodeRow {
+        let node = json!({"metadata": {
+            "name": "a", "labels": labels, "annotations": annotations,
+        }});
+        NodeRow::of(serde_json::from_value(node).unwrap())
     }
 
     #[test]
     fn only_nodes_with_something_of_ours_are_written() {
-        let node = |annotations: Value| {
-            let node = json!({"metadata": {"name": "a", "annotations": annotations}});
-            serde_json::from_value::<NodeLite>(node).unwrap()
-        };
-        assert!(without_ours(&node(json!({"other": "x"}))).is_none());
-        let patch = without_ours(&node(json!({PROBLEMS_ANNOTATION: "x"}))).unwrap();
+        assert!(without_ours(&node(json!({}), json!({"other": "x"})), false).is_none());
+        let told = node(json!({}), json!({PROBLEMS_ANNOTATION: "x"}));
+        let patch = without_ours(&told, false).unwrap();
         assert!(patch["metadata"]["annotations"][PROBLEMS_ANNOTATION].is_null());
+    }
+
+    #[test]
+    fn the_operator_gets_its_labels_back_where_no_pod_uses_devices() {
+        let [plugin, _] = takeover::OPERATOR_LABELS;
+        let labels = json!({plugin: "false", MANAGED_LABEL: "true", PARTITIONING_LABEL: "mig"});
+        let memory = json!({plugin: "true"}).to_string();
+        let taken = node(labels, json!({OPERATOR_ANNOTATION: memory}));
+        let patch = without_ours(&taken, false).unwrap();
+        let expected = json!({"metadata": {
+            "labels": {plugin: "true", MANAGED_LABEL: null},
+            "annotations": {OPERATOR_ANNOTATION: null},
+        }});
+        assert_eq!(patch, expected);
+        let patch = without_ours(&taken, true).unwrap();
+        let expected = json!({"metadata": {"labels": {MANAGED_LABEL: null}, "annotations": {}}});
+        assert_eq!(patch, expected);
     }
 }

@@ -174,6 +174,7 @@ impl Engine {
             }
             Action::PatchStatus { node, patch } => self.writer.patch_status(node, patch),
             Action::PatchProblems { node, text } => self.writer.patch_problems(node, text),
+            Action::PatchNode { node, patch } => self.writer.patch_node(node, patch),
             Action::ListBound { operation, node } => self.writer.list_bound(operation, node),
             Action::AnnotatePod { pod, uid, plan } => self.writer.annotate_pod(pod, &uid, &plan),
             Action::OpenGate { pod, uid, at } => self.writer.open_gate(pod, &uid, at),

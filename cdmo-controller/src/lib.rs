@@ -7,7 +7,8 @@
 //! Inside the world, each idea has its module: compact rows of [`pods`], [`nodes`], [`agents`] and
 //! their [`snapshot`]s; what a pod asks for ([`requests`], [`constraints`], [`set_aside`]); the
 //! planner's [`view`] of a node; the life of a plan ([`operation`]); level-triggered
-//! [`node_status`]; and what people read ([`words`], [`notes`]).
+//! [`node_status`]; whose a node is, and what its labels say of it ([`takeover`]); and what people read
+//! ([`words`], [`notes`]).
 //!
 //! Beside it all, [`mod@certificates`] keeps what controller, agents and API servers know each other
 //! by, [`webhook`] is the process that turns fractions into slices, and [`cleanup`] takes the system
@@ -44,6 +45,7 @@ pub mod session;
 pub mod set_aside;
 pub mod slices;
 pub mod snapshot;
+pub mod takeover;
 pub mod view;
 pub mod watches;
 pub mod webhook;

@@ -8,6 +8,15 @@ pub const PARTITIONING_LABEL: &str = "cdmo.clear.ml/gpu-partitioning";
 pub const PARTITIONING_MIG: &str = "mig";
 /// Node annotation: sentences about what an administrator should mend; absent when all is well.
 pub const PROBLEMS_ANNOTATION: &str = "cdmo.clear.ml/problems";
+/// Our own label on every node that is ours. It keeps the agent there until everything is put back in order
+/// after the administrator's label was taken off.
+pub const MANAGED_LABEL: &str = "cdmo.clear.ml/managed";
+/// Node annotation: the GPU operator's labels as they were before we changed them.
+pub const OPERATOR_ANNOTATION: &str = "cdmo.clear.ml/operator-labels";
+/// Node annotation with which an administrator keeps GPUs to himself: indices or uuids, separated by commas.
+pub const LEAVE_ALONE_ANNOTATION: &str = "cdmo.clear.ml/leave-alone";
+/// The GPU operator's label on a node whose driver it replaces.
+pub const DRIVER_UPGRADE_LABEL: &str = "nvidia.com/gpu-driver-upgrade-state";
 /// Pod annotation: which node, GPU and placement were made for the pod.
 pub const PLAN_ANNOTATION: &str = "cdmo.clear.ml/plan";
 /// Lease annotation: the highest fencing epoch that was taken.
@@ -25,6 +34,16 @@ impl PodKey {
     /// A key of its parts.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self(format!("{namespace}/{name}").into())
+    }
+
+    /// The key of what is done for no pod.
+    pub fn nobody() -> Self {
+        Self("".into())
+    }
+
+    /// Whether this is [`PodKey::nobody`].
+    pub fn is_nobody(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The namespace.

@@ -6,7 +6,10 @@ use k8s_openapi::api::core::v1::Taint;
 use kube::runtime::watcher::Event;
 
 use crate::{
-    names::{PARTITIONING_LABEL, PARTITIONING_MIG, PROBLEMS_ANNOTATION},
+    names::{
+        LEAVE_ALONE_ANNOTATION, OPERATOR_ANNOTATION, PARTITIONING_LABEL, PARTITIONING_MIG,
+        PROBLEMS_ANNOTATION,
+    },
     objects::{NodeCondition, NodeLite},
     relist::Relist,
     requests::{self, Amounts},
@@ -33,6 +36,10 @@ pub struct NodeRow {
     pub heartbeat: i64,
     /// Our annotation about problems, as it stands.
     pub problems: Option<String>,
+    /// Our annotation with the GPU operator's labels as they were.
+    pub operator_labels: Option<String>,
+    /// The administrator's annotation about GPUs to be left alone.
+    pub leave_alone: Option<String>,
     /// Whether an administrator handed the node to us.
     pub managed: bool,
 }
@@ -44,6 +51,7 @@ impl NodeRow {
         let managed = labels
             .get(PARTITIONING_LABEL)
             .is_some_and(|v| v == PARTITIONING_MIG);
+        let mut annotations = node.metadata.annotations.unwrap_or_default();
         let mut capacity = requests::amounts(&node.status.capacity);
         capacity.retain(|name, _| requests::is_ours(name));
         Self {
@@ -55,10 +63,9 @@ impl NodeRow {
             allocatable: requests::amounts(&node.status.allocatable),
             capacity,
             heartbeat: heartbeat(&node.status.conditions),
-            problems: node
-                .metadata
-                .annotations
-                .and_then(|mut annotations| annotations.remove(PROBLEMS_ANNOTATION)),
+            problems: annotations.remove(PROBLEMS_ANNOTATION),
+            operator_labels: annotations.remove(OPERATOR_ANNOTATION),
+            leave_alone: annotations.remove(LEAVE_ALONE_ANNOTATION),
             managed,
         }
     }
@@ -75,6 +82,12 @@ impl NodeRow {
     fn is_newer_than(&self, other: &Self) -> bool {
         let number = |row: &Self| row.resource_version.parse::<u64>().ok();
         matches!((number(self), number(other)), (Some(ours), Some(theirs)) if ours > theirs)
+    }
+}
+
+impl From<NodeLite> for NodeRow {
+    fn from(node: NodeLite) -> Self {
+        Self::of(node)
     }
 }
 

@@ -49,6 +49,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         standby_seconds,
         no_status_patch,
         no_pod_annotation,
+        no_mig_mode,
         log: _,
         command: _,
     } = args;
@@ -107,6 +108,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         settle: Duration::from_millis(settle_ms),
         status_patch: !no_status_patch,
         pod_annotation: !no_pod_annotation,
+        turn_mig_on: !no_mig_mode,
         started: jiff::Timestamp::now().as_second(),
     };
     let engine = Engine {

@@ -167,6 +167,7 @@ mod tests {
             }
         };
         GpuRow {
+            left_alone: false,
             uuid: "GPU-0".into(),
             index: 0,
             product: model.name.as_str().into(),

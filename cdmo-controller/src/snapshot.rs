@@ -64,6 +64,8 @@ pub struct GpuRow {
     pub whole: Option<InstanceRow>,
     /// Whether everything on it fits its model; if not, it is left alone.
     pub consistent: bool,
+    /// An administrator wants it left alone.
+    pub left_alone: bool,
 }
 
 /// A node as its agent sees it.
@@ -77,6 +79,8 @@ pub struct SnapshotRow {
     pub problems: Vec<String>,
     /// Plans that the agent still works on.
     pub plans: Vec<String>,
+    /// The node is on its way back, and the agent has nothing left there.
+    pub given_back: bool,
 }
 
 impl SnapshotRow {
@@ -157,6 +161,7 @@ impl Models {
             resources: ours.map(|r| (r.resource.clone(), counts(&r))).collect(),
             problems,
             plans: snapshot.plans,
+            given_back: snapshot.given_back,
         }
     }
 }
@@ -212,6 +217,7 @@ fn gpu(gpu: agent::Gpu, product: Arc<str>, models: &[Arc<GpuModel>]) -> GpuRow {
         version: gpu.state_version,
         model,
         mode,
+        left_alone: gpu.left_alone,
         instances,
         whole: gpu.whole.map(|whole| instance(whole, None)),
     }

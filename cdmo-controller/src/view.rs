@@ -16,6 +16,7 @@ use crate::{
     pods::{NodeLoad, PodRow},
     requests,
     snapshot::{GpuRow, InstanceRow, SnapshotRow},
+    takeover,
 };
 
 /// What decides about a GPU besides the agent's report.
@@ -53,8 +54,9 @@ pub fn node(facts: &Facts<'_>, marks: &impl Marks) -> Node {
         .and_then(|agent| Some((agent, agent.snapshot.as_ref()?)))
     {
         Some((agent, snapshot)) => {
-            let serves = agent.serves(facts.now);
-            let changeable = serves && agent.up && facts.row.managed;
+            // What a node on its way back has idle is given up, not given out.
+            let serves = agent.serves(facts.now) && facts.row.managed;
+            let changeable = serves && agent.up && !takeover::is_upgrading(facts.row);
             let unseen = agent.grants.unseen(snapshot, facts.bound, facts.now);
             let seen = Seen {
                 serves,
@@ -153,6 +155,7 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
         changeable: seen.changeable
             && gpu.mode == MigMode::On
             && gpu.consistent
+            && !gpu.left_alone
             && !marks.is_resting(&gpu.uuid, facts.now),
         busy: planned || outdated,
         instances,

@@ -149,6 +149,18 @@ pub fn unreachable(sentence: &str) -> String {
     format!("no session with this node's agent: {sentence}")
 }
 
+/// A node on its way back waits for something.
+pub fn returning(held: usize) -> String {
+    match held {
+        0 => "this node is being given back".to_owned(),
+        1 => "this node is given back once the pod that still has a device of its GPUs has ended"
+            .to_owned(),
+        _ => format!(
+            "this node is given back once the pods that still have {held} devices of its GPUs have ended"
+        ),
+    }
+}
+
 /// A labelled node has no agent.
 pub fn no_agent(namespace: &str) -> String {
     format!(

@@ -11,6 +11,7 @@ mod gates;
 mod operating;
 mod planning;
 mod report;
+mod taking;
 mod telling;
 mod tending;
 
@@ -48,6 +49,7 @@ pub use report::Clock;
 use alarms::{Alarm, Alarms};
 use demand::DemandState;
 use planning::Board;
+use taking::TakeoverKeeper;
 use tending::ProblemKeeper;
 
 /// How long a burst of events is gathered before a planning pass.
@@ -72,6 +74,8 @@ pub struct Config {
     pub status_patch: bool,
     /// Whether waiting pods are annotated.
     pub pod_annotation: bool,
+    /// Whether agents turn MIG mode on where it is off and nobody uses the GPU.
+    pub turn_mig_on: bool,
     /// Seconds of Unix time at the start.
     pub started: i64,
 }
@@ -102,6 +106,15 @@ pub enum Input {
         node: String,
         /// Whether it was applied.
         written: bool,
+    },
+    /// An [`Action::PatchNode`] was answered.
+    TakeoverAnswer {
+        /// The node.
+        node: String,
+        /// How.
+        answer: Answer,
+        /// The node as written.
+        written: Option<Box<NodeLite>>,
     },
     /// An [`Action::ListBound`] was answered.
     Bound {
@@ -154,6 +167,13 @@ pub enum Action {
         /// The value.
         text: Option<String>,
     },
+    /// Merge-patch a node's labels and annotations, and answer.
+    PatchNode {
+        /// The node.
+        node: String,
+        /// The patch.
+        patch: Value,
+    },
     /// Read the pods bound to a node from the API, and answer.
     ListBound {
         /// The operation that asks.
@@ -200,6 +220,7 @@ pub struct World {
     statuses: HashMap<String, StatusKeeper>,
     beats: HashMap<String, Beat>,
     problems: HashMap<String, ProblemKeeper>,
+    takeovers: HashMap<String, TakeoverKeeper>,
     demands: HashMap<PodKey, DemandState>,
     board: Board,
     budget: Budget,
@@ -239,6 +260,7 @@ impl World {
             statuses: HashMap::new(),
             beats: HashMap::new(),
             problems: HashMap::new(),
+            takeovers: HashMap::new(),
             demands: HashMap::new(),
             board: Board::default(),
             budget: Budget::new(now),
@@ -294,6 +316,13 @@ impl World {
             }
             Input::ProblemsAnswer { node, written } => {
                 self.hear_problems_answer(&node, written, now);
+            }
+            Input::TakeoverAnswer {
+                node,
+                answer,
+                written,
+            } => {
+                self.hear_takeover_answer(&node, answer, written, now);
             }
             Input::Bound { operation, pods } => self.hear_bound(&operation, pods, now),
         }
@@ -440,6 +469,7 @@ impl World {
         match said {
             Said::Up => {
                 agent.revision = 0;
+                agent.session += 1;
                 agent.problem = None;
             }
             Said::Snapshot(snapshot) => {

@@ -95,6 +95,31 @@ impl Writer {
         });
     }
 
+    /// Patches a node's labels and annotations; the answer comes as [`Input::TakeoverAnswer`].
+    pub fn patch_node(&self, node: String, patch: Value) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let api = Api::<NodeLite>::all(this.client.clone());
+            let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+            let (answer, written) = match this.call(api.patch(&node, &params, &patch)).await {
+                Ok(node) => (Answer::Written, Some(Box::new(node))),
+                Err(Failure {
+                    code: Some(409), ..
+                }) => (Answer::Conflict, None),
+                Err(failure) => {
+                    tracing::warn!(node, "failed to label the node: {}", failure.text);
+                    (Answer::Failed, None)
+                }
+            };
+            this.tell(Input::TakeoverAnswer {
+                node,
+                answer,
+                written,
+            })
+            .await;
+        });
+    }
+
     /// Writes or removes a node's annotation about problems; the answer comes as
     /// [`Input::ProblemsAnswer`].
     pub fn patch_problems(&self, node: String, text: Option<String>) {

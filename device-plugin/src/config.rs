@@ -17,13 +17,16 @@ pub struct Config {
     /// First part of the file names of our sockets. Dead sockets that begin with it are removed at
     /// start, so no other plugin may use it.
     pub socket_prefix: String,
+    /// Other plugins for the same devices, by the first part of their sockets' file names. While one of
+    /// them listens, nothing is registered: two plugins would give one device out twice.
+    pub yields_to: Vec<String>,
     /// Every duration that the library waits.
     pub timing: Timing,
 }
 
 impl Config {
     /// The kubelet's directories below `kubelet_dir` (usually `/var/lib/kubelet`), volume mounts,
-    /// device specs passed.
+    /// device specs passed, NVIDIA's plugin waited for.
     pub fn new(kubelet_dir: impl Into<PathBuf>) -> Self {
         let kubelet_dir = kubelet_dir.into();
         Self {
@@ -32,6 +35,7 @@ impl Config {
             strategies: vec![DeviceListStrategy::VolumeMounts],
             pass_device_specs: true,
             socket_prefix: "cdmo".to_owned(),
+            yields_to: vec!["nvidia-gpu".to_owned(), "nvidia-mig-".to_owned()],
             timing: Timing::default(),
         }
     }
@@ -77,7 +81,8 @@ pub struct Timing {
     /// A registered resource of whose healthy devices the kubelet shows none for this long is
     /// registered again.
     pub starved_after: Duration,
-    /// How often the plugin directory is looked at without being told to, should inotify fail.
+    /// How often the plugin directory is looked at without being told to: should inotify fail, and
+    /// because a plugin that is killed leaves its socket as it was.
     pub directory_recheck: Duration,
     /// Time limit of one podresources call.
     pub pod_resources_timeout: Duration,

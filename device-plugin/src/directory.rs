@@ -1,7 +1,8 @@
 //! Watches the plugin directory: a kubelet that restarts deletes every socket there and makes its own
-//! anew.
+//! anew, and another plugin for the same devices shows by its socket.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,18 +14,22 @@ use crate::endpoint::SocketId;
 use crate::socket;
 
 /// The directory as last looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Directory {
     /// The kubelet's socket, if it is there.
     pub(crate) kubelet: Option<SocketId>,
+    /// File names of the sockets on which plugins listen that we yield to.
+    pub(crate) rivals: Arc<[String]>,
     /// Rises with every look.
     pub(crate) looks: u64,
 }
 
-/// Starts to look; every look is sent.
-pub(crate) fn watch(
+/// Starts to look; every look is sent. `prefixes` begin the names of the sockets that we yield to.
+pub(crate) async fn watch(
     dir: PathBuf,
+    prefixes: Vec<String>,
     recheck: Duration,
+    patience: Duration,
     shutdown: CancellationToken,
 ) -> (watch::Receiver<Directory>, impl Future<Output = ()>) {
     let mut events = match events(&dir) {
@@ -39,6 +44,7 @@ pub(crate) fn watch(
     };
     let first = Directory {
         kubelet: socket::kubelet(&dir),
+        rivals: socket::rivals(&dir, &prefixes, patience).await,
         looks: 0,
     };
     let (sender, receiver) = watch::channel(first);
@@ -49,8 +55,10 @@ pub(crate) fn watch(
                 () = tokio::time::sleep(recheck) => {}
                 () = next(&mut events) => {}
             }
+            let rivals = socket::rivals(&dir, &prefixes, patience).await;
             sender.send_modify(|directory| {
                 directory.kubelet = socket::kubelet(&dir);
+                directory.rivals = rivals;
                 directory.looks += 1;
             });
         }

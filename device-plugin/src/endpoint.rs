@@ -3,7 +3,8 @@
 //! The kubelet calls back while it answers Register, so the socket is served first. The end of an old
 //! stream tears down the newer registration in kubelets from 1.25, so old streams are closed, and
 //! the kubelet given a moment, before a new Register. A restarted kubelet deletes every socket in its
-//! directory and makes its own anew; both are seen in the directory.
+//! directory and makes its own anew; both are seen in the directory. So is another plugin for the same
+//! devices, and while that one listens nothing is registered: the kubelet takes whoever came last.
 
 pub(crate) mod task;
 
@@ -29,6 +30,8 @@ pub(crate) struct Look {
     pub(crate) kubelet: Option<SocketId>,
     /// Our socket is there.
     pub(crate) own: bool,
+    /// Nothing is to be registered: another plugin serves the same devices, or is about to.
+    pub(crate) yields: bool,
 }
 
 /// What happened.
@@ -67,6 +70,8 @@ pub(crate) enum Action {
 enum Phase {
     /// No kubelet.
     Absent,
+    /// Another plugin is there, or is to come.
+    Yielding,
     /// Our socket is being made.
     Opening,
     /// Old streams are being closed.
@@ -121,6 +126,7 @@ impl Endpoint {
         let attempt = self.attempt.max(1);
         match &self.phase {
             Phase::Absent => Registration::KubeletAbsent,
+            Phase::Yielding => Registration::Yielding,
             Phase::Opening
             | Phase::Draining
             | Phase::Settling
@@ -165,7 +171,15 @@ impl Endpoint {
             self.kubelet = None;
             return vec![Action::CloseStreams, Action::Timer(None)];
         };
-        if self.kubelet == Some(kubelet) && !lost {
+        if look.yields {
+            self.kubelet = Some(kubelet);
+            if self.phase == Phase::Yielding {
+                return Vec::new();
+            }
+            self.phase = Phase::Yielding;
+            return vec![Action::CloseStreams, Action::Timer(None)];
+        }
+        if self.kubelet == Some(kubelet) && !lost && self.phase != Phase::Yielding {
             return Vec::new();
         }
         self.kubelet = Some(kubelet);
@@ -206,6 +220,8 @@ impl Endpoint {
         self.streams = open;
         match &self.phase {
             Phase::Accepted if open > 0 => self.live(),
+            // A Register that was under way when the other plugin came.
+            Phase::Yielding if open > 0 => vec![Action::CloseStreams],
             Phase::Live if open == 0 => self.retry("the kubelet closed its stream".to_owned()),
             Phase::Draining if open == 0 => {
                 self.phase = Phase::Settling;
@@ -232,7 +248,11 @@ impl Endpoint {
                 self.backoff.restart();
                 Vec::new()
             }
-            Phase::Absent | Phase::Opening | Phase::Registering | Phase::Closed => Vec::new(),
+            Phase::Absent
+            | Phase::Yielding
+            | Phase::Opening
+            | Phase::Registering
+            | Phase::Closed => Vec::new(),
         }
     }
 

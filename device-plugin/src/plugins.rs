@@ -55,8 +55,10 @@ impl Plugins {
                 source,
             })?;
         let names = Arc::new(SocketNames::new(&dir, &prefix));
-        let recheck = config.timing.directory_recheck;
-        let (directory, watch) = directory::watch(dir, recheck, shutdown.clone());
+        let rivals = config.yields_to.clone();
+        let (recheck, patience) = (config.timing.directory_recheck, config.timing.close_timeout);
+        let watched = directory::watch(dir, rivals, recheck, patience, shutdown.clone());
+        let (directory, watch) = watched.await;
 
         let resources: Vec<_> = adopted_holds
             .iter()
@@ -70,6 +72,11 @@ impl Plugins {
             shutdown.clone(),
         ));
         shared.tasks.spawn(watch);
+        shared.set_rivals(&directory.borrow().rivals);
+        let telling = tell_of_rivals(Arc::clone(&shared), directory.clone());
+        shared
+            .tasks
+            .spawn(shutdown.clone().run_until_cancelled_owned(telling));
         let allocatable = looks::allocatable(Arc::clone(&shared), directory.clone());
         let holders = looks::holders(Arc::clone(&shared));
         shared
@@ -283,6 +290,13 @@ impl Plugins {
         self.recheck();
     }
 
+    /// Ends every registration, for another plugin that is to serve the devices; or takes them up again.
+    /// Kubelets from 1.25 mistake the end of an old registration for that of a new one, so it comes first:
+    /// [`PluginState`] tells when.
+    pub fn stand_down(&self, down: bool) {
+        self.shared.stand_down(down);
+    }
+
     /// Something about the node's pods changed, so a hold may have ended.
     pub fn recheck(&self) {
         self.shared.list_wanted.notify_one();
@@ -362,5 +376,13 @@ impl Plugins {
             return Some(format!("podresources shows it with {}", shown.holder));
         }
         looks::doubt(&self.shared, device, &listing).await
+    }
+}
+
+/// Shows in the state which other plugins there are.
+async fn tell_of_rivals(shared: Arc<Shared>, mut directory: watch::Receiver<Directory>) {
+    while directory.changed().await.is_ok() {
+        let rivals = Arc::clone(&directory.borrow_and_update().rivals);
+        shared.set_rivals(&rivals);
     }
 }

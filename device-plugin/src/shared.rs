@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     core: Mutex<Core>,
     state: watch::Sender<Arc<PluginState>>,
+    /// Nothing is to be registered.
+    standing_down: watch::Sender<bool>,
     /// Sent at every change of the table, whether the state tells it or not.
     progress: watch::Sender<()>,
     /// Offers and withdrawals that wait for the kubelet.
@@ -43,6 +45,7 @@ struct Core {
     table: Table,
     endpoints: BTreeMap<String, Published>,
     pod_resources_problem: Option<String>,
+    rivals: Arc<[String]>,
 }
 
 /// What others see of one endpoint.
@@ -93,8 +96,10 @@ impl Shared {
                 table,
                 endpoints: BTreeMap::new(),
                 pod_resources_problem: None,
+                rivals: Arc::default(),
             }),
             state: watch::Sender::new(Arc::default()),
+            standing_down: watch::Sender::new(false),
             progress: watch::Sender::new(()),
             waiting: AtomicUsize::new(0),
             silent: AtomicBool::new(false),
@@ -168,6 +173,26 @@ impl Shared {
         }
     }
 
+    /// Other plugins serve the same devices, or do not any more.
+    pub(crate) fn set_rivals(&self, rivals: &Arc<[String]>) {
+        let mut core = self.lock();
+        if core.rivals != *rivals {
+            tracing::info!(?rivals, "Other plugins for our devices");
+            core.rivals = Arc::clone(rivals);
+            self.publish(&core);
+        }
+    }
+
+    /// Has every endpoint end its registration, or take it up again.
+    pub(crate) fn stand_down(&self, down: bool) {
+        self.standing_down.send_replace(down);
+    }
+
+    /// Whether nothing is to be registered.
+    pub(crate) fn standing_down(&self) -> watch::Receiver<bool> {
+        self.standing_down.subscribe()
+    }
+
     /// Has the endpoint register again.
     pub(crate) fn starve(&self, resource: &str) {
         if let Some(endpoint) = self.lock().endpoints.get(resource) {
@@ -214,6 +239,7 @@ impl Shared {
         let mut state = PluginState {
             resources: BTreeMap::new(),
             pod_resources_problem: core.pod_resources_problem.clone(),
+            rivals: Arc::clone(&core.rivals),
         };
         for (name, endpoint) in &core.endpoints {
             endpoint.list.send_if_modified(|list| {

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
@@ -76,11 +77,48 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// What the directory shows of the kubelet and of our socket.
-pub(crate) fn look(dir: &Path, own: Option<&Path>) -> Look {
+pub(crate) fn look(dir: &Path, own: Option<&Path>, yields: bool) -> Look {
     Look {
         kubelet: kubelet(dir),
         own: own.is_some_and(is_socket),
+        yields,
     }
+}
+
+/// Names of the sockets with one of these prefixes on which somebody listens. A plugin that was killed
+/// leaves its socket behind, so only a connection tells. A doubt counts as a listener.
+pub(crate) async fn rivals(dir: &Path, prefixes: &[String], limit: Duration) -> Arc<[String]> {
+    let Ok(files) = std::fs::read_dir(dir) else {
+        // Then there is no kubelet to register with either.
+        return Arc::default();
+    };
+    let mut found = Vec::new();
+    for file in files.flatten() {
+        let Ok(name) = file.file_name().into_string() else {
+            continue;
+        };
+        let path = file.path();
+        let theirs = name.ends_with(".sock")
+            && prefixes
+                .iter()
+                .any(|prefix| name.starts_with(prefix.as_str()))
+            && is_socket(&path);
+        if !theirs {
+            continue;
+        }
+        let dead = match tokio::time::timeout(limit, UnixStream::connect(&path)).await {
+            Ok(Err(error)) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ),
+            Ok(Ok(_)) | Err(_) => false,
+        };
+        if !dead {
+            found.push(name);
+        }
+    }
+    found.sort_unstable();
+    found.into()
 }
 
 /// The kubelet's socket, if it is there.
@@ -188,6 +226,23 @@ mod tests {
         for kept in ["nvidia-gpu.sock", "cdmo-alive.sock", "cdmo-file.sock"] {
             assert!(at(kept).exists(), "{kept}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_no_rival() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        drop(listen(&at("nvidia-mig-1g.5gb.sock")).unwrap());
+        let _others = ["cdmo-x.sock", "intel-gpu.sock"].map(|name| listen(&at(name)).unwrap());
+        std::fs::write(at("nvidia-gpu.log"), "").unwrap();
+        let prefixes = ["nvidia-gpu".to_owned(), "nvidia-mig-".to_owned()];
+        let limit = Duration::from_secs(1);
+        assert!(rivals(dir.path(), &prefixes, limit).await.is_empty());
+        let _alive = listen(&at("nvidia-gpu.sock")).unwrap();
+        assert_eq!(
+            *rivals(dir.path(), &prefixes, limit).await,
+            ["nvidia-gpu.sock"]
+        );
     }
 
     #[test]

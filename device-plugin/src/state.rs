@@ -1,6 +1,7 @@
 //! What the library tells about itself; every change is pushed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::Holder;
 
@@ -11,6 +12,8 @@ pub struct PluginState {
     pub resources: BTreeMap<String, ResourceState>,
     /// Why podresources cannot be asked at present; `None` while it answers.
     pub pod_resources_problem: Option<String>,
+    /// Sockets of other plugins for the same devices; while there are any, nothing is registered.
+    pub rivals: Arc<[String]>,
 }
 
 impl PluginState {
@@ -55,6 +58,8 @@ pub enum Registration {
         /// Why, as one sentence.
         reason: String,
     },
+    /// Another plugin serves the same devices, or is to: see [`Plugins::stand_down`](crate::Plugins::stand_down).
+    Yielding,
     /// The kubelet reads our list.
     Registered,
     /// The library was shut down.

@@ -138,6 +138,14 @@ impl Page {
             format!("{profile} at slice {start} of GPU {}", index(&piece.gpu))
         };
         let list = |pieces: &[Piece]| pieces.iter().map(place).collect::<Vec<_>>().join(", ");
+        let stage = format!("{:?}", operation.stage).to_lowercase();
+        let since = age(operation.since, self.now);
+        if operation.pod.name.is_empty() {
+            let idle = list(&operation.gives_up);
+            return format!(
+                "giving up idle {idle}, since the node is given back: {stage} for {since}"
+            );
+        }
         let moves = operation.moves.iter().map(|moved| {
             let Move {
                 gpu,
@@ -158,12 +166,7 @@ impl Page {
         if !operation.gives_up.is_empty() {
             let _ = write!(what, " in place of idle {}", list(&operation.gives_up));
         }
-        let stage = format!("{:?}", operation.stage).to_lowercase();
-        format!(
-            "{what}, for {}: {stage} for {}",
-            operation.pod,
-            age(operation.since, self.now)
-        )
+        format!("{what}, for {}: {stage} for {since}", operation.pod)
     }
 
     fn table(&self, text: &mut String, node: &Node) {

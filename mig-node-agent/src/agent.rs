@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::Fault;
 use crate::evidence::Whereabouts;
+use crate::journal::Intent;
 use crate::metrics::Metrics;
 use crate::node::{Action, Input, Node, Now, OpId, Outcome, Slot};
 use crate::session::SessionEvent;
@@ -89,6 +90,8 @@ impl Agent {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let first = self.node.take_actions();
         self.act(first);
+        // Another plugin may be there already.
+        self.see_plugins();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -187,6 +190,18 @@ impl Agent {
             }
             Message::Commit(commit) => self.feed(Input::Commit(commit)),
             Message::Abort(abort) => self.feed(Input::Abort(abort)),
+            Message::Intent(intent) => {
+                let api::NodeIntent {
+                    give_back,
+                    turn_mig_on,
+                    leave_alone,
+                } = intent;
+                self.feed(Input::Intent(Intent {
+                    give_back,
+                    turn_mig_on,
+                    leave_alone,
+                }));
+            }
             Message::Hello(_) => {}
         }
     }

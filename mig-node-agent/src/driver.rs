@@ -45,8 +45,8 @@ pub trait Hardware {
         profile: ProfileName,
         start: u8,
     ) -> Result<(), (Remains, Failure)>;
-    /// Turns MIG mode on.
-    fn turn_on(&self, gpu: &str) -> Result<Activation, Failure>;
+    /// Turns MIG mode on or off.
+    fn switch(&self, gpu: &str, on: bool) -> Result<Activation, Failure>;
     /// Every process on it.
     fn processes(&self, gpu: &str) -> Result<Vec<Process>, Failure>;
 }

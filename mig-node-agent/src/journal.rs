@@ -11,6 +11,6 @@ mod record;
 mod storage;
 
 pub use keeper::{Journal, WriteError};
-pub use record::{Change, Exposure, HalfDone, PodIdentity, Record, Recorded};
+pub use record::{Change, Exposure, HalfDone, Intent, PodIdentity, Record, Recorded};
 pub use record::{grant, remember};
 pub use storage::{OpenError, Opened, Storage, open};

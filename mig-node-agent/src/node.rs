@@ -10,8 +10,11 @@
 //! - Every plan ends, in exactly one of its final stages.
 //! - Any doubt: the device is offered again.
 
+mod beside;
 mod gpu;
 mod intake;
+mod intent;
+mod mode;
 mod outcome;
 mod plans;
 mod run;
@@ -28,7 +31,7 @@ use device_plugin::PluginState;
 use mig::{GpuModel, Placement, ProfileName};
 use nvml_mig::{Activation, GpuInfo, GpuInstance, MigMode};
 
-use crate::journal::{Record, Recorded};
+use crate::journal::{Intent, Record, Recorded};
 pub use gpu::{Attempt, Gpu, Life, Slot, Unit};
 pub use plans::COMMIT_PATIENCE;
 
@@ -107,6 +110,8 @@ pub enum Input {
     Commit(api::Commit),
     /// Do not.
     Abort(api::Abort),
+    /// What the controller means to do with the node as a whole.
+    Intent(Intent),
     /// What the device plugins know.
     Plugins(Arc<PluginState>),
     /// An action ended.
@@ -139,6 +144,8 @@ pub enum Outcome {
     Destroyed(Result<(), (Remains, Failure)>),
     /// Of [`Action::TurnOn`].
     TurnedOn(Result<Activation, Failure>),
+    /// Of [`Action::TurnOff`].
+    TurnedOff(Result<Activation, Failure>),
     /// Of [`Action::ProveFree`].
     Free(Result<(), Failure>),
     /// Of [`Action::Offer`]; a failure of category `unconfirmed` leaves the device listed.
@@ -204,6 +211,13 @@ pub enum Action {
     },
     /// Turn MIG mode on.
     TurnOn {
+        /// Key of the answer.
+        op: OpId,
+        /// GPU uuid.
+        gpu: String,
+    },
+    /// Turn MIG mode off.
+    TurnOff {
         /// Key of the answer.
         op: OpId,
         /// GPU uuid.
@@ -291,6 +305,8 @@ pub enum Action {
         /// What is wrong; none: nothing any more.
         sick: Option<String>,
     },
+    /// End every registration with the kubelet, or take them up again.
+    StandDown(bool),
     /// Write this down; nothing waits for it.
     Note(Record),
     /// Tell the controller.
@@ -309,6 +325,12 @@ pub struct Node {
     pods_revision: u64,
     /// Whole GPUs are offered when this has passed without a controller.
     whole_patience: Duration,
+    /// What the controller means to do with the node; none if none ever said.
+    intent: Option<Intent>,
+    /// Every registration with the kubelet was ended.
+    stood_down: bool,
+    /// Uuids of GPUs whose MIG mode the agent turned on.
+    turned_on: std::collections::BTreeSet<String>,
     problems: BTreeMap<&'static str, String>,
     ops: BTreeMap<OpId, outcome::Pending>,
     next_op: OpId,
@@ -332,6 +354,9 @@ impl Node {
             session: false,
             pods_revision: 0,
             whole_patience: now.tick + upkeep::WHOLE_PATIENCE,
+            intent: recorded.intent.clone(),
+            stood_down: false,
+            turned_on: recorded.turned_on.clone(),
             problems: BTreeMap::new(),
             ops: BTreeMap::new(),
             next_op: recorded.half_done.keys().max().copied().unwrap_or(0) + 1,
@@ -347,6 +372,7 @@ impl Node {
             node.adopt_gpu(found, recorded, versions);
         }
         node.settle_leftovers(recorded);
+        node.name_those_left_alone();
         node.keep_up();
         node
     }
@@ -364,6 +390,7 @@ impl Node {
             Input::Plan(plan) => self.take_plan(plan),
             Input::Commit(commit) => self.commit(&commit),
             Input::Abort(abort) => self.abort(&abort.plan_id),
+            Input::Intent(intent) => self.intend(intent),
             Input::Plugins(state) => {
                 self.plugins = state;
                 self.specs.plugins_seen();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use device_plugin::{Device, Fenced, Plugins, Withdrawn};
+use nvml_mig::Activation;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -110,14 +111,12 @@ impl Worker {
                 Some((op, Outcome::Destroyed(gone)))
             }
             Action::TurnOn { op, gpu } => {
-                let call = {
-                    let gpu = gpu.clone();
-                    move |hw: &dyn Hardware| hw.turn_on(&gpu)
-                };
-                let set = self
-                    .change(op, gpu, Change::TurnOn, "turn_on", call, refused)
-                    .await;
+                let set = self.switch(op, gpu, true).await;
                 Some((op, Outcome::TurnedOn(set)))
+            }
+            Action::TurnOff { op, gpu } => {
+                let set = self.switch(op, gpu, false).await;
+                Some((op, Outcome::TurnedOff(set)))
             }
             Action::ProveFree { op, gpu } => {
                 let free = self.proofs.whole_gpu_is_free(&gpu, &self.plugins).await;
@@ -127,6 +126,19 @@ impl Worker {
             }
             other => self.with_kubelet(other).await,
         }
+    }
+
+    async fn switch(&self, op: OpId, gpu: String, on: bool) -> Result<Activation, Failure> {
+        let (change, operation) = if on {
+            (Change::TurnOn, "turn_on")
+        } else {
+            (Change::TurnOff, "turn_off")
+        };
+        let call = {
+            let gpu = gpu.clone();
+            move |hw: &dyn Hardware| hw.switch(&gpu, on)
+        };
+        self.change(op, gpu, change, operation, call, refused).await
     }
 
     /// What is between the agent and the kubelet.
@@ -196,6 +208,10 @@ impl Worker {
             Action::Undescribe { op, id } => {
                 self.undescribe(id).await;
                 Some((op, Outcome::Undescribed))
+            }
+            Action::StandDown(down) => {
+                self.plugins.stand_down(down);
+                None
             }
             Action::Note(record) => {
                 self.note(record);

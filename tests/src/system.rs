@@ -11,6 +11,7 @@ use simcluster::cluster::{Cluster, Node, State};
 use simcluster::store::{DeleteOptions, Kind, Store, object};
 use testbed::driver::Driver;
 use testbed::journey::Device;
+use testbed::nvidia::Operator;
 use testbed::{http, manifests};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,8 @@ use crate::watcher::{Watched, Watcher};
 
 /// Nothing that a scenario waits for may take longer; a machine under load is slow, not wrong.
 pub const LIMIT: Duration = Duration::from_mins(2);
+/// The GPU operator's label while it replaces a node's driver.
+const DRIVER_UPGRADE: &str = "nvidia.com/gpu-driver-upgrade-state";
 /// What no watch of the API tells is looked at this often.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -366,6 +369,17 @@ impl System {
             .await
     }
 
+    /// Waits until a node's status shows so many devices of a resource.
+    pub async fn shows(&self, node: &str, resource: &str, count: u64) -> anyhow::Result<()> {
+        let shown = async || {
+            let object = self.store().get(Kind::Node, "", node)?;
+            let shown = start::shown(&object).get(resource).copied();
+            (shown.unwrap_or(0) == count).then_some(())
+        };
+        self.until(&format!("node {node} shows {count} {resource}"), shown)
+            .await
+    }
+
     /// Where all files of the cluster are.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -379,15 +393,80 @@ impl System {
         Ok(())
     }
 
-    /// Takes a node's label away and waits until its agent is gone.
-    pub async fn take_back(&self, node: &str) -> anyhow::Result<()> {
-        let label = manifests::NODE_LABEL.0;
-        let unset = |node: &mut Value| {
-            if let Some(labels) = node["metadata"]["labels"].as_object_mut() {
-                labels.remove(label);
+    /// Writes a node's label, or takes it away.
+    pub fn label(&self, node: &str, label: &str, value: Option<&str>) -> anyhow::Result<()> {
+        self.write(node, "labels", label, value)
+    }
+
+    /// Writes a node's annotation, or takes it away.
+    pub fn annotate(&self, node: &str, name: &str, value: Option<&str>) -> anyhow::Result<()> {
+        self.write(node, "annotations", name, value)
+    }
+
+    fn write(&self, node: &str, map: &str, key: &str, value: Option<&str>) -> anyhow::Result<()> {
+        let set = |node: &mut Value| {
+            let all = &mut node["metadata"][map];
+            match (value, all.as_object_mut()) {
+                (Some(value), Some(all)) => {
+                    all.insert(key.to_owned(), value.into());
+                }
+                (Some(value), None) => *all = serde_json::json!({ key: value }),
+                (None, Some(all)) => {
+                    all.remove(key);
+                }
+                (None, None) => {}
             }
         };
-        self.store().modify(Kind::Node, "", node, unset)?;
+        self.store().modify(Kind::Node, "", node, set)?;
+        Ok(())
+    }
+
+    /// A label of a node.
+    pub fn node_label(&self, node: &str, label: &str) -> Option<String> {
+        let node = self.store().get(Kind::Node, "", node)?;
+        Some(node["metadata"]["labels"][label].as_str()?.to_owned())
+    }
+
+    /// Waits until a node's label has this value, or is gone.
+    pub async fn labelled(
+        &self,
+        node: &str,
+        label: &str,
+        value: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let wanted = value.map(str::to_owned);
+        let probe = async || (self.node_label(node, label) == wanted).then_some(());
+        self.until(&format!("label {label} of node {node} is {value:?}"), probe)
+            .await
+    }
+
+    /// NVIDIA's GPU operator begins to look after the nodes with GPUs.
+    pub fn gpu_operator(&self) -> Operator {
+        let nodes = self.nodes.iter().filter_map(|watched| {
+            let driver = watched.driver.clone()?;
+            Some((watched.node.clone(), driver))
+        });
+        Operator::start(self.store().clone(), nodes.collect())
+    }
+
+    /// Takes the label away with which a node was handed over.
+    pub fn unlabel(&self, node: &str) -> anyhow::Result<()> {
+        self.label(node, manifests::NODE_LABEL.0, None)
+    }
+
+    /// The driver of a node is replaced; waits until its agent is gone.
+    pub async fn begin_driver_upgrade(&self, node: &str) -> anyhow::Result<()> {
+        self.label(node, DRIVER_UPGRADE, Some("pod-restart-required"))?;
+        self.agent_gone(node).await
+    }
+
+    /// It is replaced.
+    pub fn end_driver_upgrade(&self, node: &str) -> anyhow::Result<()> {
+        self.label(node, DRIVER_UPGRADE, Some("upgrade-done"))
+    }
+
+    /// Waits until a node has no agent.
+    pub async fn agent_gone(&self, node: &str) -> anyhow::Result<()> {
         let gone = async || {
             self.own_pod(manifests::AGENT, Some(node))
                 .is_none()

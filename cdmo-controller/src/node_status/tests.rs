@@ -25,6 +25,7 @@ fn device(gi_id: u32, resource: &str, start: u8, state: State) -> InstanceRow {
 
 fn snapshot(devices: Vec<InstanceRow>, resources: &[(&str, u32, u32)]) -> SnapshotRow {
     let gpu = GpuRow {
+        left_alone: false,
         uuid: "GPU-0".into(),
         index: 0,
         product: "NVIDIA A100-SXM4-40GB".into(),

@@ -43,6 +43,7 @@ fn device(gi_id: u32, start: u8, state: State) -> InstanceRow {
 fn snapshot(devices: Vec<InstanceRow>) -> SnapshotRow {
     let model = Arc::new(GpuModel::known("NVIDIA A100-SXM4-40GB").unwrap());
     let gpu = GpuRow {
+        left_alone: false,
         uuid: "GPU-0".into(),
         index: 0,
         product: "NVIDIA A100-SXM4-40GB".into(),
@@ -61,6 +62,7 @@ fn snapshot(devices: Vec<InstanceRow>) -> SnapshotRow {
 
 fn agent(snapshot: SnapshotRow, now: Instant) -> AgentState {
     AgentState {
+        session: 0,
         serial: 1,
         uid: "uid".into(),
         address: ([127, 0, 0, 1], 7443).into(),

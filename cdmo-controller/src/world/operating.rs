@@ -107,7 +107,7 @@ impl World {
     }
 
     /// Does what an operation asks for, until it asks for nothing more at the moment.
-    fn follow(&mut self, id: &str, mut output: Option<Output>, now: Instant) {
+    pub(super) fn follow(&mut self, id: &str, mut output: Option<Output>, now: Instant) {
         while let Some(asked) = output.take() {
             let Some(operation) = self.operations.get_mut(id) else {
                 return;
@@ -296,6 +296,15 @@ impl World {
             self.board.forgive(&gpu.uuid);
         }
         let (pod, uid) = &operation.pod;
+        if pod.is_nobody() {
+            tracing::info!(
+                node = operation.node,
+                plan = id,
+                "what was idle is given up"
+            );
+            self.touch(&operation.node, now);
+            return;
+        }
         let times = operation.times;
         let seen = self
             .demands

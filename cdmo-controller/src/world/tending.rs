@@ -13,7 +13,8 @@ use crate::{
     objects::NodeLite,
     operation::{self, Operation, Stage},
     pods::PodRow,
-    snapshot::Counts,
+    snapshot::{Counts, SnapshotRow},
+    takeover::{self, Standing},
     words,
 };
 
@@ -43,6 +44,7 @@ impl World {
             self.statuses.remove(node);
             self.beats.remove(node);
             self.problems.remove(node);
+            self.takeovers.remove(node);
             if self.agents.get(node).is_none() {
                 self.tables.remove(node);
             }
@@ -51,6 +53,7 @@ impl World {
         self.advance_operations(node, now);
         self.keep_status(node, now);
         self.keep_problems(node, now);
+        self.keep_takeover(node, now);
     }
 
     /// Operations that wait for the node's status to show something.
@@ -132,7 +135,7 @@ impl World {
         })
     }
 
-    fn wanted_counts(&self, node: &str) -> BTreeMap<String, Counts> {
+    pub(super) fn wanted_counts(&self, node: &str) -> BTreeMap<String, Counts> {
         let snapshot = self
             .agents
             .get(node)
@@ -142,9 +145,10 @@ impl World {
             .operations
             .values()
             .filter(|operation| operation.node == node);
-        snapshot
-            .map(|s| node_status::wanted(s, &on_node))
-            .unwrap_or_default()
+        let wanted = snapshot.map(|s| node_status::wanted(s, &on_node));
+        let mut wanted = wanted.unwrap_or_default();
+        self.hold_back(node, &mut wanted);
+        wanted
     }
 
     fn keep_status(&mut self, node: &str, now: Instant) {
@@ -208,7 +212,8 @@ impl World {
         };
         let agent = self.agents.get(node);
         let keeper = self.problems.entry(node.to_owned()).or_default();
-        let agentless = row.managed && agent.is_none() && self.agents.is_synced();
+        let ours = takeover::standing(row) != Standing::Theirs;
+        let agentless = ours && agent.is_none() && self.agents.is_synced();
         keeper.agentless_since = agentless.then(|| keeper.agentless_since.unwrap_or(now));
         let (sentences, later) = self.problem_sentences(node, now);
         let Some(keeper) = self.problems.get_mut(node) else {
@@ -269,6 +274,12 @@ impl World {
             sentences.extend(why);
         } else {
             later = at;
+        }
+        if self.standing(node) == Standing::Returning {
+            let snapshot = self.agents.get(node).and_then(|a| a.snapshot.as_ref());
+            let devices = snapshot.into_iter().flat_map(SnapshotRow::devices);
+            let held = devices.filter(|device| device.state == State::Held);
+            sentences.push(words::returning(held.count()));
         }
         if let Some(agent) = self.agents.get(node) {
             match &agent.problem {

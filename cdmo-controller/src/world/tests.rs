@@ -10,4 +10,5 @@ mod report;
 mod serving;
 mod starting;
 mod status;
+mod taking;
 mod withdrawing;

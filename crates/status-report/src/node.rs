@@ -183,7 +183,7 @@ pub struct Operation {
     pub since: Timestamp,
     /// When it was planned.
     pub planned: Timestamp,
-    /// The pod that it serves.
+    /// The pod that it serves; without a name: none, the node is given back.
     pub pod: PodRef,
     /// What it makes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -15,6 +15,7 @@ pub mod http;
 pub mod journey;
 pub mod manifests;
 pub mod names;
+pub mod nvidia;
 pub mod observer;
 pub mod picture;
 pub mod system;

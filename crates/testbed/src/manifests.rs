@@ -51,14 +51,26 @@ pub fn namespace(name: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })
 }
 
-/// The agents, one on each node with the label.
+/// The system's own label, which keeps an agent on a node that is on its way back.
+pub const MANAGED_LABEL: &str = "cdmo.clear.ml/managed";
+
+/// The agents, one on each node with one of the two labels, but not while its driver is replaced.
 pub fn agents(log_level: &str) -> Value {
     let labels = json!({ "app.kubernetes.io/name": AGENT });
     let (label, value) = NODE_LABEL;
     let handed_over = json!({ "key": label, "operator": "In", "values": [value] });
+    let kept = json!({ "key": MANAGED_LABEL, "operator": "In", "values": ["true"] });
+    let no_upgrade = json!({
+        "key": "nvidia.com/gpu-driver-upgrade-state",
+        "operator": "NotIn",
+        "values": ["pod-restart-required", "validation-required"],
+    });
     let affinity = json!({ "nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": {
-            "nodeSelectorTerms": [{ "matchExpressions": [handed_over] }],
+            "nodeSelectorTerms": [
+                { "matchExpressions": [handed_over, no_upgrade] },
+                { "matchExpressions": [kept, no_upgrade] },
+            ],
         },
     }});
     let tls = format!("$(HOST_ROOT)/{AGENT_TLS}");

@@ -25,6 +25,7 @@ pub(crate) struct Task {
     resource: Arc<str>,
     inputs: EndpointInputs,
     directory: watch::Receiver<Directory>,
+    standing_down: watch::Receiver<bool>,
     names: Arc<SocketNames>,
     /// Sockets made so far.
     sockets: u32,
@@ -49,8 +50,10 @@ impl Task {
         directory: watch::Receiver<Directory>,
         names: Arc<SocketNames>,
     ) -> Self {
+        let standing_down = shared.standing_down();
         Self {
             shared,
+            standing_down,
             resource: Arc::from(resource),
             inputs,
             directory,
@@ -102,6 +105,7 @@ impl Task {
                 Event::Due
             }
             () = self.inputs.starved.notified() => Event::Starved,
+            Ok(()) = self.standing_down.changed() => Event::Looked(self.look()),
             Ok(()) = self.directory.changed() => Event::Looked(self.look()),
         }
     }
@@ -142,9 +146,10 @@ impl Task {
     }
 
     fn look(&mut self) -> super::Look {
-        self.directory.mark_unchanged();
+        let others = !self.directory.borrow_and_update().rivals.is_empty();
+        let yields = *self.standing_down.borrow_and_update() || others;
         let own = self.server.as_ref().map(|server| server.path.as_path());
-        socket::look(&self.shared.config.plugin_dir, own)
+        socket::look(&self.shared.config.plugin_dir, own, yields)
     }
 
     fn listen(&mut self) -> Result<(), String> {

@@ -11,6 +11,16 @@ fn look(kubelet: Option<u64>, own: bool) -> Event {
     Event::Looked(Look {
         kubelet: kubelet.map(socket),
         own,
+        yields: false,
+    })
+}
+
+/// Another plugin is there.
+fn rival(own: bool) -> Event {
+    Event::Looked(Look {
+        kubelet: Some(socket(1)),
+        own,
+        yields: true,
     })
 }
 
@@ -38,6 +48,41 @@ fn delay(actions: &[Action]) -> Option<Duration> {
         Action::Timer(after) => *after,
         _ => None,
     })
+}
+
+#[test]
+fn nothing_is_registered_while_another_plugin_is_there_and_at_once_when_it_is_gone() {
+    let mut endpoint = endpoint();
+    let actions = endpoint.handle(rival(false));
+    assert!(!actions.contains(&Action::Listen), "{actions:?}");
+    assert!(endpoint.handle(rival(false)).is_empty());
+    assert_eq!(endpoint.registration(), Registration::Yielding);
+    let actions = endpoint.handle(look(Some(1), false));
+    assert_eq!(actions.last(), Some(&Action::Listen));
+    let actions = endpoint.handle(Event::Listening(Ok(())));
+    assert_eq!(actions.last(), Some(&Action::Register { attempt: 1 }));
+}
+
+#[test]
+fn a_plugin_that_comes_back_is_yielded_to_and_waited_for() {
+    let mut endpoint = live();
+    let actions = endpoint.handle(rival(true));
+    assert!(actions.contains(&Action::CloseStreams), "{actions:?}");
+    assert!(endpoint.handle(Event::Streams(0)).is_empty());
+    assert!(endpoint.handle(Event::Due).is_empty());
+    let actions = endpoint.handle(look(Some(1), true));
+    assert_eq!(actions.last(), Some(&Action::Register { attempt: 1 }));
+}
+
+#[test]
+fn a_registration_that_another_plugin_overtook_is_given_up() {
+    let mut endpoint = endpoint();
+    endpoint.handle(look(Some(1), false));
+    endpoint.handle(Event::Listening(Ok(())));
+    endpoint.handle(rival(true));
+    assert_eq!(endpoint.handle(Event::Streams(1)), [Action::CloseStreams]);
+    assert!(endpoint.handle(Event::Registered(Ok(()))).is_empty());
+    assert_eq!(endpoint.registration(), Registration::Yielding);
 }
 
 #[test]

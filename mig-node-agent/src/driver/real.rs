@@ -113,8 +113,8 @@ impl Hardware for Real {
         })
     }
 
-    fn turn_on(&self, gpu: &str) -> Result<Activation, Failure> {
-        self.0.set_mig_mode(gpu, true).map_err(|e| failure(&e))
+    fn switch(&self, gpu: &str, on: bool) -> Result<Activation, Failure> {
+        self.0.set_mig_mode(gpu, on).map_err(|e| failure(&e))
     }
 
     fn processes(&self, gpu: &str) -> Result<Vec<Process>, Failure> {

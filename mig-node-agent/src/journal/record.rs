@@ -84,6 +84,27 @@ pub enum Record {
         /// GPU uuid.
         gpu: String,
     },
+    /// MIG mode is no longer ours to turn off: it is off, or the driver would not have it.
+    TurnedOff {
+        /// GPU uuid.
+        gpu: String,
+    },
+    /// What the controller means to do with the node.
+    Intended {
+        /// From here on.
+        intent: Intent,
+    },
+}
+
+/// What the controller means to do with the node, as it said last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The node is given back.
+    pub give_back: bool,
+    /// MIG mode may be turned on.
+    pub turn_mig_on: bool,
+    /// GPUs to be left alone, by index or uuid.
+    pub leave_alone: Vec<String>,
 }
 
 /// A container of a pod, and by the UID no later pod of the same name can be mistaken for it.
@@ -174,6 +195,8 @@ pub enum Change {
     },
     /// MIG mode is being turned on.
     TurnOn,
+    /// MIG mode is being turned off.
+    TurnOff,
 }
 
 /// A change that has no [`Record::End`].
@@ -211,6 +234,8 @@ pub struct Recorded {
     pub exposures: BTreeMap<(String, u32), Exposure>,
     /// GPUs whose MIG mode the agent turned on.
     pub turned_on: BTreeSet<String>,
+    /// What the controller meant to do last; none if none ever said.
+    pub intent: Option<Intent>,
 }
 
 impl Recorded {
@@ -270,6 +295,10 @@ impl Recorded {
             Record::TurnedOn { gpu } => {
                 self.turned_on.insert(gpu.clone());
             }
+            Record::TurnedOff { gpu } => {
+                self.turned_on.remove(gpu);
+            }
+            Record::Intended { intent } => self.intent = Some(intent.clone()),
         }
     }
 
@@ -309,6 +338,8 @@ impl Recorded {
         }
         let turned_on = self.turned_on.iter().cloned();
         records.extend(turned_on.map(|gpu| Record::TurnedOn { gpu }));
+        let intent = self.intent.iter().cloned();
+        records.extend(intent.map(|intent| Record::Intended { intent }));
         records
     }
 }

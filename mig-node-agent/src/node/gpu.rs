@@ -218,6 +218,10 @@ pub struct Gpu {
     pub turn_on_problem: Option<String>,
     /// Attempts to turn it on that failed in a row.
     pub turn_on_tries: u32,
+    /// An administrator wants it left alone: neither offered nor changed.
+    pub left_alone: bool,
+    /// When to try to turn MIG mode off, and attempts that failed in a row.
+    pub turn_off: (Duration, u32),
 }
 
 impl Gpu {

@@ -37,6 +37,8 @@ impl Node {
             turn_on_at: Duration::ZERO,
             turn_on_problem: None,
             turn_on_tries: 0,
+            left_alone: false,
+            turn_off: (Duration::ZERO, 0),
         };
         for instance in &found.view.instances {
             let mut unit = Unit::instance(instance);
@@ -45,6 +47,7 @@ impl Node {
             gpu.units.insert(unit.slot, unit);
         }
         set_whole(&mut gpu, recorded);
+        self.adopt_mode(&gpu.info.uuid.clone(), gpu.mode, recorded);
         self.gpus.push(gpu);
     }
 
@@ -253,7 +256,7 @@ fn names(change: &Change, unit: &Unit) -> bool {
                 && Some(p) == profile.as_ref()
                 && *start == unit.placement.start
         }
-        Change::TurnOn => false,
+        Change::TurnOn | Change::TurnOff => false,
     }
 }
 

@@ -21,6 +21,9 @@ pub(super) enum Doing {
     Destroy,
     TurnOn,
     ProveFree,
+    TurnOff,
+    /// [`Doing::ProveFree`] of a GPU in MIG mode that nothing stands on.
+    ProveEmpty,
     Offer,
     Withdraw,
     Fence,
@@ -90,6 +93,11 @@ impl Node {
             (Doing::TurnOn, Outcome::TurnedOn(result)) => self.turned_on(at, result),
             (Doing::ProveFree, Outcome::Free(Ok(()))) => self.start_turning_on(at),
             (Doing::ProveFree, Outcome::Free(Err(failure))) => self.not_turned_on(at, failure),
+            (Doing::TurnOff, Outcome::TurnedOff(result)) => self.turned_off(at, result),
+            (Doing::ProveEmpty, Outcome::Free(Ok(()))) => self.start_turning_off(at),
+            (Doing::ProveEmpty, Outcome::Free(Err(failure))) => {
+                self.not_turned_off(at, &failure);
+            }
             (Doing::Offer, Outcome::Offered(result)) => self.offered(at, slot, result),
             (Doing::Withdraw, Outcome::Withdrawn(result)) => {
                 self.stepped(at, slot, result, Life::Withdrawn);
@@ -124,7 +132,9 @@ impl Node {
     fn read_done(&mut self, at: usize, result: Result<View, Failure>) {
         match result {
             // What was seen before a plan began says nothing about what it did since.
-            Ok(_) if self.gpus[at].plan.is_some() => self.gpus[at].read_at = self.now.tick,
+            Ok(_) if self.gpus[at].plan.is_some() || self.is_moving_something(at) => {
+                self.gpus[at].read_at = self.now.tick;
+            }
             Ok(view) => {
                 self.gpus[at].read_tries = 0;
                 if self.gpus[at].fault.is_some() {
@@ -278,12 +288,20 @@ impl Node {
     }
 
     fn start_turning_on(&mut self, at: usize) {
+        // The intent may have turned round meanwhile.
+        if !self.may_turn_on(&self.gpus[at]) {
+            return;
+        }
         let op = self.start(at, Pending::gpu(at, Doing::TurnOn));
         let gpu = self.gpus[at].info.uuid.clone();
         self.actions.push(Action::TurnOn { op, gpu });
     }
 
     fn turned_on(&mut self, at: usize, result: Result<Activation, Failure>) {
+        if result.is_ok() && self.gpus[at].mode == MigMode::Off {
+            let gpu = self.gpus[at].info.uuid.clone();
+            self.own_mode(&gpu);
+        }
         match result {
             Ok(Activation::Done) => {
                 let gpu = &mut self.gpus[at];
@@ -292,13 +310,9 @@ impl Node {
                 gpu.turn_on_tries = 0;
                 gpu.read_at = self.now.tick;
                 gpu.changed();
-                let turned_on = Record::TurnedOn {
-                    gpu: gpu.info.uuid.clone(),
-                };
                 if let Some(whole) = gpu.units.remove(&Slot::Whole) {
                     self.forget_gone(at, whole);
                 }
-                self.actions.push(Action::Note(turned_on));
             }
             Ok(Activation::Pending { reason }) => {
                 self.gpus[at].mode = MigMode::PendingOn;
@@ -357,7 +371,10 @@ impl Node {
             Ok(()) => unit.life = reached,
             Err(failure) => {
                 unit.life = Life::Offered;
-                if slot == Slot::Whole && self.gpus[at].plan.is_none() {
+                let withheld = self.withheld(&self.gpus[at], slot).is_some();
+                if withheld && self.gpus[at].plan.is_none() {
+                    self.not_retired(at, slot);
+                } else if slot == Slot::Whole && self.gpus[at].plan.is_none() {
                     self.not_turned_on(at, failure);
                 } else {
                     self.gpus[at].changed();
@@ -459,6 +476,7 @@ impl Doing {
             Self::Complete => "making a compute instance",
             Self::Destroy => "destroying an instance",
             Self::TurnOn => "turning MIG mode on",
+            Self::TurnOff => "turning MIG mode off",
             _ => "looking at its instances",
         }
     }

@@ -231,6 +231,9 @@ impl Node {
             let id = &plan.id;
             return Err(bad(format!("Plan {id:?} is being worked on already.")));
         }
+        if let Some(failure) = self.other_plugin() {
+            return Err(failure);
+        }
         if plan.id.is_empty() || plan.gpus.is_empty() {
             return Err(bad("A plan needs an id and a GPU.".into()));
         }
@@ -256,6 +259,9 @@ impl Node {
         };
         let gpu = &self.gpus[at];
         let index = gpu.info.index;
+        if let Some(failure) = Self::left_alone(gpu) {
+            return Err(failure);
+        }
         if part.state_version != gpu.version {
             return Err(Failure::new(
                 "stale",

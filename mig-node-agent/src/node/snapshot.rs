@@ -20,6 +20,7 @@ impl Node {
             resources: self.resources(),
             problems: self.problem_sentences(),
             plans: self.plans.keys().cloned().collect(),
+            given_back: self.is_given_back(),
         }
     }
 
@@ -55,7 +56,8 @@ impl Node {
         if unit.sick.is_some() || gpu.fault.is_some() {
             return State::Unhealthy;
         }
-        if unit.device.is_none() || unit.resource.is_none() {
+        let off = unit.life == Life::Unlisted && self.withheld(gpu, unit.slot).is_some();
+        if unit.device.is_none() || unit.resource.is_none() || off {
             return State::Parked;
         }
         if self.is_held(unit) {
@@ -87,6 +89,7 @@ impl Node {
                 .collect(),
             whole: gpu.units.get(&Slot::Whole).map(instance),
             name: gpu.info.name.clone(),
+            left_alone: gpu.left_alone,
         }
     }
 
@@ -94,10 +97,14 @@ impl Node {
         let (state, since) = unit.shown;
         let holders = self.hold_on(unit).map_or(&[][..], |hold| &hold.holders[..]);
         let faulty = matches!(state, State::Stuck | State::Unhealthy | State::Parked);
+        let withheld = self
+            .withheld(gpu, unit.slot)
+            .filter(|_| state == State::Parked);
         let reason = unit
             .sick
             .clone()
             .or_else(|| gpu.fault.clone())
+            .or_else(|| withheld.map(str::to_owned))
             .unwrap_or_else(|| unit.reason.clone());
         api::Instance {
             gpu_instance_id: match unit.slot {
@@ -108,7 +115,10 @@ impl Node {
             start: unit.placement.start.into(),
             size: unit.placement.size.into(),
             device_id: unit.device.clone().unwrap_or_default(),
-            resource: unit.resource.clone().unwrap_or_default(),
+            resource: match withheld {
+                Some(_) => String::new(),
+                None => unit.resource.clone().unwrap_or_default(),
+            },
             state: state.into(),
             // Earlier holders matter for the proofs only.
             holders: holders
@@ -143,7 +153,13 @@ impl Node {
 
     fn problem_sentences(&self) -> Vec<String> {
         let mut sentences: Vec<String> = self.problems.values().cloned().collect();
-        sentences.extend(self.gpus.iter().filter_map(gpu_problem));
+        sentences.extend(self.other_plugin().map(|failure| failure.message));
+        let gives_back = self.gives_back();
+        let told = self
+            .gpus
+            .iter()
+            .filter(|gpu| !gives_back || gpu.fault.is_some());
+        sentences.extend(told.filter_map(gpu_problem));
         for (name, resource) in &self.plugins.resources {
             if let Registration::Retrying { attempt, reason } = &resource.registration
                 && *attempt >= PATIENT_ATTEMPTS

@@ -1,5 +1,6 @@
 //! The state machine, asked directly.
 
+mod intent;
 mod promises;
 mod starting;
 mod world;

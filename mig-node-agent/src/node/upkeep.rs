@@ -31,6 +31,7 @@ impl Node {
         self.ensure_resources();
         for at in 0..self.gpus.len() {
             if self.gpus[at].plan.is_none() {
+                self.retire(at);
                 self.return_stranded(at);
                 self.offer_unlisted(at);
             }
@@ -41,10 +42,15 @@ impl Node {
             if self.gpus[at].is_at_rest() {
                 self.turn_on(at);
             }
-            if self.gpus[at].is_at_rest() && self.gpus[at].read_at <= self.now.tick {
+            if self.gpus[at].is_at_rest() {
+                self.turn_off(at);
+            }
+            let due = self.gpus[at].read_at <= self.now.tick;
+            if self.gpus[at].is_at_rest() && due && !self.is_moving_something(at) {
                 self.read(at);
             }
         }
+        self.stand_down();
     }
 
     /// Names of all profiles, and of all fractions that they serve, stay registered at zero devices:
@@ -72,10 +78,12 @@ impl Node {
     /// Offers again what was withdrawn for something that will not happen any more: a change that
     /// failed after its plan had ended, or turning MIG mode on after the controller went.
     fn return_stranded(&mut self, at: usize) {
-        let turning_on = self.gpus[at].busy.is_some() || self.may_turn_on(&self.gpus[at]);
-        let stranded = self.gpus[at].units.values().filter(|unit| {
+        let gpu = &self.gpus[at];
+        let turning_on = gpu.busy.is_some() || self.may_turn_on(gpu);
+        let stranded = gpu.units.values().filter(|unit| {
             matches!(unit.life, Life::Withdrawn | Life::Fenced)
                 && !(unit.slot == Slot::Whole && turning_on)
+                && !self.is_retiring(gpu, unit)
         });
         for slot in stranded.map(|unit| unit.slot).collect::<Vec<_>>() {
             self.reinstate(at, slot);
@@ -91,6 +99,7 @@ impl Node {
         };
         let ready = unit.life == Life::Unlisted
             && unit.listed.is_none()
+            && self.withheld(gpu, slot).is_none()
             && unit.sick.is_none()
             && gpu.fault.is_none()
             // A whole GPU is not given out while its mode is being changed.
@@ -127,10 +136,15 @@ impl Node {
 
     /// A whole GPU that could do MIG is kept back until it is known whether MIG can be turned on.
     fn prepare_whole(&mut self, at: usize) {
-        let patience_over = self.now.tick >= self.whole_patience;
+        // What another plugin gives out whole says nothing about MIG mode.
+        let alone = self.plugins.rivals.is_empty();
+        let patience_over = alone && self.now.tick >= self.whole_patience;
+        let forbidden = self.intent.is_some() && !self.may_turn_mig_on();
         let gpu = &mut self.gpus[at];
         let kept_back = match gpu.mode {
-            MigMode::Off | MigMode::PendingOn => !(patience_over || gpu.turn_on_problem.is_some()),
+            MigMode::Off | MigMode::PendingOn => {
+                !(patience_over || forbidden || gpu.turn_on_problem.is_some())
+            }
             MigMode::NotCapable | MigMode::On | MigMode::PendingOff => false,
         };
         let Some(whole) = gpu.units.get_mut(&Slot::Whole) else {
@@ -197,13 +211,14 @@ impl Node {
         self.actions.push(Action::Read { op, gpu });
     }
 
-    fn may_turn_on(&self, gpu: &Gpu) -> bool {
+    pub(super) fn may_turn_on(&self, gpu: &Gpu) -> bool {
         matches!(gpu.mode, MigMode::Off | MigMode::PendingOn)
             && gpu.model.is_some()
             && gpu.fault.is_none()
             && gpu.turn_on_at <= self.now.tick
-            && self.session
-            && self.pods_revision > 0
+            && !gpu.left_alone
+            && self.may_turn_mig_on()
+            && self.is_commanded()
     }
 
     /// MIG mode goes on where it is off and the GPU is proven free.
@@ -303,8 +318,14 @@ impl Node {
         let retries = gpu
             .units
             .values()
-            .filter(|u| u.life == Life::Bare || (u.life == Life::Unlisted && u.resource.is_some()))
+            .filter(|u| match u.life {
+                Life::Bare => true,
+                Life::Unlisted => u.resource.is_some(),
+                Life::Offered => self.withheld(gpu, u.slot).is_some(),
+                _ => false,
+            })
             .map(|u| u.retry_at);
+        let turn_off = (gpu.is_at_rest() && self.wants_mig_off(gpu)).then_some(gpu.turn_off.0);
         let turn_on = (gpu.is_at_rest() && self.session && gpu.units.contains_key(&Slot::Whole))
             .then_some(gpu.turn_on_at);
         let patience = gpu
@@ -313,6 +334,7 @@ impl Node {
             .then_some(self.whole_patience);
         retries
             .chain(turn_on)
+            .chain(turn_off)
             .chain(patience)
             .chain([gpu.read_at])
             .filter(|due| *due > self.now.tick)

@@ -25,6 +25,7 @@ pub(crate) struct Controller {
     pub(crate) reports: Vec<api::PlanProgress>,
     pods: u64,
     plans: u32,
+    intended: bool,
 }
 
 /// A channel to an agent, with the certificates of a directory.
@@ -60,6 +61,7 @@ impl Controller {
             reports: Vec::new(),
             pods: 0,
             plans: 0,
+            intended: false,
         };
         match controller.next().await? {
             Some(FromAgent::Hello(hello)) => controller.hello = hello,
@@ -126,8 +128,21 @@ impl Controller {
         assert!(waited.is_ok(), "never came: {what}");
     }
 
-    /// Sends a pod table.
+    /// Says what is to become of the node.
+    pub(crate) async fn intend(&mut self, intent: api::NodeIntent) {
+        self.intended = true;
+        self.say(ToAgent::Intent(intent)).await;
+    }
+
+    /// Sends a pod table; the first time also, as a controller by default, that MIG mode may be turned on.
     pub(crate) async fn pods(&mut self, pods: Vec<api::Pod>) {
+        if !self.intended {
+            self.intend(api::NodeIntent {
+                turn_mig_on: true,
+                ..api::NodeIntent::default()
+            })
+            .await;
+        }
         self.pods += 1;
         let revision = self.pods;
         self.say(ToAgent::Pods(api::PodTable { revision, pods }))

@@ -156,6 +156,18 @@ impl Kubelet {
         client.clone().pre_start_container(request).await.map(drop)
     }
 
+    /// Another plugin gave the pod a device: podresources shows it, and nobody was asked.
+    pub(crate) fn has_from_others(&self, pod: &str, resource: &str, id: &str) {
+        let mut state = self.shared.state.lock().unwrap();
+        let ids = vec![id.to_owned()];
+        state.pods.push((pod.into(), resource.into(), ids));
+    }
+
+    /// The directory of plugins' sockets.
+    pub(crate) fn plugin_dir(&self) -> &Path {
+        &self.shared.plugin_dir
+    }
+
     /// The pod is gone from podresources.
     pub(crate) fn remove_pod(&self, pod: &str) {
         let mut state = self.shared.state.lock().unwrap();

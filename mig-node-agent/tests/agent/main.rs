@@ -4,6 +4,7 @@
 // Clippy takes only functions marked as tests for tests; the helpers here are no less.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod beside;
 mod cdi;
 mod certificates;
 mod controller;

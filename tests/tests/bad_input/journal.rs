@@ -19,11 +19,11 @@ fn a_journal_cut_in_the_middle_costs_no_pod_its_slice() -> Verdict {
             system.run(&Pod::of(name, profile)).await?;
         }
         let kept = [system.device("stays").await?, system.device("too").await?];
-        system.take_back("a").await?;
+        system.begin_driver_upgrade("a").await?;
         let journal = system.node("a")?.host_root().join("var/lib/cdmo/journal");
         let bytes = std::fs::read(&journal)?;
         std::fs::write(&journal, &bytes[..bytes.len() / 2])?;
-        system.hand_over("a")?;
+        system.end_driver_upgrade("a")?;
         system.create(&Pod::of("large", "7g.40gb"))?;
         system.event("large", "NoRoom").await?;
         assert_eq!(

@@ -54,6 +54,7 @@ const INSTALLATIONS: [(&str, &[&str]); 7] = [
             "cdi.dir=/data/cdi",
             "cdi.driverDir=",
             "passDeviceSpecs=false",
+            "migMode.turnOn=false",
             "statusPatch=false",
             "podAnnotation=false",
             "logFormat=text",
@@ -88,7 +89,7 @@ const INSTALLATIONS: [(&str, &[&str]); 7] = [
 ];
 
 /// Wrong values as people set them, and what they are told.
-const REFUSED: [(&str, &str); 33] = [
+const REFUSED: [(&str, &str); 34] = [
     (
         "webhook.failurePolicy=ignore",
         "at '/webhook/failurePolicy': value must be one of 'Ignore', 'Fail'",
@@ -139,6 +140,10 @@ const REFUSED: [(&str, &str); 33] = [
     (
         "statusPatch=off",
         "at '/statusPatch': got string, want boolean",
+    ),
+    (
+        "migMode.turnOn=off",
+        "at '/migMode/turnOn': got string, want boolean",
     ),
     (
         "agent.tolerations=all",

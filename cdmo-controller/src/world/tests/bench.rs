@@ -67,6 +67,10 @@ pub(super) struct Bench {
     pub(super) unseen: Vec<Value>,
     /// So many lists come before that.
     pub(super) unseen_after_lists: usize,
+    /// What agents were told to do with their nodes.
+    pub(super) intents: Vec<(String, agent::NodeIntent)>,
+    /// Agents say that nothing of ours is left.
+    pub(super) given_back: bool,
     version: u64,
     next_gi: u32,
 }
@@ -93,6 +97,7 @@ impl Bench {
             settle: Duration::from_millis(100),
             status_patch: true,
             pod_annotation: true,
+            turn_mig_on: true,
             started: NOW,
         };
         let metrics = Metrics::new(&Registry::new()).unwrap();
@@ -111,6 +116,8 @@ impl Bench {
             bound_at_once: None,
             unseen: Vec::new(),
             unseen_after_lists: 0,
+            intents: Vec::new(),
+            given_back: false,
             version: 100,
             next_gi: 1,
         };
@@ -239,6 +246,7 @@ impl Bench {
                 });
                 self.node_event(&node);
             }
+            Action::PatchNode { node, patch } => self.patch_node(&node, &patch),
             Action::ListBound { operation, node } => {
                 self.log.push(format!("list {node}"));
                 let early = self.unseen_after_lists > 0;
@@ -276,6 +284,37 @@ impl Bench {
         assert_eq!(gone["name"], "cdmo.clear.ml/partitioning");
         self.log.push(format!("open {name}"));
         self.put(name, object);
+    }
+
+    /// Labels are not in the log: every story would begin with them.
+    fn patch_node(&mut self, name: &str, patch: &Value) {
+        let object = self.nodes.get_mut(name).unwrap();
+        let seen = &patch["metadata"]["resourceVersion"];
+        let conflict = *seen != object["metadata"]["resourceVersion"];
+        if !conflict {
+            for part in ["labels", "annotations"] {
+                for (key, value) in patch["metadata"][part].as_object().unwrap() {
+                    if value.is_null() {
+                        if let Some(all) = object["metadata"][part].as_object_mut() {
+                            all.remove(key);
+                        }
+                    } else {
+                        object["metadata"][part][key] = value.clone();
+                    }
+                }
+            }
+        }
+        let answer = if conflict {
+            Answer::Conflict
+        } else {
+            Answer::Written
+        };
+        self.apply(Input::TakeoverAnswer {
+            node: name.into(),
+            answer,
+            written: None,
+        });
+        self.node_event(name);
     }
 
     fn patch_status(&mut self, name: &str, patch: &Value) {
@@ -469,6 +508,7 @@ impl Bench {
             resources: resources.into_values().collect(),
             problems: host.problems.clone(),
             plans: host.working.clone(),
+            given_back: self.given_back,
         };
         self.report(node, Said::Snapshot(snapshot));
     }
@@ -519,6 +559,7 @@ impl Bench {
                     names.join(" ")
                 ));
             }
+            ToAgent::Intent(intent) => self.intents.push((node.to_owned(), intent)),
             ToAgent::Hello(_) => unreachable!("the session says that"),
         }
     }

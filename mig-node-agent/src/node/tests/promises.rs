@@ -22,6 +22,8 @@ enum Event {
     Pass(u64),
     Fault(usize),
     Vanish(usize),
+    Intend(usize),
+    Rival(bool),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -39,6 +41,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0u64..90).prop_map(Event::Pass),
         1 => any().prop_map(Event::Fault),
         1 => any().prop_map(Event::Vanish),
+        1 => any().prop_map(Event::Intend),
+        1 => proptest::bool::weighted(0.3).prop_map(Event::Rival),
     ]
 }
 
@@ -95,6 +99,21 @@ impl World {
             }
             // Somebody else destroys an instance that nobody uses.
             Event::Vanish(n) => self.vanish(*n),
+            Event::Intend(n) if self.session => self.intend(|intent| {
+                intent.give_back = n % 3 == 0;
+                intent.turn_mig_on = n % 3 == 1;
+                intent.leave_alone = (n / 3 % 4 == 0)
+                    .then(|| "0".to_owned())
+                    .into_iter()
+                    .collect();
+            }),
+            Event::Rival(there) => {
+                self.rivals = there
+                    .then(|| "nvidia-gpu.sock".to_owned())
+                    .into_iter()
+                    .collect();
+                self.show_plugins();
+            }
             Event::Pass(seconds) => self.pass(Duration::from_secs(*seconds)),
             _ => {}
         }

@@ -44,6 +44,11 @@ pub(super) struct World {
     pub(super) hardware_changes: usize,
     /// The driver destroys compute instances only.
     pub(super) bare_after_destroy: bool,
+    pub(super) intent: Intent,
+    /// Registrations with the kubelet were ended.
+    pub(super) stood_down: bool,
+    /// Sockets of another plugin.
+    pub(super) rivals: Vec<String>,
     /// Device ids with a CDI spec file.
     pub(super) specs: std::collections::BTreeSet<String>,
     pods: u64,
@@ -114,6 +119,9 @@ impl World {
             session: false,
             hardware_changes: 0,
             bare_after_destroy: false,
+            intent: Intent::default(),
+            stood_down: false,
+            rivals: Vec::new(),
             specs: std::collections::BTreeSet::new(),
             pods: 0,
         };
@@ -159,6 +167,13 @@ impl World {
         self.pods = 1;
         self.input(Input::SessionOpened);
         self.input(Input::Pods(1));
+        self.intend(|intent| intent.turn_mig_on = true);
+    }
+
+    /// The controller means something else to become of the node.
+    pub(super) fn intend(&mut self, change: impl FnOnce(&mut Intent)) {
+        change(&mut self.intent);
+        self.input(Input::Intent(self.intent.clone()));
     }
 
     /// Commits what was withdrawn last.
@@ -228,7 +243,10 @@ impl World {
     }
 
     pub(super) fn show_plugins(&mut self) {
-        let mut state = PluginState::default();
+        let mut state = PluginState {
+            rivals: self.rivals.clone().into(),
+            ..PluginState::default()
+        };
         for ((resource, id), listed) in &self.devices {
             let entry = state
                 .resources
@@ -257,6 +275,7 @@ impl World {
         for action in actions {
             self.check(&action);
             match action {
+                Action::StandDown(down) => self.stood_down = down,
                 Action::Progress(report) => self.reports.push(report),
                 Action::Offer {
                     resource,
@@ -310,7 +329,9 @@ impl World {
                 );
                 self.alone_on(gpu, action);
             }
-            Action::Complete { gpu, .. } | Action::TurnOn { gpu, .. } => {
+            Action::Complete { gpu, .. }
+            | Action::TurnOn { gpu, .. }
+            | Action::TurnOff { gpu, .. } => {
                 self.alone_on(gpu, action);
             }
             Action::Progress(report) => {
@@ -350,7 +371,8 @@ impl World {
             Action::Create { gpu: g, .. }
             | Action::Complete { gpu: g, .. }
             | Action::Destroy { gpu: g, .. }
-            | Action::TurnOn { gpu: g, .. } => g == gpu,
+            | Action::TurnOn { gpu: g, .. }
+            | Action::TurnOff { gpu: g, .. } => g == gpu,
             _ => false,
         });
         assert_eq!(changes.count(), 0, "two changes at once: {action:?}");
@@ -447,6 +469,17 @@ impl World {
                     Err(failure())
                 };
                 (op, Outcome::TurnedOn(set))
+            }
+            Action::TurnOff { op, gpu } => {
+                let board = self.board_mut(&gpu);
+                assert!(board.instances.is_empty(), "MIG mode off under instances");
+                let set = if kind {
+                    board.mode = MigMode::Off;
+                    Ok(Activation::Done)
+                } else {
+                    Err(failure())
+                };
+                (op, Outcome::TurnedOff(set))
             }
             Action::ProveFree { op, .. } => (
                 op,
