@@ -30,12 +30,12 @@ impl Node {
     pub(super) fn keep_up(&mut self) {
         self.ensure_resources();
         for at in 0..self.gpus.len() {
+            self.prepare_whole(at);
             if self.gpus[at].plan.is_none() {
                 self.retire(at);
                 self.return_stranded(at);
                 self.offer_unlisted(at);
             }
-            self.prepare_whole(at);
             if self.gpus[at].is_at_rest() {
                 self.mend(at);
             }

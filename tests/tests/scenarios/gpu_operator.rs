@@ -49,6 +49,8 @@ fn a_node_is_taken_over_from_nvidias_plugin_while_its_pod_runs_on() -> Verdict {
         system.hand_over("a")?;
         system.labelled("a", PLUGIN_LABEL, Some("false")).await?;
         system.labelled("a", MANAGER_LABEL, Some("false")).await?;
+        // Between the two plugins the kubelet fails whoever is sent there.
+        system.offers("a", 1).await?;
         system.run(&Pod::of("ours", "3g.20gb")).await?;
         assert_ne!(system.device("ours").await?.id, held.id);
         assert_eq!(system.instances("a")?, standing, "what exists is used");
@@ -82,6 +84,8 @@ fn nothing_is_offered_while_nvidias_plugin_listens_and_the_node_says_so() -> Ver
         let problems = system.until("the node says so", insist).await?;
         assert!(problems.contains(PLUGIN_LABEL), "what to do: {problems}");
         drop(operator);
+        // It is killed; that its socket leads nowhere is found out after a while.
+        system.offers("a", 1).await?;
         system.run(&Pod::of("ours", "3g.20gb")).await?;
         system.consistent().await
     })
