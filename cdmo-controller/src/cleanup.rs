@@ -280,19 +280,6 @@ impl Cleanup {
     }
 }
 
-fn tell_of_holders(pods: &[PodLite], ours: &BTreeSet<String>) {
-    let holders = holders(pods, ours);
-    for (node, count) in &holders {
-        tracing::warn!(
-            "pods on node {node} that still use its GPUs: {count}; they run on, but a container \
-             of theirs that ends cannot be started again"
-        );
-    }
-    if holders.is_empty() {
-        tracing::info!("no pod uses a GPU that was ours");
-    }
-}
-
 async fn call<T>(what: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     match timeout(CALL, call).await {
         Ok(Ok(value)) => Ok(value),

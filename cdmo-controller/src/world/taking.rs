@@ -303,6 +303,7 @@ fn to_give_up(gpu: &GpuRow, board: &Board, now: Instant) -> Option<GpuPlan> {
         uuid: gpu.uuid.clone(),
         version: gpu.version,
         give_up,
+        expose: Vec::new(),
         create: Vec::new(),
     })
 }
