@@ -140,6 +140,12 @@ fn a_manifest_that_is_applied_twice_changes_nothing_the_second_time() -> Verdict
         ] {
             let made = send(ground, Way::Apply, kind, &manifest).await?.done()?;
             let again = send(ground, Way::Apply, kind, &manifest).await?.done()?;
+            if kind == PODS {
+                // The pod is on its way to a node meanwhile.
+                let containers = |object: &Value| object["spec"]["containers"].clone();
+                assert_eq!(containers(&again), containers(&made), "{again}");
+                continue;
+            }
             assert_eq!(again["spec"], made["spec"], "{again}");
             let generation = |object: &Value| object["metadata"]["generation"].clone();
             assert_eq!(generation(&again), generation(&made));

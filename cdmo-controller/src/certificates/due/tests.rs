@@ -172,23 +172,24 @@ proptest! {
         let mut world = World::default();
         let mut now = NOW;
         world.pass(now);
-        let mut mounted = world.mounted();
+        // What was decided when; the last of it that agent and webhook have comes first.
+        let mut decided = std::collections::VecDeque::from([(now, world.mounted())]);
         let end = NOW + 30 * 365 * DAY;
         for step in steps.into_iter().cycle() {
             if now > end {
                 break;
             }
             now += step;
-            // What the controller decided last has reached agent and webhook by now, unless it was just now.
-            if step > lag {
-                mounted = world.mounted();
+            while decided.get(1).is_some_and(|(at, _)| at + lag < now) {
+                decided.pop_front();
             }
             world.pass(now);
-            let (trusted, shown, served) = &mounted;
+            let (trusted, shown, served) = &decided[0].1;
             prop_assert!(World::trusts(trusted, world.controller.as_ref().unwrap(), now));
             prop_assert!(World::trusts(&world.authorities, shown, now));
             prop_assert!(World::trusts(&world.authorities, served, now));
             prop_assert!(world.authorities.len() <= 2);
+            decided.push_back((now, world.mounted()));
         }
         prop_assert!((4..=6).contains(&world.made), "{} authorities were made", world.made);
     }
