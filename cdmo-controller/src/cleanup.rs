@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(holders(&pods, &ours), BTreeMap::from([("a".to_owned(), 2)]));
     }
 
-    fn node(labels: Value, annotations: Value) -> NodeRow {
+    fn node(labels: &Value, annotations: &Value) -> NodeRow {
         let node = json!({"metadata": {
             "name": "a", "labels": labels, "annotations": annotations,
         }});
@@ -381,8 +381,8 @@ mod tests {
 
     #[test]
     fn only_nodes_with_something_of_ours_are_written() {
-        assert!(without_ours(&node(json!({}), json!({"other": "x"})), false).is_none());
-        let told = node(json!({}), json!({PROBLEMS_ANNOTATION: "x"}));
+        assert!(without_ours(&node(&json!({}), &json!({"other": "x"})), false).is_none());
+        let told = node(&json!({}), &json!({PROBLEMS_ANNOTATION: "x"}));
         let patch = without_ours(&told, false).unwrap();
         assert!(patch["metadata"]["annotations"][PROBLEMS_ANNOTATION].is_null());
     }
@@ -392,7 +392,7 @@ mod tests {
         let [plugin, _] = takeover::OPERATOR_LABELS;
         let labels = json!({plugin: "false", MANAGED_LABEL: "true", PARTITIONING_LABEL: "mig"});
         let memory = json!({plugin: "true"}).to_string();
-        let taken = node(labels, json!({OPERATOR_ANNOTATION: memory}));
+        let taken = node(&labels, &json!({OPERATOR_ANNOTATION: memory}));
         let patch = without_ours(&taken, false).unwrap();
         let expected = json!({"metadata": {
             "labels": {plugin: "true", MANAGED_LABEL: null},

@@ -75,10 +75,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
     let registry = serving::http::registry();
     let metrics = Metrics::new(&registry)?;
     let (readiness, liveness) = (serving::Readiness::new(), serving::Readiness::new());
-    let health = Health {
-        synced: readiness.condition("watches"),
-        alive: liveness.condition("loop"),
-    };
+    let health = Health::of(&readiness, &liveness);
     let tasks = TaskTracker::new();
     let work = shutdown.child_token();
     let (page, desk) = page::open();
@@ -192,6 +189,13 @@ struct Health {
 }
 
 impl Health {
+    fn of(readiness: &serving::Readiness, liveness: &serving::Readiness) -> Self {
+        Self {
+            synced: readiness.condition("watches"),
+            alive: liveness.condition("loop"),
+        }
+    }
+
     async fn watch(self, beats: watch::Receiver<(Instant, bool)>, shutdown: CancellationToken) {
         let mut ticks = interval(HEARTBEAT / 5);
         loop {

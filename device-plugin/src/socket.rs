@@ -98,7 +98,7 @@ pub(crate) async fn rivals(dir: &Path, prefixes: &[String], limit: Duration) -> 
             continue;
         };
         let path = file.path();
-        let theirs = name.ends_with(".sock")
+        let theirs = name.strip_suffix(".sock").is_some()
             && prefixes
                 .iter()
                 .any(|prefix| name.starts_with(prefix.as_str()))

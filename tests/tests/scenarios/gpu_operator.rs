@@ -184,8 +184,8 @@ fn a_node_goes_back_although_agent_and_controller_die_on_the_way() -> Verdict {
         system.until("the idle ones are gone", one).await?;
         assert_eq!(system.device("stays").await?, kept);
         system.remove("stays").await?;
-        let none = async || system.instances("a").ok()?.is_empty().then_some(());
-        system.until("the last one is gone", none).await?;
+        let empty = async || system.instances("a").ok()?.is_empty().then_some(());
+        system.until("the last one is gone", empty).await?;
         system.kill_controller().await?;
         given_back(system).await?;
         assert!(!mig_mode(system)?);
