@@ -153,8 +153,10 @@ impl Node {
 
     fn problem_sentences(&self) -> Vec<String> {
         let mut sentences: Vec<String> = self.problems.values().cloned().collect();
-        sentences.extend(self.other_plugin().map(|failure| failure.message));
         let gives_back = self.gives_back();
+        // Whom the node is given back to may come early.
+        let other = self.other_plugin().filter(|_| !gives_back);
+        sentences.extend(other.map(|failure| failure.message));
         let told = self
             .gpus
             .iter()

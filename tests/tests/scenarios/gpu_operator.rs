@@ -30,12 +30,13 @@ async fn given_back(system: &System) -> anyhow::Result<()> {
     system.labelled("a", PLUGIN_LABEL, Some("true")).await?;
     system.labelled("a", MANAGER_LABEL, Some("true")).await?;
     system.agent_gone("a").await?;
-    let node = system.store().find(Kind::Node, "", "a")?;
-    let annotations = node["metadata"]["annotations"].as_object();
-    let ours = annotations.into_iter().flatten();
-    let ours: Vec<_> = ours.filter(|(name, _)| name.contains("cdmo")).collect();
-    assert!(ours.is_empty(), "{ours:?}");
-    Ok(())
+    let clean = async || {
+        let node = system.store().get(Kind::Node, "", "a")?;
+        let annotations = node["metadata"]["annotations"].as_object();
+        let mut names = annotations.into_iter().flatten().map(|(name, _)| name);
+        (!names.any(|name| name.contains("cdmo"))).then_some(())
+    };
+    system.until("nothing of ours is on the node", clean).await
 }
 
 #[test]
