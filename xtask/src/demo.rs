@@ -14,7 +14,6 @@ use std::time::Duration;
 use gpu_picture::Node;
 pub(crate) use gpu_picture::style;
 pub(crate) use options::Options;
-use simcluster::store::Kind;
 use testbed::binaries::{Binaries, Profile, Progress};
 use testbed::journey::{Journey, Journeys};
 use testbed::picture;
@@ -122,11 +121,10 @@ async fn perform(
     screen.say(&format!("Label {label}={value} on all; agents come up ..."));
     system.ready(START_LIMIT).await?;
     screen.begin(system.cluster().now());
-    apply::apply(system, manifests)?;
-    let pods = manifests
-        .iter()
-        .filter(|manifest| manifest.kind == Kind::Pod)
-        .count();
+    for warning in apply::apply(system, manifests).await? {
+        screen.say(&format!("Warning: {warning}"));
+    }
+    let pods = manifests.iter().map(Manifest::pods).sum();
     let settled = watch(options, system, screen, pods).await;
     let journeys = system.observed().journeys();
     screen.end(

@@ -1,14 +1,18 @@
 //! Puts the objects of the files into the cluster, as `kubectl apply` would.
 
-use simcluster::store::{Kind, Status};
+use simcluster::admission::Admission;
+use simcluster::store::{Kind, Status, WriteOptions};
 use testbed::manifests;
 use testbed::system::System;
 
 use super::manifest::Manifest;
 
-/// Creates everything in order. A pod that the API server refuses is a pod that did not run; any
-/// other refusal is an error.
-pub(super) fn apply(system: &System, manifests: &[Manifest]) -> anyhow::Result<()> {
+/// Creates everything in order, past the webhook, and returns what it warns of. A pod that the API
+/// server refuses is a pod that did not run; any other refusal is an error.
+pub(super) async fn apply(system: &System, manifests: &[Manifest]) -> anyhow::Result<Vec<String>> {
+    let server = Admission::new(system.store().clone());
+    let options = WriteOptions::default();
+    let mut warnings = Vec::new();
     for manifest in manifests {
         ensure_namespace(system, &manifest.namespace)?;
         let Manifest {
@@ -16,7 +20,8 @@ pub(super) fn apply(system: &System, manifests: &[Manifest]) -> anyhow::Result<(
             namespace,
             object,
         } = manifest;
-        match system.store().create(*kind, namespace, object.clone()) {
+        let created = server.create(*kind, namespace, object.clone(), &options, &mut warnings);
+        match created.await {
             Ok(_) => {}
             Err(status) if *kind == Kind::Pod => {
                 let mut pod = object.clone();
@@ -28,7 +33,7 @@ pub(super) fn apply(system: &System, manifests: &[Manifest]) -> anyhow::Result<(
             Err(status) => anyhow::bail!("failed to create the {kind}: {status}"),
         }
     }
-    Ok(())
+    Ok(warnings)
 }
 
 /// Namespaces need not be spelled out.

@@ -18,6 +18,21 @@ pub(crate) struct Manifest {
     pub(crate) object: Value,
 }
 
+impl Manifest {
+    /// How many pods there are because of it.
+    pub(crate) fn pods(&self) -> usize {
+        match self.kind {
+            Kind::Pod => 1,
+            Kind::Deployment => {
+                let replicas = self.object.pointer("/spec/replicas");
+                let replicas = replicas.and_then(Value::as_u64).unwrap_or(1);
+                usize::try_from(replicas).unwrap_or(usize::MAX)
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// What is wrong with a file, and where.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{place}: {message}")]
@@ -126,13 +141,13 @@ fn understand(object: Value) -> Result<Manifest, String> {
         .ok_or_else(|| {
             format!("the embedded cluster does not serve {kind} of {version}; use plain Pods (v1)")
         })?;
-    // It ends when the pods of its manifests have, and theirs are in none.
+    // It ends when all pods have what they asked for, and how many theirs will be is not known.
     if matches!(
         known,
-        Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::Job | Kind::CronJob
+        Kind::ReplicaSet | Kind::StatefulSet | Kind::Job | Kind::CronJob
     ) {
         return Err(format!(
-            "the demo does not follow {kind} of {version}; use plain Pods (v1)"
+            "the demo does not follow {kind} of {version}; use plain Pods (v1) or Deployments (apps/v1)"
         ));
     }
     if text("/metadata/name").is_empty() && text("/metadata/generateName").is_empty() {
@@ -198,11 +213,21 @@ mod tests {
 
     #[test]
     fn kinds_whose_pods_the_demo_would_not_wait_for_are_refused() {
-        let message = error("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n");
+        let message = error("apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\n");
         assert!(
-            message.contains("does not follow Deployment of apps/v1; use plain Pods"),
+            message.contains("does not follow Job of batch/v1; use plain Pods"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn the_pods_of_deployments_are_waited_for() {
+        let pods = |spec: &str| {
+            let text =
+                format!("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: x}}\n{spec}");
+            parse("pods.yaml", &text).unwrap()[0].pods()
+        };
+        assert_eq!((pods(""), pods("spec: {replicas: 3}\n")), (1, 3));
     }
 
     #[test]
