@@ -29,10 +29,6 @@ const AGE_GRAIN: i64 = 1_000_000_000;
 
 /// A pod that asks for our devices.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the API says each of them by itself"
-)]
 pub struct PodRow {
     /// Kubernetes' uid.
     pub uid: String,
