@@ -8,7 +8,7 @@
 //!
 //! A device of ours is its device nodes. The driver's libraries and programs, and the hooks that make
 //! a container find them, are the same for all devices of a node, and NVIDIA's toolkit knows them
-//! best; they are taken over from the spec that it keeps on the node (see [`driver`]).
+//! best; they are taken over from the spec that it keeps on the node (see `driver.rs`).
 
 mod document;
 mod driver;

@@ -25,7 +25,7 @@ pub(super) const BUSYBOX: &str = "busybox";
 /// The release that this cluster is written for.
 const RELEASE: &str = "1.20.";
 /// Changes when anything below changes what is built; part of the cache's key.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 
 /// Backport of Kubernetes 1.26 (pull request 112597): the kubelet of 1.20 sends a device plugin's
 /// socket path as `:authority`, which is no valid authority, and servers built on h2 (tonic among
@@ -35,6 +35,12 @@ const PATCH: Patch = Patch {
     old: "grpc.DialContext(ctx, unixSocketPath, grpc.WithInsecure(),",
     new: "grpc.DialContext(ctx, unixSocketPath, grpc.WithAuthority(\"localhost\"), grpc.WithInsecure(),",
 };
+
+/// A library of the source package that goes by the insides of Go's maps, which Go 1.18 changed: an API
+/// server of Debian's Go 1.19 crashes with it when it asks a webhook. Debian has the version that knows
+/// of the change, under the same path.
+const REFLECT: &str = "github.com/modern-go/reflect2";
+const REFLECT_PACKAGE: &str = "golang-github-modern-go-reflect2-dev";
 
 /// One place of one file, written anew.
 struct Patch {
@@ -82,6 +88,12 @@ pub(super) async fn programs(cache: &Path) -> anyhow::Result<PathBuf> {
         .await
         .context("failed to unpack the sources of Kubernetes")?;
     PATCH.apply(&tree)?;
+    let libraries = work.join("libraries");
+    archive.unpack(&[REFLECT_PACKAGE], &libraries).await?;
+    replace_sources(
+        &libraries.join("usr/share/gocode/src").join(REFLECT),
+        &tree.join("vendor").join(REFLECT),
+    )?;
     let go = work.join("go");
     archive
         .unpack(&["golang-1.19-go", "golang-1.19-src"], &go)
@@ -98,6 +110,40 @@ pub(super) async fn programs(cache: &Path) -> anyhow::Result<PathBuf> {
     // What the sources unpack to is a hundred times what is kept; left there, it only costs room.
     let _ = std::fs::remove_dir_all(&work);
     Ok(folder)
+}
+
+/// Puts the sources of one folder, without tests, in place of those of another.
+fn replace_sources(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let is_source = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        (name.ends_with(".go") || name.ends_with(".s")) && !name.ends_with("_test.go")
+    };
+    let sources = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(folder)
+            .with_context(|| format!("failed to read {}", folder.display()))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            paths.push(entry?.path());
+        }
+        paths.retain(|path| is_source(path));
+        Ok(paths)
+    };
+    let (new, old) = (sources(from)?, sources(to)?);
+    if new.is_empty() || old.is_empty() {
+        bail!(
+            "{} and {} are not the same library; look at Debian's changelog of {REFLECT_PACKAGE}",
+            from.display(),
+            to.display()
+        );
+    }
+    for path in old {
+        std::fs::remove_file(&path)
+            .with_context(|| format!("failed to remove {}", path.display()))?;
+    }
+    for path in new {
+        copy(&path, &to.join(path.file_name().unwrap_or_default()))?;
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -163,6 +209,28 @@ mod tests {
         PATCH.apply(tree.path()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("grpc.WithAuthority(\"localhost\")"), "{text}");
+    }
+
+    #[test]
+    fn the_sources_of_a_library_are_replaced_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        for (path, text) in [
+            (from.join("map.go"), "new"),
+            (from.join("map_test.go"), "test"),
+            (to.join("map.go"), "old"),
+            (to.join("gone.s"), "old"),
+            (to.join("LICENSE"), "kept"),
+        ] {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        replace_sources(&from, &to).unwrap();
+        let read = |name: &str| std::fs::read_to_string(to.join(name)).ok();
+        assert_eq!(read("map.go").as_deref(), Some("new"));
+        assert_eq!(read("LICENSE").as_deref(), Some("kept"));
+        assert_eq!((read("gone.s"), read("map_test.go")), (None, None));
+        assert!(replace_sources(&folder.path().join("none"), &to).is_err());
     }
 
     #[test]
