@@ -4,7 +4,8 @@
 //! the controller, or it would complain on nodes about agents that are
 //! missing; then the agents, with whom the kubelets take back every device that no pod holds; then
 //! what was written on nodes; the GPU operator gets its labels back where no pod uses devices that were
-//! ours. Whatever is missing already is none the worse for it, so that this can be repeated.
+//! ours; last our scheduling gate, which others may not let us take off every pod. Nobody asks the
+//! webhook once its configuration is gone, so its pods may end when they like. Whatever is missing already is none the worse for it, so that this can be repeated.
 //!
 //! Pods that run on slices run on, and instances stay on the GPUs: nothing here touches hardware.
 
@@ -66,14 +67,6 @@ pub struct Options {
     /// The webhook's Deployment and the configuration by which API servers know it.
     #[arg(long, value_name = "NAME", default_value = certificates::WEBHOOK_SERVICE)]
     pub webhook: String,
-
-    /// Labels of the webhook's pods.
-    #[arg(
-        long,
-        value_name = "SELECTOR",
-        default_value = "app.kubernetes.io/name=cdmo-webhook"
-    )]
-    pub webhook_selector: String,
 
     /// How long pods may take to end, in seconds; after that the rest is done nevertheless.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
@@ -141,7 +134,6 @@ impl Cleanup {
         self.delete::<DaemonSet>("DaemonSet", &options.daemon_set)
             .await?;
         self.ended(&self.agent_selector, patience).await?;
-        self.ended(&options.webhook_selector, patience).await?;
         let api = Api::<NodeLite>::all(self.client.clone());
         let nodes: Vec<NodeRow> = self.pages(&api, "list the nodes").await?;
         let ours = nodes.iter().filter(|node| is_ours(node));
@@ -149,8 +141,8 @@ impl Cleanup {
         let api = Api::<PodLite>::all(self.client.clone());
         let pods: Vec<PodLite> = self.pages(&api, "list the pods").await?;
         let holders = holders(&pods, &ours);
-        self.release(&pods).await?;
         self.clear_nodes(&nodes, &holders).await?;
+        self.release(&pods).await;
         self.delete::<Lease>("Lease", CONTROLLER).await?;
         tell_of_holders(&holders);
         Ok(())
@@ -169,8 +161,9 @@ impl Cleanup {
         }
     }
 
-    /// Takes our scheduling gate off the pods that have it: nobody else would.
-    async fn release(&self, pods: &[PodLite]) -> Result<(), Error> {
+    /// Takes our scheduling gate off the pods that have it: nobody else would. A pod that may not be
+    /// changed is no reason to leave the others behind theirs.
+    async fn release(&self, pods: &[PodLite]) {
         let patch = json!({
             "spec": {"schedulingGates": [{"$patch": "delete", "name": SCHEDULING_GATE}]},
         });
@@ -183,10 +176,12 @@ impl Cleanup {
             match call(&what, api.patch(name, &params, &Patch::Strategic(&patch))).await {
                 Ok(_) => tracing::info!("took our scheduling gate off pod {namespace}/{name}"),
                 Err(Error::Api { source, .. }) if is_absent(&source) => {}
-                Err(error) => return Err(error),
+                Err(error) => tracing::warn!(
+                    "{error}; take it off yourself: kubectl -n {namespace} patch pod {name} --type=strategic \
+                     -p '{patch}'"
+                ),
             }
         }
-        Ok(())
     }
 
     async fn delete<K>(&self, kind: &str, name: &str) -> Result<(), Error>

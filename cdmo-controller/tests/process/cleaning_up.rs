@@ -77,3 +77,61 @@ async fn pods_do_not_stay_behind_a_gate_that_nobody_takes_away_any_more() {
     let pod = cluster.store.find(Kind::Pod, "default", "p").unwrap();
     assert_eq!(pod["spec"]["schedulingGates"], gates(&["theirs"]));
 }
+
+/// Somebody else's webhook that is away and without which no pod of the namespace may be changed.
+fn nobody_may_change_pods_of(cluster: &Cluster, namespace: &str) {
+    let labels = json!({"closed": "yes"});
+    let modified = cluster
+        .store
+        .modify(Kind::Namespace, "", namespace, |namespace| {
+            namespace["metadata"]["labels"] = labels.clone();
+        });
+    modified.unwrap();
+    let configuration = json!({
+        "metadata": {"name": "theirs"},
+        "webhooks": [{
+            "name": "pods.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "failurePolicy": "Fail",
+            "clientConfig": {"service": {"name": "away", "namespace": "theirs"}},
+            "namespaceSelector": {"matchLabels": labels},
+            "rules": [{
+                "operations": ["UPDATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+            }],
+        }],
+    });
+    let kind = Kind::MutatingWebhookConfiguration;
+    cluster.store.create(kind, "", configuration).unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_that_may_not_be_changed_holds_up_neither_the_others_nor_the_nodes() {
+    let cluster = Cluster::start().await;
+    cluster.node("a");
+    let annotate = |node: &mut Value| {
+        node["metadata"]["annotations"] = json!({"cdmo.clear.ml/problems": "x", "other": "y"});
+    };
+    cluster.store.modify(Kind::Node, "", "a", annotate).unwrap();
+    let gates = json!([{"name": "cdmo.clear.ml/partitioning"}]);
+    let lease = json!({"metadata": {"name": "cdmo-controller"}});
+    cluster.store.create(Kind::Lease, NAMESPACE, lease).unwrap();
+    for namespace in ["closed", "open"] {
+        let named = json!({"metadata": {"name": namespace}});
+        cluster.store.create(Kind::Namespace, "", named).unwrap();
+        let pod = json!({
+            "metadata": {"name": "p"},
+            "spec": {"containers": [{"name": "main", "image": "app"}], "schedulingGates": gates},
+        });
+        cluster.store.create(Kind::Pod, namespace, pod).unwrap();
+    }
+    nobody_may_change_pods_of(&cluster, "closed");
+    clean_up(&cluster).await;
+    let gates_of = |namespace| {
+        let pod = cluster.store.find(Kind::Pod, namespace, "p").unwrap();
+        pod["spec"]["schedulingGates"].clone()
+    };
+    assert_eq!(gates_of("closed"), gates);
+    assert_ne!(gates_of("open"), gates);
+    let node = cluster.store.find(Kind::Node, "", "a").unwrap();
+    assert_eq!(node["metadata"]["annotations"], json!({"other": "y"}));
+    assert!(cluster.store.list(Kind::Lease, None).0.is_empty());
+}
