@@ -11,6 +11,10 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -79,6 +83,8 @@ pub struct Keeper {
     names: Names,
     files: mtls::TlsFiles,
     trust: Option<Trust>,
+    /// Whether it was said that the webhook's Secret is missing. Clones share that.
+    complained: Arc<AtomicBool>,
 }
 
 /// The Secrets as they were read.
@@ -103,6 +109,7 @@ impl Keeper {
             api: Api::namespaced(client, &names.namespace),
             names,
             files,
+            complained: Arc::default(),
         }
     }
 
@@ -110,17 +117,10 @@ impl Keeper {
     /// authorities that are trusted.
     pub async fn settle(&self) -> Result<String, Error> {
         for _ in 0..ATTEMPTS {
-            let webhook = match self.names.webhook.as_ref().zip(self.names.webhook_host()) {
-                Some((names, host)) => {
-                    let secret = self.read(&names.secret).await?;
-                    Some(WebhookRead { secret, host })
-                }
-                None => None,
-            };
             let read = Read {
                 controller: self.read(&self.names.controller).await?,
                 agent: self.read(&self.names.agent).await?,
-                webhook,
+                webhook: self.read_webhook().await?,
             };
             if let Some(own) = self.pass(read).await? {
                 let bundle = own[0].clone();
@@ -223,6 +223,27 @@ impl Keeper {
             tracing::info!(secret = name, "wrote new certificates");
         }
         Ok(Some(wanted.own))
+    }
+
+    /// Fractions alone depend on the webhook's Secret, so that controller and agents go on without it.
+    async fn read_webhook(&self) -> Result<Option<WebhookRead>, Error> {
+        let Some((names, host)) = self.names.webhook.as_ref().zip(self.names.webhook_host()) else {
+            return Ok(None);
+        };
+        match self.read(&names.secret).await {
+            Ok(secret) => {
+                self.complained.store(false, Ordering::Relaxed);
+                Ok(Some(WebhookRead { secret, host }))
+            }
+            Err(error @ Error::Missing { .. }) => {
+                if !self.complained.swap(true, Ordering::Relaxed) {
+                    let category = error.category();
+                    tracing::error!(category, "no fraction of a GPU is served: {error}");
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn read(&self, name: &str) -> Result<Secret, Error> {

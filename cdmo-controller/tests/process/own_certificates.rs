@@ -176,6 +176,24 @@ async fn api_servers_trust_the_webhook_whatever_becomes_of_its_configuration() {
 }
 
 #[tokio::test]
+async fn agents_are_served_while_the_webhooks_secret_is_missing_and_it_is_filled_when_it_is_there()
+{
+    let cluster = Cluster::start().await;
+    empty_secrets(&cluster);
+    let controller = cluster.self_certified_with("one", &["--webhook-configuration=cdmo-webhook"]);
+    let agents = filled(&cluster, AGENT_SECRET).await;
+    cluster.until(Kind::Lease, "lease", |_| true).await;
+    webhook_configuration(&cluster);
+    let webhook = filled(&cluster, WEBHOOK_SECRET).await;
+    assert_eq!(webhook["data"]["ca.crt"], agents["data"]["ca.crt"]);
+    let kind = Kind::MutatingWebhookConfiguration;
+    let bundle = &agents["data"]["ca.crt"];
+    cluster.until(kind, "trust", trusts(bundle)).await;
+    cluster.shutdown.cancel();
+    controller.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_secret_that_the_chart_did_not_make_is_named() {
     let cluster = Cluster::start().await;
     let error = cluster.self_certified("one").await.unwrap().unwrap_err();
