@@ -38,7 +38,10 @@ pub const CONTROLLER_HTTP: u16 = 7445;
 /// Objects that are to be shown to the webhook, in the words of the API server.
 const ASKS_FOR_A_FRACTION: &str =
     include_str!("../../../charts/cdmo/files/asks-for-a-fraction.cel");
-/// Pods that are to be shown to it for their scheduling gate.
+/// Pods that exist are shown to it only if this changes.
+const POD_ASKS_FOR_SOMETHING_ELSE: &str =
+    include_str!("../../../charts/cdmo/files/pod-asks-for-something-else.cel");
+/// Pods that are to be shown to it for their scheduling gate alone.
 const ASKS_FOR_SLICES: &str = include_str!("../../../charts/cdmo/files/asks-for-slices.cel");
 
 /// The name by which the API server calls the webhook.
@@ -200,8 +203,13 @@ pub fn webhook_service() -> Value {
 /// What the API server shows to the webhook, and whom it trusts as webhook; nobody yet if there are no
 /// certificates. Where the server has no match conditions, only namespaces with [`WEBHOOK_LABEL`].
 pub fn webhook_configuration(conditions: bool, gate: bool, authorities: Option<&[u8]>) -> Value {
+    let kept_out: &[&str] = if conditions {
+        &[NAMESPACE]
+    } else {
+        &[NAMESPACE, "kube-system"]
+    };
     let own = json!({
-        "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [NAMESPACE],
+        "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": kept_out,
     });
     let mut selector = json!({ "matchExpressions": [own] });
     let service =
@@ -214,31 +222,41 @@ pub fn webhook_configuration(conditions: bool, gate: bool, authorities: Option<&
         let (label, value) = WEBHOOK_LABEL;
         selector["matchLabels"] = json!({ label: value });
     }
-    let mut webhook = json!({
-        "name": "fractions.cdmo.clear.ml",
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "failurePolicy": "Ignore",
-        "reinvocationPolicy": "IfNeeded",
-        "timeoutSeconds": 3,
-        "clientConfig": client,
-        "namespaceSelector": selector,
-        "rules": rules(),
-    });
+    let entry = |name: &str, seconds: u32, rules: Value| {
+        json!({
+            "name": name,
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "failurePolicy": "Ignore",
+            "reinvocationPolicy": "IfNeeded",
+            "timeoutSeconds": seconds,
+            "clientConfig": client,
+            "namespaceSelector": selector,
+            "rules": rules,
+        })
+    };
+    let condition =
+        |name: &str, expression: &str| json!({ "name": name, "expression": expression });
+    let mut fractions = entry("fractions.cdmo.clear.ml", 3, rules());
     if conditions {
-        let expression = if gate {
-            format!("({ASKS_FOR_A_FRACTION}) || ({ASKS_FOR_SLICES})")
-        } else {
-            ASKS_FOR_A_FRACTION.to_owned()
-        };
-        let condition = json!({ "name": "asks-for-a-fraction", "expression": expression });
-        webhook["matchConditions"] = json!([condition]);
+        fractions["matchConditions"] = json!([
+            condition("asks-for-a-fraction", ASKS_FOR_A_FRACTION),
+            condition("pod-asks-for-something-else", POD_ASKS_FOR_SOMETHING_ELSE),
+        ]);
+    }
+    let mut webhooks = vec![fractions];
+    // Without conditions all pods come to the first one.
+    if gate && conditions {
+        let pods = rule("", &["CREATE"], &["pods"]);
+        let mut entry = entry("gate.cdmo.clear.ml", 1, json!([pods]));
+        entry["matchConditions"] = json!([condition("asks-for-slices", ASKS_FOR_SLICES)]);
+        webhooks.push(entry);
     }
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": { "name": WEBHOOK },
-        "webhooks": [webhook],
+        "webhooks": webhooks,
     })
 }
 
@@ -249,19 +267,20 @@ fn rules() -> Value {
     for (group, resource) in admission::resources() {
         groups.entry(group).or_default().push(resource);
     }
-    let rule = |group: &str, operations: &[&str], resources: &[&str]| {
-        json!({
-            "operations": operations,
-            "apiGroups": [group],
-            "apiVersions": ["v1"],
-            "resources": resources,
-            "scope": "Namespaced",
-        })
-    };
     let mut all: Vec<Value> = groups
         .into_iter()
         .map(|(group, resources)| rule(group, &["CREATE", "UPDATE"], &resources))
         .collect();
     all.push(rule("", &["UPDATE"], &["pods/ephemeralcontainers"]));
     all.into()
+}
+
+fn rule(group: &str, operations: &[&str], resources: &[&str]) -> Value {
+    json!({
+        "operations": operations,
+        "apiGroups": [group],
+        "apiVersions": ["v1"],
+        "resources": resources,
+        "scope": "Namespaced",
+    })
 }

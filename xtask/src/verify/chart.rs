@@ -89,7 +89,7 @@ const INSTALLATIONS: [(&str, &[&str]); 7] = [
 ];
 
 /// Wrong values as people set them, and what they are told.
-const REFUSED: [(&str, &str); 34] = [
+const REFUSED: [(&str, &str); 35] = [
     (
         "webhook.failurePolicy=ignore",
         "at '/webhook/failurePolicy': value must be one of 'Ignore', 'Fail'",
@@ -101,6 +101,10 @@ const REFUSED: [(&str, &str); 34] = [
     (
         "webhook.optIn=never",
         "webhook.optIn \"never\" is not possible before Kubernetes 1.21",
+    ),
+    (
+        "webhook.optIn=never,webhook.failurePolicy=Fail",
+        "webhook.optIn \"never\" with webhook.failurePolicy \"Fail\" is not possible before Kubernetes 1.28",
     ),
     (
         "webhook.schedulingGate=always",
@@ -259,8 +263,20 @@ pub(super) async fn chart(python: &Python) -> anyhow::Result<String> {
         webhook::check(&objects, behaviour)
             .with_context(|| format!("on Kubernetes {kubernetes}"))?;
     }
+    let strict = helm
+        .render(KUBERNETES[1], &["webhook.failurePolicy=Fail"])
+        .await?;
+    webhook::gate_never_refuses(&strict)?;
     let objects = helm.render(KUBERNETES[2], &[]).await?;
     rights::check(&objects, &binaries).await?;
+    for object in helm.render_in("2026", KUBERNETES[2], &[]).await? {
+        let namespace = &object["metadata"]["namespace"];
+        ensure!(
+            namespace.is_null() || namespace.is_string(),
+            "{} takes a namespace whose name has digits only for a number",
+            object["kind"]
+        );
+    }
     for (values, words) in REFUSED {
         match helm.render(KUBERNETES[0], &[values]).await {
             Ok(_) => bail!("--set {values} is not refused"),
@@ -300,12 +316,22 @@ impl Helm {
     }
 
     async fn render(&self, kubernetes: &str, values: &[&str]) -> anyhow::Result<Vec<Value>> {
+        self.render_in("cdmo-operator", kubernetes, values).await
+    }
+
+    async fn render_in(
+        &self,
+        namespace: &str,
+        kubernetes: &str,
+        values: &[&str],
+    ) -> anyhow::Result<Vec<Value>> {
+        let namespace = format!("--namespace={namespace}");
         let chart = self.chart.display().to_string();
         let arguments = [
             "template",
             "cdmo",
             &chart,
-            "--namespace=cdmo-operator",
+            &namespace,
             "--kube-version",
             kubernetes,
         ];

@@ -55,6 +55,25 @@ pub(super) fn check(objects: &[Value], behaviour: Behaviour) -> anyhow::Result<(
     Ok(())
 }
 
+/// Pods that ask for no fraction go on without the webhook, whatever becomes of those that do.
+pub(super) fn gate_never_refuses(objects: &[Value]) -> anyhow::Result<()> {
+    let configuration = named(objects, "MutatingWebhookConfiguration", WEBHOOK)?;
+    let policy_of = |name: &str| {
+        let webhooks = configuration["webhooks"].as_array()?;
+        let webhook = webhooks.iter().find(|webhook| webhook["name"] == name)?;
+        webhook["failurePolicy"].as_str()
+    };
+    ensure!(
+        policy_of("fractions.cdmo.clear.ml") == Some("Fail"),
+        "webhook.failurePolicy does not reach the webhook for fractions"
+    );
+    ensure!(
+        policy_of("gate.cdmo.clear.ml") == Some("Ignore"),
+        "pods that ask for slices are refused while there is no webhook"
+    );
+    Ok(())
+}
+
 /// All that matters of a configuration: its webhooks, whatever lines and spaces its conditions have, and
 /// without the version of `CronJobs` that the embedded cluster does not serve.
 fn normal(configuration: &Value) -> Value {

@@ -101,6 +101,11 @@ async fn on(system: &System, objects: &[Value], binaries: &Binaries) -> anyhow::
 
     // Here it is no Deployment's, so that the clean-up cannot end it.
     store.delete(Kind::Pod, NAMESPACE, CONTROLLER, &DeleteOptions::default())?;
+    // It would take the gate off the next pod while it ends.
+    until("the controller has ended", || {
+        store.get(Kind::Pod, NAMESPACE, CONTROLLER).is_none()
+    })
+    .await?;
     store.create(Kind::Pod, "default", held_back("third"))?;
     let mut command = Command::new(&binaries.controller);
     command
