@@ -187,7 +187,7 @@ fn a_pod_with_a_fraction_comes_once_and_gets_its_gate_as_well() -> Verdict {
         let gates = json!([{ "name": manifests::GATE }]);
         anyhow::ensure!(made["spec"]["schedulingGates"] == gates, "{made}");
         let requests = answered(system).await?;
-        anyhow::ensure!(requests == 1.0, "{requests} requests came");
+        anyhow::ensure!((0.5..1.5).contains(&requests), "{requests} requests came");
         Ok(())
     })
 }
