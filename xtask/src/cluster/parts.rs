@@ -66,6 +66,8 @@ fn api_server() -> Vec<String> {
         format!("--secure-port={API_PORT}"),
         "--insecure-port=0".to_owned(),
         format!("--service-cluster-ip-range={SERVICES}"),
+        // Webhooks are called at their pods: this machine may have no route for addresses of Services.
+        "--enable-aggregator-routing=true".to_owned(),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
