@@ -8,6 +8,7 @@
 mod connections;
 mod desk;
 mod metrics;
+mod places;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -27,6 +28,13 @@ const EVERY: Duration = Duration::from_secs(30);
 const AT_FIRST: Duration = Duration::from_secs(1);
 /// Everything has ended so long after the last request, or is left behind.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// Handshakes of who connects. Anybody may, so there are more of them than between controller and agents,
+/// and they have as long as API servers wait for an answer.
+pub const HANDSHAKES: mtls::Limits = mtls::Limits {
+    handshakes: 256,
+    handshake_timeout: Duration::from_secs(3),
+};
 
 /// How the webhook serves, and what it does.
 #[derive(Clone, Debug, clap::Args)]
@@ -95,8 +103,7 @@ pub async fn run(args: Args, options: Options, shutdown: CancellationToken) -> R
         let watched = tls.clone();
         let stop = end.clone();
         tasks.spawn(async move { watched.watch(EVERY, stop).await });
-        let limits = mtls::Limits::default();
-        let accepted = tls.accept_anybody(TcpListenerStream::new(https), limits, end.clone());
+        let accepted = tls.accept_anybody(TcpListenerStream::new(https), HANDSHAKES, end.clone());
         let desk = Arc::new(Desk::new(options.admission(args.namespace), metrics));
         tasks.spawn(serve(accepted, desk, Connections::default(), end.clone()));
         tracing::info!(listen = %options.listen, "the webhook serves");

@@ -17,17 +17,19 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Semaphore,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::desk::Desk;
+use super::{
+    desk::Desk,
+    places::{Place, Places},
+};
 
 /// What connections may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Connections {
-    /// How many there may be; further ones wait in the listener's backlog.
+    /// How many there may be; for a further one that goes that has waited longest for a request.
     pub most: usize,
     /// Time from the end of the handshake to the end of the first request's headers.
     pub first: Duration,
@@ -49,6 +51,9 @@ impl Default for Connections {
     }
 }
 
+/// Time for what is left of an answer when the connection's place was given away.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Serves until `shutdown`; then lets requests under way end, and returns when they have.
 pub async fn serve<IO>(
     mut accepted: impl Stream<Item = io::Result<IO>> + Unpin,
@@ -58,41 +63,58 @@ pub async fn serve<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let permits = Arc::new(Semaphore::new(limits.most));
+    let places = Places::new(limits.most);
     let tasks = TaskTracker::new();
     loop {
         let next = async {
-            let permit = permits.clone().acquire_owned().await;
-            (permit, accepted.next().await)
+            let stream = accepted.next().await?;
+            // Who did not come has no place to be taken from anybody.
+            let place = match &stream {
+                Ok(_) => Some(places.take().await?),
+                Err(_) => None,
+            };
+            Some(stream.ok().zip(place))
         };
-        let (permit, stream) = tokio::select! {
+        let (stream, place) = tokio::select! {
             () = shutdown.cancelled() => break,
-            (permit, next) = next => match next {
-                Some(Ok(stream)) => (permit, stream),
-                Some(Err(_)) => continue,
+            next = next => match next {
+                Some(Some(next)) => next,
+                Some(None) => continue,
                 None => break,
             },
         };
-        let (desk, shutdown) = (desk.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            let _permit = permit;
-            converse(stream, desk, limits, shutdown).await;
-        });
+        tasks.spawn(converse(
+            stream,
+            desk.clone(),
+            limits,
+            place,
+            shutdown.clone(),
+        ));
     }
     tasks.close();
     tasks.wait().await;
 }
 
 /// One connection to its end.
-async fn converse<IO>(stream: IO, desk: Arc<Desk>, limits: Connections, shutdown: CancellationToken)
-where
+async fn converse<IO>(
+    stream: IO,
+    desk: Arc<Desk>,
+    limits: Connections,
+    place: Place,
+    shutdown: CancellationToken,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let asked = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
-        let desk = desk.clone();
-        async move { Ok::<_, Infallible>(desk.reply(request).await) }
+        place.is_busy();
+        let (desk, place) = (&desk, &place);
+        async move {
+            let response = desk.reply(request).await;
+            place.is_idle();
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -116,6 +138,14 @@ where
                     tracing::debug!("a client said nothing and was dropped");
                     return;
                 }
+            }
+            () = place.given_away() => {
+                tracing::debug!("an idle connection was closed for another one");
+                if asked.load(Ordering::Relaxed) {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = timeout(LAST, connection).await;
+                }
+                return;
             }
             () = shutdown.cancelled(), if !ending => {
                 ending = true;

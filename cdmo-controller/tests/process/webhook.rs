@@ -59,7 +59,7 @@ impl Webhook {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let incoming = TcpListenerStream::new(listener);
-        let accepted = tls.accept_anybody(incoming, mtls::Limits::default(), shutdown.clone());
+        let accepted = tls.accept_anybody(incoming, webhook::HANDSHAKES, shutdown.clone());
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let desk = Arc::new(Desk::new(admission::Options::default(), metrics));
         let served = tokio::spawn(webhook::serve(accepted, desk, limits, shutdown.clone()));
@@ -216,6 +216,8 @@ async fn bad_input_of_every_kind_is_answered_in_a_sentence_and_harms_nobody() {
 
     let whole = review(&pod("500m")).to_string();
     for end in [0, 1, whole.len() / 2, whole.len() - 1] {
+        // Who was refused is not kept.
+        let mut client = webhook.client().await;
         let (code, text) = client.post(whole[..end].to_owned()).await;
         assert_eq!(code, 400);
         assert_eq!(text.lines().count(), 1, "{text}");
@@ -247,6 +249,75 @@ async fn a_client_that_speaks_no_tls_or_says_nothing_harms_nobody() {
     assert_eq!(client.ask(&review(&pod("500m"))).await["allowed"], true);
     let ended = timeout(PATIENCE, silent.read(&mut [0; 1])).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn who_is_refused_is_answered_and_then_closed() {
+    let webhook = Webhook::start(Connections::default()).await;
+    let request = |line: &str, kind: &str, body: &str| {
+        format!(
+            "{line} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let json = "application/json";
+    for (request, code) in [
+        (request("POST /", json, ""), 404),
+        (request("GET /mutate", json, ""), 405),
+        (request("POST /mutate", "text/plain", "x"), 415),
+        (request("POST /mutate", json, "x"), 400),
+        (
+            request("POST /mutate", json, &"{\"\":0}".repeat(200_000)),
+            413,
+        ),
+    ] {
+        let mut stream = webhook.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+        read.expect("the connection was kept").unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn many_who_begin_no_handshake_hold_up_nobody() {
+    let webhook = Webhook::start(Connections::default()).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(webhook.address).await.unwrap());
+    }
+    let mut client = webhook.client().await;
+    assert_eq!(client.ask(&review(&pod("500m"))).await["allowed"], true);
+    // None of them had to be given up for it.
+    for stream in silent {
+        let read = stream.try_read(&mut [0; 1]);
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+}
+
+#[tokio::test]
+async fn who_is_idle_longest_gives_its_place_to_the_next() {
+    let limits = Connections {
+        most: 2,
+        ..Connections::default()
+    };
+    let webhook = Webhook::start(limits).await;
+    let (mut one, mut two) = (webhook.client().await, webhook.client().await);
+    one.ask(&review(&pod("500m"))).await;
+    two.ask(&review(&pod("500m"))).await;
+    one.ask(&review(&pod("500m"))).await;
+    let mut three = webhook.client().await;
+    let answer = timeout(PATIENCE, three.ask(&review(&pod("500m")))).await;
+    assert_eq!(answer.expect("nobody gave way")["allowed"], true);
+    assert_eq!(one.ask(&review(&pod("500m"))).await["allowed"], true);
+    assert!(
+        timeout(PATIENCE, two.sender.ready())
+            .await
+            .unwrap()
+            .is_err()
+    );
 }
 
 #[tokio::test]

@@ -10,10 +10,15 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use crate::weight::weight;
 use crate::words::is_fraction;
 
 const LAST_APPLIED: &str =
     "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration";
+
+/// What an applied manifest may weigh. API servers take 256 KiB, which weigh a tenth of this unless they
+/// are brackets and little else.
+const MOST_APPLIED: usize = 16 << 20;
 
 /// Names of a container and of a fraction in it.
 type Named = HashSet<(String, String)>;
@@ -51,6 +56,7 @@ fn named(object: &Value, pointer: &str) -> Named {
     let applied = object
         .pointer(LAST_APPLIED)
         .and_then(Value::as_str)
+        .filter(|text| weight(text.as_bytes()) <= MOST_APPLIED)
         .and_then(|text| serde_json::from_str::<Value>(text).ok());
     if let Some(template) = applied.as_ref().and_then(|object| object.pointer(pointer)) {
         from_manifest(template, &mut found);
@@ -160,6 +166,24 @@ mod tests {
             let taken = TakenBack::between(&before, &after, "/spec/template");
             assert_eq!(taken.has("main", one), wanted, "{before} {after}");
             assert!(!taken.has("other", one));
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_would_take_too_much_memory_proves_nothing() {
+        let one = "clear.ml/fraction-1";
+        let with_others = |count: usize| {
+            let others: Vec<_> = (0..count).map(|_| json!({"": 0})).collect();
+            let manifest = json!({"status": others, "spec": {"template": {"spec": {"containers": [
+                {"name": "main", "resources": {"limits": {one: "0.5"}}},
+            ]}}}});
+            json!({"metadata": {"annotations": {
+                "kubectl.kubernetes.io/last-applied-configuration": manifest.to_string(),
+            }}})
+        };
+        for (others, wanted) in [(1000, true), (30_000, false)] {
+            let taken = TakenBack::between(&with_others(others), &json!({}), "/spec/template");
+            assert_eq!(taken.has("main", one), wanted, "{others}");
         }
     }
 

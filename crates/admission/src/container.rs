@@ -142,21 +142,22 @@ impl<'a> Container<'a> {
     /// Its resources without fractions and without classes, and with these classes in limits and
     /// requests; `None` if that is how they are.
     pub(crate) fn rewritten(&self, classes: &BTreeMap<String, u64>) -> Option<Value> {
-        let mut resources = match self.resources() {
-            Some(Value::Object(resources)) => resources.clone(),
-            _ => Map::new(),
-        };
+        let lists = ["limits", "requests"];
+        // Not the lists themselves, which may be most of the object.
+        let mut resources: Map<String, Value> = self
+            .resources()
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .filter(|(name, value)| !(lists.contains(&name.as_str()) && value.is_object()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         let mut changed = false;
-        for list in ["limits", "requests"] {
+        for list in lists {
             let before = self.amounts(list);
             let after = amounts(before, classes);
-            if before.map_or(after.is_empty(), |before| *before == after) {
-                continue;
-            }
-            changed = true;
-            if after.is_empty() {
-                resources.remove(list);
-            } else {
+            changed |= before.map_or(!after.is_empty(), |before| *before != after);
+            if !after.is_empty() || before.is_some_and(Map::is_empty) {
                 resources.insert(list.to_owned(), Value::Object(after));
             }
         }

@@ -42,6 +42,7 @@ mod record;
 mod review;
 mod template;
 mod warnings;
+mod weight;
 mod words;
 
 pub use envelope::{Answer, ReviewError, answer};
@@ -49,6 +50,7 @@ pub use environment::FRACTIONS_VARIABLE;
 pub use operation::Operation;
 pub use record::RECORD_ANNOTATION;
 pub use review::{resources, review};
+pub use weight::weight;
 pub use words::{ANNOTATION, LABEL, is_fraction};
 
 /// What an administrator decides.

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::Options;
 use crate::applied::TakenBack;
-use crate::container::Container;
 use crate::operation::Operation;
 use crate::record::{MAX_BYTES, RECORD_ANNOTATION, RECORD_POINTER, Record};
 use crate::template::Template;
@@ -42,6 +41,10 @@ pub(crate) struct Planned {
     pub(crate) wants_slices: bool,
 }
 
+/// Containers with fractions of which the annotation could have room: an entry has no fewer bytes than
+/// this. What is planned for more would only take memory.
+const MOST_CONTAINERS: usize = MAX_BYTES / 32;
+
 /// Plans a change.
 ///
 /// # Errors
@@ -58,7 +61,8 @@ pub(crate) fn plan(
         .and_then(Value::as_str)
         .and_then(Record::read);
     let words = pod_words(template, options, written.as_ref());
-    if written.is_none() && words.is_empty() && !containers.iter().any(Container::has_fractions) {
+    let with_fractions = containers.iter().filter(|c| c.has_fractions()).count();
+    if written.is_none() && words.is_empty() && with_fractions == 0 {
         let wants_slices = containers
             .iter()
             .any(|c| !c.classes().is_empty() || c.devices().has_slices());
@@ -66,6 +70,9 @@ pub(crate) fn plan(
             patch: Vec::new(),
             wants_slices,
         });
+    }
+    if with_fractions > MOST_CONTAINERS {
+        return Err(too_many(template, with_fractions));
     }
     let written = written.unwrap_or_default();
     let before = change.before.filter(|_| change.frozen);
@@ -129,13 +136,7 @@ fn keep_record(
     let text = serde_json::to_string(after)
         .map_err(|error| format!("failed to write the annotation {RECORD_ANNOTATION}: {error}"))?;
     if text.len() > MAX_BYTES {
-        let field = template.field("spec.containers");
-        return Err(format!(
-            "{field} has {} containers with fractions, and what they ask for does not fit into the \
-             annotation {RECORD_ANNOTATION}, which may have {} KiB: ask for fractions in fewer containers",
-            after.0.len(),
-            MAX_BYTES >> 10
-        ));
+        return Err(too_many(template, after.0.len()));
     }
     patch.push(if template.metadata("annotations").is_some() {
         Operation::add(ours(), Value::String(text))
@@ -147,4 +148,13 @@ fn keep_record(
         Operation::add(format!("{pointer}/metadata"), metadata)
     });
     Ok(())
+}
+
+fn too_many(template: Template<'_>, with_fractions: usize) -> String {
+    let field = template.field("spec.containers");
+    format!(
+        "{field} has {with_fractions} containers with fractions, and what they ask for does not fit into the \
+         annotation {RECORD_ANNOTATION}, which may have {} KiB: ask for fractions in fewer containers",
+        MAX_BYTES >> 10
+    )
 }

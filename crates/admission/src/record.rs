@@ -54,11 +54,26 @@ pub(crate) struct Record(pub(crate) BTreeMap<String, Entry>);
 impl Record {
     /// Reads an annotation; `None` if it is not one that we wrote.
     pub(crate) fn read(annotation: &str) -> Option<Self> {
-        serde_json::from_str(annotation).ok()
+        // We write none that is longer, and would not know what it takes in memory.
+        let ours = annotation.len() <= MAX_BYTES;
+        ours.then(|| serde_json::from_str(annotation).ok())?
     }
 
     /// Whether a container was given something because of such a word.
     pub(crate) fn mentions(&self, word: &str) -> bool {
         self.0.values().any(|entry| entry.asked.contains_key(word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_annotation_longer_than_any_of_ours_is_not_read() {
+        let entry = |name: &str| format!("{{\"{name}\":{{\"asked\":{{}}}}}}");
+        let most = "x".repeat(MAX_BYTES - entry("").len());
+        assert!(Record::read(&entry(&most)).is_some());
+        assert!(Record::read(&entry(&format!("{most}x"))).is_none());
     }
 }

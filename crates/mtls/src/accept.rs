@@ -79,17 +79,7 @@ impl Reloading {
         L: Stream<Item = io::Result<IO>> + Send + Unpin + 'static,
         IO: Transport,
     {
-        let (accepted, stream) = mpsc::channel(limits.handshakes.max(1));
-        let door = Door::OnlyTheController;
-        tokio::spawn(run(
-            self.clone(),
-            door,
-            incoming,
-            limits,
-            accepted,
-            shutdown,
-        ));
-        ReceiverStream::new(stream)
+        self.admit(Door::OnlyTheController, incoming, limits, shutdown)
     }
 
     /// Accepts TLS connections from anybody until `shutdown`: no client is asked for a certificate.
@@ -104,8 +94,22 @@ impl Reloading {
         L: Stream<Item = io::Result<IO>> + Send + Unpin + 'static,
         IO: Transport,
     {
-        let (accepted, stream) = mpsc::channel(limits.handshakes.max(1));
-        let door = Door::Open;
+        self.admit(Door::Open, incoming, limits, shutdown)
+    }
+
+    fn admit<L, IO>(
+        &self,
+        door: Door,
+        incoming: L,
+        limits: Limits,
+        shutdown: CancellationToken,
+    ) -> Accepted<IO>
+    where
+        L: Stream<Item = io::Result<IO>> + Send + Unpin + 'static,
+        IO: Transport,
+    {
+        // Who has shaken hands keeps the permit until somebody takes the stream.
+        let (accepted, stream) = mpsc::channel(1);
         tokio::spawn(run(
             self.clone(),
             door,

@@ -1,6 +1,6 @@
 use std::convert::Infallible;
 
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use prometheus::Registry;
@@ -180,41 +180,137 @@ async fn an_object_as_large_as_they_get_is_changed() {
     assert!(text.contains("JSONPatch") && text.len() < 10_000);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_is_given_up() {
+/// An update of a pod with many variables.
+fn update(variables: usize) -> String {
+    let mut pod = pod("500m");
+    let env: Vec<_> = (0..variables).map(|_| json!({"name": ""})).collect();
+    pod["spec"]["containers"][0]["env"] = env.into();
+    let mut whole: Value = serde_json::from_str(&review(&pod)).unwrap();
+    whole["request"]["operation"] = json!("UPDATE");
+    whole["request"]["oldObject"] = pod;
+    whole.to_string()
+}
+
+#[tokio::test]
+async fn what_would_take_too_much_memory_is_refused_before_it_is_parsed() {
+    let registry = Registry::new();
+    let desk = desk(&registry);
+    let nothing_else = "{\"\":0},".repeat(MOST_BYTES / 7);
+    for body in [nothing_else, update(110_000)] {
+        assert!(body.len() <= MOST_BYTES);
+        let (code, text) = said(&desk, post(body)).await;
+        assert_eq!(code, 413, "{text}");
+        assert_eq!(
+            text,
+            "the request body has so many objects and lists that it would take more than 40 MiB, the most that the \
+             webhook has for a review\n"
+        );
+    }
+    assert_eq!(counted(&registry), [("malformed".to_owned(), 2)]);
+}
+
+#[tokio::test]
+async fn the_largest_objects_that_api_servers_send_have_room() {
     let desk = desk(&Registry::new());
-    let never = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+    let containers: Vec<Value> = (0..10_000)
+        .map(|n| {
+            json!({"name": format!("c{n}"), "resources": {"limits": {"clear.ml/fraction-1": "500m"}}})
+        })
+        .collect();
+    let (code, text) = said(
+        &desk,
+        post(review(&json!({"spec": {"containers": containers}}))),
+    )
+    .await;
+    assert_eq!(code, 200, "{text}");
+    assert!(text.contains("10000 containers with fractions"), "{text}");
+    assert_eq!(said(&desk, post(update(20_000))).await.0, 200);
+}
+
+#[tokio::test]
+async fn reviews_at_the_same_time_take_no_more_than_there_is_and_then_give_it_back() {
+    let desk = Arc::new(desk(&Registry::new()));
+    let body = Bytes::from(update(20_000));
+    let weight = admission::weight(&body);
+    assert!(weight > LIGHT && 6 * weight > MOST_ANSWERED);
+    let asked: Vec<_> = (0..6)
+        .map(|_| {
+            let (desk, body) = (desk.clone(), body.clone());
+            tokio::spawn(async move { said(&desk, post(body)).await.0 })
+        })
+        .collect();
+    for code in asked {
+        let code = code.await.unwrap();
+        assert!(code == 200 || code == 503, "{code}");
+    }
+    assert_eq!(desk.answers.available_permits(), MOST_ANSWERED / UNIT);
+    assert_eq!(desk.bodies.available_permits(), MOST_HELD / UNIT);
+}
+
+/// A request whose body begins like this and then does not come.
+fn stuck(
+    begin: Vec<u8>,
+) -> Request<impl Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static> {
+    let begin = stream::iter([Ok(Frame::data(Bytes::from(begin)))]);
+    let body = begin.chain(stream::pending());
     let request = Request::post("/mutate").header(CONTENT_TYPE, "application/json");
-    let request = request.body(StreamBody::new(Box::pin(never))).unwrap();
-    let (code, text) = words_of(desk.reply(request).await).await;
-    assert_eq!(code, 408);
-    assert_eq!(text, "the request body did not come within 10s\n");
+    request.body(StreamBody::new(Box::pin(body))).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_that_do_not_come_hold_up_others_for_a_while_only() {
-    let registry = Registry::new();
-    let desk = Arc::new(desk(&registry));
-    // As many as there is room for; none of them says how long it is.
-    let slow: Vec<_> = (0..MOST_HELD / MOST_BYTES)
+async fn a_body_that_does_not_come_is_given_up() {
+    let desk = desk(&Registry::new());
+    let (code, text) = words_of(desk.reply(stuck(Vec::new())).await).await;
+    assert_eq!(code, 408);
+    assert_eq!(text, "the request body did not come within 3s\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_do_not_come_hold_up_nobody() {
+    let desk = Arc::new(desk(&Registry::new()));
+    // Many more than there is room for; none of them says how long it is.
+    let slow: Vec<_> = (0..100)
         .map(|_| {
             let desk = desk.clone();
-            tokio::spawn(async move {
-                let never = stream::pending::<Result<Frame<Bytes>, Infallible>>();
-                let request = Request::post("/mutate").header(CONTENT_TYPE, "application/json");
-                let request = request.body(StreamBody::new(Box::pin(never))).unwrap();
-                desk.reply(request).await.status().as_u16()
-            })
+            tokio::spawn(async move { desk.reply(stuck(vec![b' '; FREE_BYTES])).await.status() })
         })
         .collect();
     tokio::task::yield_now().await;
-    let (code, text) = said(&desk, post(review(&pod("500m")))).await;
+    let began = Instant::now();
+    let mut large = pod("500m");
+    large["metadata"]["annotations"]["padding"] = json!("x".repeat(3_000_000));
+    for object in [pod("500m"), large] {
+        assert_eq!(said(&desk, post(review(&object))).await.0, 200);
+    }
+    assert!(began.elapsed() < READING);
+    assert!(slow.iter().all(|request| !request.is_finished()));
+    for request in slow {
+        assert_eq!(request.await.unwrap().as_u16(), 408);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_take_all_room_hold_up_large_ones_for_a_second_and_small_ones_never() {
+    let registry = Registry::new();
+    let desk = Arc::new(desk(&registry));
+    let slow: Vec<_> = (0..3)
+        .map(|_| {
+            let desk = desk.clone();
+            let most = vec![b' '; MOST_BYTES];
+            tokio::spawn(async move { desk.reply(stuck(most)).await.status() })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    assert_eq!(said(&desk, post(review(&pod("500m")))).await.0, 200);
+    let began = Instant::now();
+    let (code, text) = said(&desk, post(vec![b' '; MOST_BYTES])).await;
     assert_eq!(code, 503);
     assert_eq!(text, "the webhook has too much to do: try again\n");
+    assert_eq!(began.elapsed().as_secs(), 1);
     for request in slow {
-        assert_eq!(request.await.unwrap(), 408);
+        assert_eq!(request.await.unwrap().as_u16(), 408);
     }
-    assert_eq!(said(&desk, post(review(&pod("500m")))).await.0, 200);
+    assert_eq!(said(&desk, post(vec![b' '; MOST_BYTES])).await.0, 400);
     let busy = counted(&registry)
         .into_iter()
         .find(|(word, _)| word == "busy");

@@ -167,3 +167,16 @@ fn of_many_warnings_the_first_are_said_and_the_rest_counted() {
     );
     assert!(warnings.iter().map(String::len).sum::<usize>() < 4096);
 }
+
+#[test]
+fn many_containers_of_one_name_are_refused_before_anything_is_planned_for_them() {
+    let pod = many(
+        5000,
+        |_| json!({"name": "same", "resources": {"limits": {"clear.ml/fraction-1": "500m"}}}),
+    );
+    let refused = create("pods", &pod).unwrap_err();
+    assert!(
+        refused.starts_with("spec.containers has 5000 containers with fractions"),
+        "{refused}"
+    );
+}
