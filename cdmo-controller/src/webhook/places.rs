@@ -126,12 +126,13 @@ mod tests {
             let places = places.clone();
             async move { take(&places).await }
         });
-        other.given_away().await;
+        let gone = tokio::time::timeout(std::time::Duration::from_secs(1), other.given_away());
+        gone.await.expect("another one had to go");
         drop(other);
         taken.await.unwrap()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_place_of_who_never_asked_goes_first_and_then_that_of_who_is_idle_longest() {
         let places = Places::new(3);
         let (one, two, silent) = (
