@@ -6,8 +6,8 @@
 //! - when devices for the pod lie ready and the node's status shows them,
 //! - when it is clear that no plan will ever serve the pod as things are, so that the scheduler says
 //!   what it has to say, and whoever adds nodes hears of the pod,
-//! - at the latest a minute after the pod was seen, if running pods are in the way: against that the
-//!   back-off weighs nothing, and the scheduler may preempt,
+//! - at the latest a minute after the pod was seen, if running pods are in the way or something under way
+//!   does not come to an end: against that the back-off weighs nothing, and the scheduler may preempt,
 //! - when the pod asks for no device of ours: then somebody else put the gate there.
 //!
 //! Nothing is remembered of it but when it was asked for last: while the pod still has the gate and
@@ -30,7 +30,7 @@ use crate::{
     pods::{self, key_of},
 };
 
-/// Longest that a pod is kept from the scheduler while running pods are in its way.
+/// Longest that a pod is kept from the scheduler while running pods, or something under way, are in its way.
 const LONGEST: Duration = Duration::from_mins(1);
 /// Pause before the gate is taken away again that is still there.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -86,13 +86,12 @@ impl World {
 fn due(demand: &DemandState, now: Instant) -> Option<Instant> {
     match &demand.standing {
         Standing::Covered => Some(now),
-        Standing::Refused { kind, since, .. } => {
-            let told = *since + patience(*kind);
-            Some(match kind {
-                RefusalKind::NoRoom => told.max(demand.seen + LONGEST),
-                _ => told,
-            })
+        Standing::Refused {
+            kind: RefusalKind::NoRoom,
+            ..
         }
-        Standing::New | Standing::Planned | Standing::Waiting => None,
+        | Standing::Waiting => Some(demand.seen + LONGEST),
+        Standing::Refused { kind, since, .. } => Some(*since + patience(*kind)),
+        Standing::New | Standing::Planned => None,
     }
 }

@@ -126,3 +126,21 @@ fn a_gate_on_a_pod_that_asks_for_no_device_is_taken_off() {
         serde_json::json!([{"name": "example.com/quota"}])
     );
 }
+
+#[test]
+fn a_pod_that_waits_for_something_that_does_not_end_keeps_its_gate_for_a_minute() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("first", &[(SEVEN, 1)]);
+    bench.run();
+    bench.bind("first", "a");
+    bench.finish("first");
+    bench.run();
+    bench.hosts.get_mut("a").unwrap().manner = Manner::Mute;
+    bench.create("small", &[(ONE, 1)]);
+    bench.run();
+    bench.create_gated("pod", &[(THREE, 1)], &[GATE]);
+    bench.pass(Duration::from_secs(59));
+    assert!(gated(&bench, "pod"));
+    bench.pass(Duration::from_secs(1));
+    assert!(!gated(&bench, "pod"), "{:#?}", bench.log);
+}
