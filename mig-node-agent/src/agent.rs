@@ -195,11 +195,13 @@ impl Agent {
                     give_back,
                     turn_mig_on,
                     leave_alone,
+                    paused,
                 } = intent;
                 self.feed(Input::Intent(Intent {
                     give_back,
                     turn_mig_on,
                     leave_alone,
+                    paused,
                 }));
             }
             Message::Hello(_) => {}

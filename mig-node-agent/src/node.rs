@@ -215,6 +215,8 @@ pub enum Action {
         op: OpId,
         /// GPU uuid.
         gpu: String,
+        /// It is off now, so whoever turns it on may turn it off again.
+        from_off: bool,
     },
     /// Turn MIG mode off.
     TurnOff {
@@ -323,7 +325,7 @@ pub struct Node {
     plugins: Arc<PluginState>,
     session: bool,
     pods_revision: u64,
-    /// Whole GPUs are offered when this has passed without a controller.
+    /// Whole GPUs are offered when this has passed without a controller, and instances if none ever came.
     whole_patience: Duration,
     /// What the controller means to do with the node; none if none ever said.
     intent: Option<Intent>,

@@ -110,12 +110,15 @@ impl Worker {
                     .await;
                 Some((op, Outcome::Destroyed(gone)))
             }
-            Action::TurnOn { op, gpu } => {
-                let set = self.switch(op, gpu, true).await;
+            Action::TurnOn { op, gpu, from_off } => {
+                let owned = Record::TurnedOn { gpu: gpu.clone() };
+                let owned = Some(owned).filter(|_| from_off);
+                let set = self.switch(op, gpu, true, owned).await;
                 Some((op, Outcome::TurnedOn(set)))
             }
             Action::TurnOff { op, gpu } => {
-                let set = self.switch(op, gpu, false).await;
+                let disowned = Some(Record::TurnedOff { gpu: gpu.clone() });
+                let set = self.switch(op, gpu, false, disowned).await;
                 Some((op, Outcome::TurnedOff(set)))
             }
             Action::ProveFree { op, gpu } => {
@@ -128,7 +131,13 @@ impl Worker {
         }
     }
 
-    async fn switch(&self, op: OpId, gpu: String, on: bool) -> Result<Activation, Failure> {
+    async fn switch(
+        &self,
+        op: OpId,
+        gpu: String,
+        on: bool,
+        then: Option<Record>,
+    ) -> Result<Activation, Failure> {
         let (change, operation) = if on {
             (Change::TurnOn, "turn_on")
         } else {
@@ -138,7 +147,8 @@ impl Worker {
             let gpu = gpu.clone();
             move |hw: &dyn Hardware| hw.switch(&gpu, on)
         };
-        self.change(op, gpu, change, operation, call, refused).await
+        self.change_then(op, gpu, change, operation, call, refused, then)
+            .await
     }
 
     /// What is between the agent and the kubelet.
@@ -301,6 +311,26 @@ impl Worker {
         T: Send + 'static,
         E: Send + HalfDone + 'static,
     {
+        self.change_then(op, gpu, change, operation, call, untouched, None)
+            .await
+    }
+
+    /// The same, and what follows from a success is written down with its end: a crash loses both or neither.
+    #[allow(clippy::too_many_arguments)]
+    async fn change_then<T, E>(
+        &self,
+        op: OpId,
+        gpu: String,
+        change: Change,
+        operation: &'static str,
+        call: impl FnOnce(&dyn Hardware) -> Result<T, E> + Send + 'static,
+        untouched: impl Fn(Failure) -> E,
+        then: Option<Record>,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: Send + HalfDone + 'static,
+    {
         let begin = Record::Begin { op, gpu, change };
         if let Err(error) = self.journal.write(vec![begin]).await {
             return Err(untouched(Failure::new("journal", sentence(&error))));
@@ -327,13 +357,18 @@ impl Worker {
         let half_done = result.as_ref().err().is_some_and(HalfDone::half_done);
         if !half_done {
             // Waiting for the disk would only keep pods waiting.
-            self.note(Record::End { op });
+            let then = then.filter(|_| result.is_ok());
+            self.note_all(then.into_iter().chain([Record::End { op }]).collect());
         }
         result
     }
 
     fn note(&self, record: Record) {
-        if let Err(error) = self.journal.note(vec![record]) {
+        self.note_all(vec![record]);
+    }
+
+    fn note_all(&self, records: Vec<Record>) {
+        if let Err(error) = self.journal.note(records) {
             tracing::warn!(%error, "A note for the next start is lost");
         }
     }

@@ -1,7 +1,10 @@
 //! Taking nodes over and giving them back: labels and annotations (decided in [`takeover`]), what their
 //! agents are told, and the plans that give up idle instances of a node on its way back.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use cdmo_proto::agent::{
     MigMode, NodeIntent, controller_message::Message as ToAgent, instance::State,
@@ -27,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// this.
 const CONFLICT_PATIENCE: Duration = Duration::from_secs(1);
 /// A node without an agent is taken for one that no agent comes to after this.
-const NO_AGENT: Duration = Duration::from_mins(1);
+pub(super) const NO_AGENT: Duration = Duration::from_mins(1);
 
 /// Keeps one node's labels; at most one write is under way.
 #[derive(Debug, Default)]
@@ -61,7 +64,8 @@ impl World {
             return;
         };
         let absent = self.agents.get(node).is_none() && self.agents.ailing(node).is_none();
-        let agentless = absent && self.agents.is_synced();
+        // While the driver is replaced the DaemonSet keeps the agent away, which says nothing of what stands there.
+        let agentless = absent && self.agents.is_synced() && !takeover::is_upgrading(row);
         let keeper = self.takeovers.entry(node.to_owned()).or_default();
         keeper.agentless_since = agentless.then(|| keeper.agentless_since.unwrap_or(now));
         let lonely = keeper.agentless_since.map(|since| since + NO_AGENT);
@@ -70,7 +74,7 @@ impl World {
             self.alarms.set(at, Alarm::Node(node.to_owned()));
         }
         let lonely = lonely.is_some_and(|at| now >= at);
-        let patch = takeover::patch(row, self.is_cleared(row, lonely));
+        let patch = takeover::patch(row, returning && self.is_cleared(row, lonely));
         let Some(keeper) = self.takeovers.get_mut(node) else {
             return;
         };
@@ -135,8 +139,9 @@ impl World {
         let ours = takeover::standing(row) == Standing::Ours;
         NodeIntent {
             give_back: !ours,
-            turn_mig_on: ours && self.config.turn_mig_on && !takeover::is_upgrading(row),
+            turn_mig_on: ours && self.config.turn_mig_on,
             leave_alone: takeover::leave_alone(row),
+            paused: takeover::is_upgrading(row),
         }
     }
 
@@ -225,14 +230,17 @@ impl World {
             return;
         };
         let alone = takeover::leave_alone(row);
-        let busy = |gpu: &GpuRow| {
-            let mut all = self.operations.values().flat_map(|o| &o.gpus);
-            all.any(|plan| plan.uuid == gpu.uuid)
-        };
+        let busy: BTreeSet<&str> = self
+            .operations
+            .values()
+            .filter(|operation| operation.node == node)
+            .flat_map(|operation| &operation.gpus)
+            .map(|plan| plan.uuid.as_str())
+            .collect();
         let plans: Vec<GpuPlan> = snapshot
             .gpus
             .iter()
-            .filter(|gpu| !is_named(gpu, &alone) && !busy(gpu))
+            .filter(|gpu| !is_named(gpu, &alone) && !busy.contains(gpu.uuid.as_str()))
             .filter_map(|gpu| to_give_up(gpu, &self.board, now))
             .collect();
         for plan in plans {

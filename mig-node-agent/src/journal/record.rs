@@ -105,6 +105,9 @@ pub struct Intent {
     pub turn_mig_on: bool,
     /// GPUs to be left alone, by index or uuid.
     pub leave_alone: Vec<String>,
+    /// No MIG mode is changed for now.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// A container of a pod, and by the UID no later pod of the same name can be mistaken for it.

@@ -69,6 +69,11 @@ impl Node {
             gpu.mode = view.mode;
             gpu.changed();
         }
+        if view.mode == MigMode::Off {
+            let gpu = gpu.info.uuid.clone();
+            self.disown_mode(&gpu);
+        }
+        let gpu = &mut self.gpus[at];
         let gone: Vec<Slot> = gpu
             .units
             .values()

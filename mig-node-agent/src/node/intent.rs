@@ -8,6 +8,7 @@ use device_plugin::Registration;
 use nvml_mig::MigMode;
 
 use super::gpu::{Gpu, Life, Slot, Unit};
+use super::plans::Phase;
 use super::upkeep::{WHOLE_PATIENCE, pause};
 use super::{Action, Failure, Node};
 use crate::journal::{Intent, Record};
@@ -16,6 +17,7 @@ use crate::journal::{Intent, Record};
 pub(super) const LEFT_ALONE: &str =
     "The GPU is left alone, as the node's annotation cdmo.clear.ml/leave-alone says.";
 const GIVEN_BACK: &str = "The node is being given back.";
+const STAYS: &str = "The node is being given back, and this stays: cdmo does not know what it is.";
 
 impl Node {
     pub(super) fn intend(&mut self, intent: Intent) {
@@ -29,6 +31,7 @@ impl Node {
         let alone: Vec<bool> = self.gpus.iter().map(|gpu| gpu.left_alone).collect();
         self.whole_patience = self.now.tick + WHOLE_PATIENCE;
         self.name_those_left_alone();
+        self.spare_those_left_alone(&alone);
         for (gpu, was_alone) in self.gpus.iter_mut().zip(alone) {
             // What was tried under another intent says nothing about this one. A whole GPU waits again for
             // its MIG mode to be turned on, if it may be.
@@ -46,6 +49,22 @@ impl Node {
             if turns || gpu.left_alone != was_alone {
                 // A plan made under the other intent is refused.
                 gpu.changed();
+            }
+        }
+    }
+
+    /// Plans that nothing irrevocable was done for give way.
+    fn spare_those_left_alone(&mut self, before: &[bool]) {
+        for plan in self.plans.values_mut() {
+            if plan.phase == Phase::Going {
+                continue;
+            }
+            let spared = plan.runs.iter().find_map(|run| {
+                let known = before.get(run.at).copied().unwrap_or(false);
+                Self::left_alone(&self.gpus[run.at]).filter(|_| !known)
+            });
+            if let Some(spared) = spared {
+                plan.failure.get_or_insert(spared);
             }
         }
     }
@@ -86,9 +105,31 @@ impl Node {
         intent.is_some_and(|intent| intent.turn_mig_on && !intent.give_back)
     }
 
+    /// No MIG mode is changed for now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.intent.as_ref().is_some_and(|intent| intent.paused)
+    }
+
+    /// No controller ever said anything of this node, so this unit may be of a GPU to be left alone. What a
+    /// pod has is offered all the same, under whatever intent.
+    pub(super) fn awaits_intent(&self, unit: &Unit) -> bool {
+        let soon = self.now.tick < self.whole_patience;
+        self.intent.is_none() && soon && unit.slot != Slot::Whole && !self.is_held(unit)
+    }
+
     /// Whether a controller that listens may have something changed here.
     pub(super) fn is_commanded(&self) -> bool {
-        self.session && self.pods_revision > 0 && self.plugins.rivals.is_empty()
+        self.is_listened_to() && self.is_alone()
+    }
+
+    /// A controller listens, and has said which pods there are.
+    fn is_listened_to(&self) -> bool {
+        self.session && self.pods_revision > 0
+    }
+
+    /// Nobody else serves the node's devices.
+    fn is_alone(&self) -> bool {
+        self.plugins.rivals.is_empty()
     }
 
     /// Why an administrator's GPU is not for a plan.
@@ -106,6 +147,8 @@ impl Node {
             Some(LEFT_ALONE)
         } else if slot == Slot::Whole && self.gives_back() {
             Some(GIVEN_BACK)
+        } else if slot != Slot::Whole && self.gives_back() && !self.knows_all(gpu) {
+            Some(STAYS)
         } else {
             None
         }
@@ -189,20 +232,64 @@ impl Node {
     }
 
     fn is_cleared(&self) -> bool {
-        let nothing_listed = self
-            .plugins
-            .resources
+        let mut listed = self.plugins.resources.values().flat_map(|r| &r.devices);
+        let empty = listed.next().is_none() && self.gpus.iter().all(|gpu| self.is_bare(gpu));
+        self.gives_back() && self.plans.is_empty() && (empty || self.is_handed_over())
+    }
+
+    /// Whom the node is given back to has come early: nothing is changed any more, and what stands is theirs.
+    fn is_handed_over(&self) -> bool {
+        let mut listed = self.plugins.resources.values().flat_map(|r| &r.devices);
+        let unused = listed.all(|device| device.hold.is_none());
+        let at_rest = self.gpus.iter().all(Gpu::is_at_rest);
+        self.is_listened_to() && !self.is_alone() && unused && at_rest
+    }
+
+    /// Whether a plan could give up this instance. The controller plans nothing where it does not know a
+    /// profile.
+    fn can_go(&self, gpu: &Gpu, unit: &Unit) -> bool {
+        (unit.device.is_some() || unit.life != Life::Unlisted) && self.knows_all(gpu)
+    }
+
+    fn knows_all(&self, gpu: &Gpu) -> bool {
+        let model = gpu.model.and_then(|model| self.models.get(model));
+        let known = |name| model.is_some_and(|model| model.find(&name).is_some());
+        gpu.units
             .values()
-            .all(|r| r.devices.is_empty());
-        self.gives_back()
-            && nothing_listed
-            && self.plans.is_empty()
-            && self.gpus.iter().all(|gpu| self.is_bare(gpu))
+            .filter(|unit| unit.slot != Slot::Whole)
+            .all(|unit| unit.profile.is_some_and(known))
+    }
+
+    /// Instances stand here that nobody may give up, and no others.
+    pub(super) fn is_stuck_with(&self, gpu: &Gpu) -> bool {
+        let mut instances = gpu
+            .units
+            .values()
+            .filter(|unit| unit.slot != Slot::Whole)
+            .peekable();
+        instances.peek().is_some() && instances.all(|unit| !self.can_go(gpu, unit))
+    }
+
+    /// What giving the node back leaves behind.
+    pub(super) fn what_stays(&self, gpu: &Gpu) -> Option<String> {
+        let instances = gpu.units.values().filter(|unit| unit.slot != Slot::Whole);
+        let stays = instances.filter(|unit| !self.can_go(gpu, unit)).count();
+        let told = self.gives_back() && !gpu.left_alone && stays > 0;
+        let index = gpu.info.index;
+        told.then(|| {
+            format!(
+                "GPU {index} is given back in MIG mode: instances that cdmo did not make, or does not know, \
+                 stay on it ({stays}). Destroy them with nvidia-smi mig -dci and -dgi to have the whole GPU."
+            )
+        })
     }
 
     fn is_bare(&self, gpu: &Gpu) -> bool {
         let ours = |unit: &Unit| {
-            let stands = !gpu.left_alone && unit.slot != Slot::Whole && unit.device.is_some();
+            let stands = !gpu.left_alone
+                && unit.slot != Slot::Whole
+                && unit.device.is_some()
+                && self.can_go(gpu, unit);
             stands || unit.listed.is_some() || unit.life != Life::Unlisted
         };
         gpu.busy.is_none()

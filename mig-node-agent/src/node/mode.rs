@@ -20,6 +20,9 @@ impl Node {
         let came = matches!(mode, MigMode::On | MigMode::PendingOn);
         if came && recorded.half_done.values().any(begun) {
             self.own_mode(gpu);
+        } else if mode == MigMode::Off {
+            // A driver that was loaded anew does not know it any more.
+            self.disown_mode(gpu);
         }
     }
 
@@ -30,9 +33,9 @@ impl Node {
         }
     }
 
-    fn disown_mode(&mut self, at: usize) {
-        let gpu = self.gpus[at].info.uuid.clone();
-        if self.turned_on.remove(&gpu) {
+    pub(super) fn disown_mode(&mut self, gpu: &str) {
+        if self.turned_on.remove(gpu) {
+            let gpu = gpu.to_owned();
             self.actions.push(Action::Note(Record::TurnedOff { gpu }));
         }
     }
@@ -45,10 +48,19 @@ impl Node {
 
     pub(super) fn turn_off(&mut self, at: usize) {
         let gpu = &self.gpus[at];
+        if self.wants_mig_off(gpu) && self.is_stuck_with(gpu) && self.is_commanded() {
+            let (gpu, index) = (gpu.info.uuid.clone(), gpu.info.index);
+            tracing::warn!(
+                gpu = index,
+                "MIG mode stays on under instances that are not ours"
+            );
+            self.disown_mode(&gpu);
+            return;
+        }
         let empty = gpu.units.values().all(|unit| unit.slot == Slot::Whole);
         let whole_listed = gpu.units.values().any(|unit| unit.listed.is_some());
         let sure = gpu.fault.is_none() && gpu.forgetting == 0 && !gpu.unsure;
-        let due = gpu.turn_off.0 <= self.now.tick && sure;
+        let due = gpu.turn_off.0 <= self.now.tick && sure && !self.is_paused();
         if !(self.wants_mig_off(gpu) && empty && !whole_listed && due && self.is_commanded()) {
             return;
         }
@@ -58,8 +70,11 @@ impl Node {
     }
 
     pub(super) fn start_turning_off(&mut self, at: usize) {
-        // The intent may have turned round meanwhile.
-        if !self.wants_mig_off(&self.gpus[at]) {
+        // The intent may have turned round meanwhile, the controller gone, or somebody made an instance.
+        let gpu = &self.gpus[at];
+        let empty = gpu.units.values().all(|unit| unit.slot == Slot::Whole);
+        let may = self.wants_mig_off(gpu) && self.is_commanded() && !self.is_paused();
+        if !(may && empty && gpu.plan.is_none()) {
             return;
         }
         let gpu = self.gpus[at].info.uuid.clone();
@@ -77,7 +92,9 @@ impl Node {
                 };
                 gpu.read_at = self.now.tick;
                 gpu.changed();
-                self.disown_mode(at);
+                // The journal was told with the end of the call.
+                let gpu = self.gpus[at].info.uuid.clone();
+                self.turned_on.remove(&gpu);
             }
             Err(failure) => self.not_turned_off(at, &failure),
         }
@@ -92,7 +109,8 @@ impl Node {
         if gpu.turn_off.1 >= TRIES {
             let index = gpu.info.index;
             tracing::warn!(gpu = index, why = failure.message, "MIG mode stays on");
-            self.disown_mode(at);
+            let gpu = gpu.info.uuid.clone();
+            self.disown_mode(&gpu);
         }
     }
 }

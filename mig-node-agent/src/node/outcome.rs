@@ -293,14 +293,16 @@ impl Node {
             return;
         }
         let op = self.start(at, Pending::gpu(at, Doing::TurnOn));
-        let gpu = self.gpus[at].info.uuid.clone();
-        self.actions.push(Action::TurnOn { op, gpu });
+        let gpu = &self.gpus[at];
+        let (from_off, gpu) = (gpu.mode == MigMode::Off, gpu.info.uuid.clone());
+        self.actions.push(Action::TurnOn { op, gpu, from_off });
     }
 
     fn turned_on(&mut self, at: usize, result: Result<Activation, Failure>) {
         if result.is_ok() && self.gpus[at].mode == MigMode::Off {
+            // The journal was told with the end of the call.
             let gpu = self.gpus[at].info.uuid.clone();
-            self.own_mode(&gpu);
+            self.turned_on.insert(gpu);
         }
         match result {
             Ok(Activation::Done) => {

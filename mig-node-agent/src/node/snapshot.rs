@@ -154,14 +154,17 @@ impl Node {
     fn problem_sentences(&self) -> Vec<String> {
         let mut sentences: Vec<String> = self.problems.values().cloned().collect();
         let gives_back = self.gives_back();
-        // Whom the node is given back to may come early.
-        let other = self.other_plugin().filter(|_| !gives_back);
+        // It is there rightly once the node is given back.
+        let other = self
+            .other_plugin()
+            .filter(|_| !(gives_back && self.stood_down));
         sentences.extend(other.map(|failure| failure.message));
         let told = self
             .gpus
             .iter()
             .filter(|gpu| !gives_back || gpu.fault.is_some());
         sentences.extend(told.filter_map(gpu_problem));
+        sentences.extend(self.gpus.iter().filter_map(|gpu| self.what_stays(gpu)));
         for (name, resource) in &self.plugins.resources {
             if let Registration::Retrying { attempt, reason } = &resource.registration
                 && *attempt >= PATIENT_ATTEMPTS

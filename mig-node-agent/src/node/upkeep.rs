@@ -10,7 +10,8 @@ use super::gpu::{Gpu, Life, Slot, Unit};
 use super::outcome::{Doing, Pending};
 use super::{Action, Node, OpId};
 
-/// Whole GPUs wait this long for a controller to say that nobody needs them whole.
+/// Whole GPUs wait this long for a controller to say that nobody needs them whole, and on a node of which no
+/// controller ever said anything, instances for it to say which GPUs to leave alone.
 pub(super) const WHOLE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a GPU is looked at without a cause, for what others may have done to it.
 pub(super) const READ_EVERY: Duration = Duration::from_mins(5);
@@ -100,6 +101,7 @@ impl Node {
         let ready = unit.life == Life::Unlisted
             && unit.listed.is_none()
             && self.withheld(gpu, slot).is_none()
+            && !self.awaits_intent(unit)
             && unit.sick.is_none()
             && gpu.fault.is_none()
             // A whole GPU is not given out while its mode is being changed.
@@ -138,7 +140,8 @@ impl Node {
     fn prepare_whole(&mut self, at: usize) {
         // What another plugin gives out whole says nothing about MIG mode.
         let alone = self.plugins.rivals.is_empty();
-        let patience_over = alone && self.now.tick >= self.whole_patience;
+        let paused = self.session && self.is_paused();
+        let patience_over = alone && !paused && self.now.tick >= self.whole_patience;
         let forbidden = self.intent.is_some() && !self.may_turn_mig_on();
         let gpu = &mut self.gpus[at];
         let kept_back = match gpu.mode {
@@ -218,6 +221,7 @@ impl Node {
             && gpu.turn_on_at <= self.now.tick
             && !gpu.left_alone
             && self.may_turn_mig_on()
+            && !self.is_paused()
             && self.is_commanded()
     }
 
@@ -230,7 +234,7 @@ impl Node {
         if !self.may_turn_on(gpu) {
             return;
         }
-        let gpu_uuid = gpu.info.uuid.clone();
+        let (gpu_uuid, from_off) = (gpu.info.uuid.clone(), gpu.mode == MigMode::Off);
         match (whole.life, whole.listed.clone()) {
             (Life::Unlisted, None) => {
                 let op = self.start(at, Pending::gpu(at, Doing::ProveFree));
@@ -242,7 +246,11 @@ impl Node {
             (Life::Withdrawn, Some(_)) => self.fence(at, Slot::Whole),
             (Life::Fenced, Some(_)) => {
                 let op = self.start(at, Pending::gpu(at, Doing::TurnOn));
-                self.actions.push(Action::TurnOn { op, gpu: gpu_uuid });
+                self.actions.push(Action::TurnOn {
+                    op,
+                    gpu: gpu_uuid,
+                    from_off,
+                });
             }
             _ => {}
         }
@@ -328,10 +336,8 @@ impl Node {
         let turn_off = (gpu.is_at_rest() && self.wants_mig_off(gpu)).then_some(gpu.turn_off.0);
         let turn_on = (gpu.is_at_rest() && self.session && gpu.units.contains_key(&Slot::Whole))
             .then_some(gpu.turn_on_at);
-        let patience = gpu
-            .units
-            .contains_key(&Slot::Whole)
-            .then_some(self.whole_patience);
+        let waits = gpu.units.contains_key(&Slot::Whole) || self.intent.is_none();
+        let patience = waits.then_some(self.whole_patience);
         retries
             .chain(turn_on)
             .chain(turn_off)

@@ -75,6 +75,10 @@ pub struct NodeIntent {
     /// GPUs that are neither offered nor changed, by index or uuid, as the administrator wrote them.
     #[prost(string, repeated, tag = "3")]
     pub leave_alone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// No MIG mode is changed for now: somebody else works on the driver. Whole GPUs that wait for their mode go
+    /// on waiting.
+    #[prost(bool, tag = "4")]
+    pub paused: bool,
 }
 /// Every pod bound to the node that is not gone from the API, whole, each time.
 #[derive(Clone, PartialEq, ::prost::Message)]

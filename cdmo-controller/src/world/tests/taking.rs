@@ -1,5 +1,6 @@
 //! Taking nodes over and giving them back.
 
+use super::super::taking::NO_AGENT;
 use super::super::*;
 use super::bench::*;
 use crate::names::{LEAVE_ALONE_ANNOTATION, MANAGED_LABEL, PARTITIONING_LABEL};
@@ -151,4 +152,51 @@ fn nothing_is_made_while_the_operator_replaces_the_driver() {
     bench.set("labels", state, Some("upgrade-done"));
     bench.pass(Duration::from_secs(1));
     assert!(bench.log.iter().any(|line| line.starts_with("plan")));
+}
+
+#[test]
+fn a_node_whose_agent_is_away_for_a_driver_upgrade_is_not_let_go() {
+    let mut bench = one_idle();
+    let state = crate::names::DRIVER_UPGRADE_LABEL;
+    bench.set("labels", state, Some("pod-restart-required"));
+    bench.report("a", Said::Down(Problem::passing("closed", "gone")));
+    bench.hosts.clear();
+    bench.list_agents();
+    bench.run();
+    bench.unlabel();
+    bench.pass(2 * NO_AGENT);
+    assert_eq!(bench.label_of(MANAGED_LABEL), Some("true"));
+    bench.set("labels", state, Some("upgrade-done"));
+    bench.pass(NO_AGENT / 2);
+    assert_eq!(
+        bench.label_of(MANAGED_LABEL),
+        Some("true"),
+        "the agent may yet come back"
+    );
+    bench.pass(NO_AGENT);
+    assert_eq!(bench.label_of(MANAGED_LABEL), None);
+}
+
+#[test]
+fn a_driver_upgrade_forbids_nothing_and_only_pauses() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    let state = crate::names::DRIVER_UPGRADE_LABEL;
+    bench.set("labels", state, Some("cordon-required"));
+    bench.run();
+    assert!(bench.intent().turn_mig_on && bench.intent().paused);
+    bench.set("labels", state, Some("upgrade-done"));
+    bench.run();
+    assert!(bench.intent().turn_mig_on && !bench.intent().paused);
+}
+
+#[test]
+fn the_first_intent_waits_for_nothing() {
+    let mut bench = Bench::unheard(&[("a", 1)]);
+    bench.nodes.get_mut("a").unwrap()["metadata"]["annotations"][LEAVE_ALONE_ANNOTATION] =
+        "0".into();
+    bench.list_nodes();
+    bench.list_pods();
+    bench.list_agents();
+    bench.run();
+    assert_eq!(bench.intent().leave_alone, ["0"]);
 }

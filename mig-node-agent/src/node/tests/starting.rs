@@ -17,6 +17,8 @@ fn found(mode: MigMode, instances: Vec<GpuInstance>) -> Found {
 fn adopted(instances: Vec<GpuInstance>, recorded: &Recorded) -> World {
     let mut world = World::new(vec![found(MigMode::On, instances)], recorded);
     world.drain();
+    world.pass(upkeep::WHOLE_PATIENCE);
+    world.drain();
     world
 }
 
@@ -35,7 +37,19 @@ fn states(world: &World) -> Vec<State> {
 }
 
 #[test]
-fn instances_that_exist_are_offered_before_any_controller_comes() {
+fn instances_that_exist_are_offered_at_once_after_a_restart_before_any_controller_comes() {
+    let mut recorded = Recorded::default();
+    let intent = crate::journal::Intent::default();
+    recorded.apply(&Record::Intended { intent });
+    let there = vec![instance("GPU-0", "3g.20gb", 4, true)];
+    let mut world = World::new(vec![found(MigMode::On, there)], &recorded);
+    world.drain();
+    assert_eq!(states(&world), [State::Idle]);
+    assert_eq!(world.hardware_changes, 0);
+}
+
+#[test]
+fn instances_that_exist_are_offered_although_no_controller_ever_comes() {
     let world = adopted(
         vec![instance("GPU-0", "3g.20gb", 4, true)],
         &Recorded::default(),

@@ -459,7 +459,7 @@ impl World {
                 };
                 (op, Outcome::Destroyed(gone))
             }
-            Action::TurnOn { op, gpu } => {
+            Action::TurnOn { op, gpu, .. } => {
                 if kind {
                     self.board_mut(&gpu).mode = MigMode::On;
                 }
