@@ -316,7 +316,7 @@ impl Worker {
     }
 
     /// The same, and what follows from a success is written down with its end: a crash loses both or neither.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "one call and how it is told")]
     async fn change_then<T, E>(
         &self,
         op: OpId,
