@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use crate::record::{RECORD_POINTER, Record};
 use crate::weight::weight;
 use crate::words::is_fraction;
 
@@ -33,9 +34,15 @@ pub(crate) struct TakenBack {
 impl TakenBack {
     /// Compares what was applied, below the pod template at a JSON pointer.
     pub(crate) fn between(before: &Value, after: &Value, pointer: &str) -> Self {
+        if managers(before).is_empty() && managers(after).iter().any(is_apply) {
+            return Self {
+                before: recorded(before, after, pointer),
+                after: named(after, pointer, |_| true),
+            };
+        }
         Self {
-            before: named(before, pointer),
-            after: named(after, pointer),
+            before: named(before, pointer, is_apply),
+            after: named(after, pointer, is_apply),
         }
     }
 
@@ -51,7 +58,45 @@ impl TakenBack {
     }
 }
 
-fn named(object: &Value, pointer: &str) -> Named {
+fn managers(object: &Value) -> &[Value] {
+    let managers = object.pointer("/metadata/managedFields");
+    managers
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+fn is_apply(manager: &Value) -> bool {
+    manager.get("operation").and_then(Value::as_str) == Some("Apply")
+}
+
+/// What was asked for before, where the API server does not show who had applied it: that of Kubernetes
+/// 1.20 takes `managedFields` off the old object of a server-side apply (seen there). Only containers
+/// that whoever applies has in his manifest count; a fraction in them that no manager names any more, of
+/// whatever kind, was taken back.
+fn recorded(before: &Value, after: &Value, pointer: &str) -> Named {
+    let annotation = format!("{pointer}/metadata/annotations/{RECORD_POINTER}");
+    let record = before
+        .pointer(&annotation)
+        .and_then(Value::as_str)
+        .and_then(Record::read)
+        .unwrap_or_default();
+    let mut applied = HashSet::new();
+    for manager in managers(after).iter().filter(|manager| is_apply(manager)) {
+        each_container(manager, pointer, |name, _| {
+            applied.insert(name.to_owned());
+        });
+    }
+    let mut found = Named::new();
+    for (container, entry) in &record.0 {
+        if applied.contains(container) {
+            let asked = entry.asked.keys().filter(|word| is_fraction(word));
+            found.extend(asked.map(|word| (container.clone(), word.clone())));
+        }
+    }
+    found
+}
+
+fn named(object: &Value, pointer: &str, counts: impl Fn(&Value) -> bool) -> Named {
     let mut found = Named::new();
     let applied = object
         .pointer(LAST_APPLIED)
@@ -61,13 +106,8 @@ fn named(object: &Value, pointer: &str) -> Named {
     if let Some(template) = applied.as_ref().and_then(|object| object.pointer(pointer)) {
         from_manifest(template, &mut found);
     }
-    let managers = object
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array);
-    for manager in managers.into_iter().flatten() {
-        if manager.get("operation").and_then(Value::as_str) == Some("Apply") {
-            from_fields(manager, pointer, &mut found);
-        }
+    for manager in managers(object).iter().filter(|manager| counts(manager)) {
+        from_fields(manager, pointer, &mut found);
     }
     found
 }
@@ -95,8 +135,23 @@ fn from_manifest(template: &Value, found: &mut Named) {
     }
 }
 
-/// `fieldsV1` is a tree: members are `f:name`, list items are `k:{"name":"main"}`.
 fn from_fields(manager: &Value, pointer: &str, found: &mut Named) {
+    each_container(manager, pointer, |name, container| {
+        for list in ["f:limits", "f:requests"] {
+            let amounts = container
+                .get("f:resources")
+                .and_then(|resources| resources.get(list)?.as_object());
+            for field in amounts.into_iter().flat_map(Map::keys) {
+                if let Some(fraction) = field.strip_prefix("f:").filter(|f| is_fraction(f)) {
+                    found.insert((name.to_owned(), fraction.to_owned()));
+                }
+            }
+        }
+    });
+}
+
+/// `fieldsV1` is a tree: members are `f:name`, list items are `k:{"name":"main"}`.
+fn each_container(manager: &Value, pointer: &str, mut see: impl FnMut(&str, &Value)) {
     let mut spec = manager.get("fieldsV1");
     for step in pointer.split('/').filter(|step| !step.is_empty()) {
         spec = spec.and_then(|fields| fields.get(format!("f:{step}")));
@@ -108,18 +163,8 @@ fn from_fields(manager: &Value, pointer: &str, found: &mut Named) {
             let key: Option<Value> = key
                 .strip_prefix("k:")
                 .and_then(|key| serde_json::from_str(key).ok());
-            let Some(name) = key.as_ref().and_then(|key| key.get("name")?.as_str()) else {
-                continue;
-            };
-            for list in ["f:limits", "f:requests"] {
-                let amounts = container
-                    .get("f:resources")
-                    .and_then(|resources| resources.get(list)?.as_object());
-                for field in amounts.into_iter().flat_map(Map::keys) {
-                    if let Some(fraction) = field.strip_prefix("f:").filter(|f| is_fraction(f)) {
-                        found.insert((name.to_owned(), fraction.to_owned()));
-                    }
-                }
+            if let Some(name) = key.as_ref().and_then(|key| key.get("name")?.as_str()) {
+                see(name, container);
             }
         }
     }
@@ -166,6 +211,34 @@ mod tests {
             let taken = TakenBack::between(&before, &after, "/spec/template");
             assert_eq!(taken.has("main", one), wanted, "{before} {after}");
             assert!(!taken.has("other", one));
+        }
+    }
+
+    #[test]
+    fn an_api_server_that_hides_who_applied_the_old_object_is_understood() {
+        let one = "clear.ml/fraction-1";
+        let record = json!({"main": {"asked": {one: "0.5"}}, "other": {"asked": {one: "0.5"}}});
+        let before = json!({"spec": {"template": {"metadata": {"annotations": {
+            crate::RECORD_ANNOTATION: record.to_string(),
+        }}}}});
+        let also = |one: &Value, other: &Value| {
+            let all = [one, other].map(|object| object["metadata"]["managedFields"][0].clone());
+            json!({"metadata": {"managedFields": all}})
+        };
+        for (after, wanted) in [
+            (managed("cpu", "Apply"), true),
+            (managed(one, "Apply"), false),
+            // Nobody applies: an edit of the object takes nothing back.
+            (managed("cpu", "Update"), false),
+            // Somebody else asked for it, and was not heard of since.
+            (
+                also(&managed("cpu", "Apply"), &managed(one, "Update")),
+                false,
+            ),
+        ] {
+            let taken = TakenBack::between(&before, &after, "/spec/template");
+            assert_eq!(taken.has("main", one), wanted, "{after}");
+            assert!(!taken.has("other", one), "not in the manifest of {after}");
         }
     }
 
