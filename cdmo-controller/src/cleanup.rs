@@ -35,6 +35,7 @@ use crate::{
     names::{CONTROLLER, MANAGED_LABEL, OPERATOR_ANNOTATION, PARTITIONING_LABEL, SCHEDULING_GATE},
     nodes::NodeRow,
     objects::{NodeLite, PodLite},
+    pods::gate,
     requests, takeover,
 };
 
@@ -168,7 +169,7 @@ impl Cleanup {
             "spec": {"schedulingGates": [{"$patch": "delete", "name": SCHEDULING_GATE}]},
         });
         let params = PatchParams::default();
-        for pod in pods.iter().filter(|pod| pod.spec.has_our_gate()) {
+        for pod in pods.iter().filter(|pod| gate(&pod.spec).is_some()) {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             let api = Api::<PodLite>::namespaced(self.client.clone(), namespace);

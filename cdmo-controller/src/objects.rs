@@ -16,8 +16,6 @@ use k8s_openapi::{
 use kube::Resource;
 use serde::{Deserialize, de::IgnoredAny};
 
-use crate::names::SCHEDULING_GATE;
-
 /// Quantities by resource name, as the API writes them.
 pub type ResourceList = BTreeMap<String, Quantity>;
 
@@ -72,13 +70,6 @@ impl PodSpec {
     pub fn binds_slowly(&self) -> bool {
         let claims = |v: &Volume| v.persistent_volume_claim.is_some() || v.ephemeral.is_some();
         !self.resource_claims.is_empty() || self.volumes.iter().any(claims)
-    }
-
-    /// Whether the webhook's scheduling gate holds it back.
-    pub fn has_our_gate(&self) -> bool {
-        self.scheduling_gates
-            .iter()
-            .any(|gate| gate.name == SCHEDULING_GATE)
     }
 }
 
