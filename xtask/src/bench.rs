@@ -37,11 +37,14 @@ enum Figure {
     Webhook,
     /// All of it on the real node of `cargo xtask cluster up`; takes half an hour, and only if named.
     Real,
+    /// What a fraction costs beside its profile, on that node; takes five minutes, and only if named.
+    Fractions,
 }
 
 impl Options {
     fn wants(&self, figure: Figure) -> bool {
-        let unnamed = self.figures.is_empty() && figure != Figure::Real;
+        let unnamed =
+            self.figures.is_empty() && !matches!(figure, Figure::Real | Figure::Fractions);
         unnamed || self.figures.contains(&figure)
     }
 }
@@ -100,6 +103,9 @@ async fn measure(options: &Options, binaries: &Binaries) -> anyhow::Result<()> {
     }
     if options.wants(Figure::Real) {
         document::publish("real", &real::measure().await?)?;
+    }
+    if options.wants(Figure::Fractions) {
+        document::publish("fractions", &real::fractions::measure().await?)?;
     }
     Ok(())
 }

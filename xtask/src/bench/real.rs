@@ -6,6 +6,7 @@
 
 mod cluster;
 mod cycles;
+pub(super) mod fractions;
 mod logs;
 mod marks;
 mod memory;
@@ -27,6 +28,7 @@ use crate::cluster::{Wanted, install};
 const GPUS: u32 = 8;
 /// What every pod of a series asks for.
 const PROFILE: &str = "1g.5gb";
+const ASK: Ask = Ask::Profile(PROFILE);
 /// Pods of a series that is held against a promise.
 const PODS: usize = 50;
 /// Pods of a series that only shows what a part is good for; each may take ten seconds.
@@ -40,6 +42,15 @@ const TARGET_REAL_P50: Duration = Duration::from_millis(675);
 /// What counts as equally fast: half of what a pass of the scheduler takes.
 const AS_FAST: Duration = Duration::from_millis(5);
 
+/// What a pod asks for.
+#[derive(Debug, Clone, Copy)]
+enum Ask {
+    /// A profile, by its name.
+    Profile(&'static str),
+    /// A fraction, as users write it.
+    Fraction(&'static str),
+}
+
 /// One way to set the system up.
 struct Variant {
     name: &'static str,
@@ -47,18 +58,22 @@ struct Variant {
     pods: usize,
 }
 
-fn variants() -> [Variant; 4] {
-    let wanted = |state: &str| Wanted {
+/// A node that never had an instance, with logs that can be read here.
+fn fresh(state: &str) -> Wanted {
+    Wanted {
         state: Some(format!("bench-{state}-{}.state", std::process::id())),
         json_logs: true,
         ..Wanted::gpus(GPUS)
-    };
+    }
+}
+
+fn variants() -> [Variant; 4] {
     [
         Variant {
             name: "NVML takes 0.6 s",
             wanted: Wanted {
                 nvml_latency: REAL_LATENCY,
-                ..wanted("slow")
+                ..fresh("slow")
             },
             pods: PODS,
         },
@@ -66,7 +81,7 @@ fn variants() -> [Variant; 4] {
             name: "no status patch",
             wanted: Wanted {
                 status_patch: false,
-                ..wanted("unpatched")
+                ..fresh("unpatched")
             },
             pods: FEW,
         },
@@ -74,14 +89,14 @@ fn variants() -> [Variant; 4] {
             name: "no pod annotation",
             wanted: Wanted {
                 pod_annotation: false,
-                ..wanted("unannotated")
+                ..fresh("unannotated")
             },
             pods: FEW,
         },
         // The last: what it leaves idle is reused afterwards.
         Variant {
             name: "NVML takes no time",
-            wanted: wanted("fast"),
+            wanted: fresh("fast"),
             pods: PODS,
         },
     ]
@@ -104,13 +119,13 @@ async fn everything(node: &Node) -> anyhow::Result<Report> {
         install(Profile::Release, &variant.wanted).await?;
         node.settle().await;
         idle = Some(Memory::read(node).await?);
-        let marks = series::run(node, variant.pods, PROFILE, series::Then::Stay).await?;
+        let marks = series::run(node, variant.pods, ASK, series::Then::Stay).await?;
         series.push((variant.name, marks));
     }
     anstream::eprintln!("{FEW} pods that find an idle device, with and without the controller");
-    let reused = series::run(node, FEW, PROFILE, series::Then::Go).await?;
+    let reused = series::run(node, FEW, ASK, series::Then::Go).await?;
     node.scale_controller(0).await?;
-    let stock = series::run(node, FEW, PROFILE, series::Then::Go).await;
+    let stock = series::run(node, FEW, ASK, series::Then::Go).await;
     node.scale_controller(1).await?;
     let stock = stock?;
     let cycled = cycles::run(node).await?;

@@ -12,6 +12,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use testbed::manifests::{AGENT, CONTROLLER, NAMESPACE};
 
+use super::Ask;
 use super::pods::Pods;
 use crate::cluster::kubeconfig;
 
@@ -48,7 +49,10 @@ impl Node {
         };
         node.leave().await?;
         let namespaces: Api<Namespace> = Api::all(node.client.clone());
-        let namespace = serde_json::from_value(json!({"metadata": {"name": OURS}}))?;
+        let namespace = serde_json::from_value(json!({
+            // Fractions come to the webhook from labelled namespaces only, before Kubernetes 1.28.
+            "metadata": { "name": OURS, "labels": { "cdmo.clear.ml/webhook": "enabled" } },
+        }))?;
         namespaces
             .create(&PostParams::default(), &namespace)
             .await
@@ -87,8 +91,11 @@ impl Node {
     }
 
     /// Creates a pod that asks for one device and does nothing until it is deleted.
-    pub(super) async fn create(&self, name: &str, profile: &str) -> anyhow::Result<()> {
-        let resource = format!("nvidia.com/mig-{profile}");
+    pub(super) async fn create(&self, name: &str, ask: Ask) -> anyhow::Result<()> {
+        let limits = match ask {
+            Ask::Profile(profile) => json!({ format!("nvidia.com/mig-{profile}"): 1 }),
+            Ask::Fraction(fraction) => json!({ "clear.ml/fraction": fraction }),
+        };
         let pod = serde_json::from_value(json!({
             "metadata": { "name": name },
             "spec": {
@@ -98,7 +105,7 @@ impl Node {
                     "image": IMAGE,
                     "imagePullPolicy": "Never",
                     "command": ["sleep", "100000"],
-                    "resources": { "limits": { resource: 1 } },
+                    "resources": { "limits": limits },
                 }],
             },
         }))?;

@@ -8,6 +8,7 @@ use testbed::http;
 use testbed::manifests::{AGENT, AGENT_HTTP};
 use tokio::time::Instant;
 
+use super::Ask;
 use super::cluster::Node;
 use crate::bench::document::Table;
 use crate::bench::numbers::verdict;
@@ -42,7 +43,8 @@ pub(super) async fn run(node: &Node) -> anyhow::Result<Cycled> {
         async move {
             let name = format!("cycle-{number}");
             let profile = PROFILES.get(number % PROFILES.len()).copied();
-            node.create(&name, profile.unwrap_or("1g.5gb")).await?;
+            node.create(&name, Ask::Profile(profile.unwrap_or("1g.5gb")))
+                .await?;
             // One that fails is told at the end; the others go on.
             let failure = pods.running(&name).await.err();
             node.delete(&name).await?;

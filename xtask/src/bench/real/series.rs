@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Ask;
 use super::cluster::Node;
 use super::logs;
 use super::marks::Marks;
@@ -19,7 +20,7 @@ pub(super) enum Then {
 pub(super) async fn run(
     node: &Node,
     count: usize,
-    profile: &str,
+    ask: Ask,
     then: Then,
 ) -> anyhow::Result<Vec<Marks>> {
     let begun = jiff::Timestamp::now();
@@ -28,7 +29,7 @@ pub(super) async fn run(
     for number in 0..count {
         let name = format!("pod-{number}");
         let created = logs::now()?;
-        node.create(&name, profile).await?;
+        node.create(&name, ask).await?;
         pods.running(&name).await?;
         if then == Then::Go {
             node.delete(&name).await?;
