@@ -91,13 +91,19 @@ impl Engine {
         }
     }
 
-    fn tell(&self, ask: Ask) {
-        let report = self.world.is_synced().then(|| {
-            self.world
-                .report(&self.me, ask.nodes.as_deref(), Clock::now())
-        });
-        // Who gave up waiting needs no answer.
-        let _ = ask.answer.send(report);
+    /// Answers; who gave up waiting needs no answer.
+    fn tell(&mut self, ask: Ask) {
+        let (synced, clock) = (self.world.is_synced(), Clock::now());
+        match ask {
+            Ask::Status { nodes, answer } => {
+                let report = || self.world.report(&self.me, nodes.as_deref(), clock);
+                let _ = answer.send(synced.then(report));
+            }
+            Ask::WhatIf { pods, answer } => {
+                let told = synced.then(|| self.world.what_if(&pods, clock));
+                let _ = answer.send(told);
+            }
+        }
     }
 
     fn take_in(&mut self, input: Input) {

@@ -1,4 +1,5 @@
-//! The page that tells what the controller knows: [`status_report::PATH`] on its HTTP server.
+//! The pages that tell what the controller knows: [`status_report::PATH`] on its HTTP server, and
+//! [`status_report::WHAT_IF_PATH`].
 //!
 //! Reports are made in the loop, for nobody else may look at the world; they are turned into text
 //! here, one at a time, so that many readers cost the loop no more than one. It is as public as the
@@ -14,12 +15,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde::Deserialize;
-use status_report::Report;
+use serde::{Deserialize, Serialize};
+use status_report::{Report, WhatIf};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
+
+use crate::world::{Supposed, read_supposed};
 
 /// Readers that may wait for the loop.
 const MOST_ASKS: usize = 4;
@@ -29,16 +32,27 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// balancers leave a silent connection.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(25);
 
-/// Somebody wants a report.
+/// Somebody wants to know something. The answer is nothing while the controller does not know the
+/// cluster yet.
 #[derive(Debug)]
-pub struct Ask {
-    /// Only of these nodes; of all, if none.
-    pub nodes: Option<Vec<String>>,
-    /// Where it goes; nothing is sent while the controller does not know the cluster yet.
-    pub answer: oneshot::Sender<Option<Report>>,
+pub enum Ask {
+    /// How things are.
+    Status {
+        /// Only of these nodes; of all, if none.
+        nodes: Option<Vec<String>>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Option<Report>>,
+    },
+    /// What would become of pods.
+    WhatIf {
+        /// The pods.
+        pods: Vec<Supposed>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Option<WhatIf>>,
+    },
 }
 
-/// What the loop needs of the page.
+/// What the loop needs of the pages.
 #[derive(Debug)]
 pub struct Desk {
     /// Who wants a report.
@@ -57,7 +71,8 @@ pub fn open() -> (Router, Desk) {
         one: Arc::new(Semaphore::new(1)),
     };
     let router = Router::new()
-        .route(status_report::PATH, get(answer))
+        .route(status_report::PATH, get(status))
+        .route(status_report::WHAT_IF_PATH, get(what_if))
         .with_state(counter);
     (router, Desk { asks, revision })
 }
@@ -75,7 +90,7 @@ struct Wanted {
     after: Option<u64>,
 }
 
-async fn answer(State(counter): State<Counter>, Query(wanted): Query<Wanted>) -> Response {
+async fn status(State(counter): State<Counter>, Query(wanted): Query<Wanted>) -> Response {
     if let Some(after) = wanted.after {
         let mut revisions = counter.revisions.clone();
         let changed = revisions.wait_for(|revision| *revision != after);
@@ -85,32 +100,55 @@ async fn answer(State(counter): State<Counter>, Query(wanted): Query<Wanted>) ->
     let nodes = wanted
         .nodes
         .map(|list| list.split(',').map(str::to_owned).collect());
-    match timeout(PATIENCE, counter.text(nodes)).await {
-        Ok(response) => response,
-        Err(_) => unavailable("the controller is too busy to answer; try again"),
+    counter.ask(|answer| Ask::Status { nodes, answer }).await
+}
+
+#[derive(Debug, Deserialize)]
+struct Question {
+    pods: String,
+}
+
+async fn what_if(State(counter): State<Counter>, Query(question): Query<Question>) -> Response {
+    match read_supposed(&question.pods) {
+        Ok(pods) => counter.ask(|answer| Ask::WhatIf { pods, answer }).await,
+        Err(sentence) => (StatusCode::BAD_REQUEST, sentence).into_response(),
     }
 }
 
 impl Counter {
-    async fn text(&self, nodes: Option<Vec<String>>) -> Response {
+    /// Puts a question to the loop, and its answer into words.
+    async fn ask<T: Serialize>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Option<T>>) -> Ask,
+    ) -> Response {
+        match timeout(PATIENCE, self.text(question)).await {
+            Ok(response) => response,
+            Err(_) => unavailable("the controller is too busy to answer; try again"),
+        }
+    }
+
+    async fn text<T: Serialize>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Option<T>>) -> Ask,
+    ) -> Response {
         let Ok(_permit) = self.one.acquire().await else {
             return unavailable("the controller is ending");
         };
-        let (answer, report) = oneshot::channel();
-        if self.asks.send(Ask { nodes, answer }).await.is_err() {
+        let (sender, answer) = oneshot::channel();
+        if self.asks.send(question(sender)).await.is_err() {
             return unavailable("the controller is ending");
         }
-        let report = match report.await {
-            Ok(Some(report)) => report,
+        let answer = match answer.await {
+            Ok(Some(answer)) => answer,
             Ok(None) => {
                 return unavailable("pods, nodes and agents are not all listed yet");
             }
             Err(_) => return unavailable("the controller is ending"),
         };
-        match serde_json::to_vec(&report) {
+        match serde_json::to_vec(&answer) {
             Ok(text) => ([(CONTENT_TYPE, "application/json")], text).into_response(),
             Err(error) => {
-                let text = format!("failed to write the report: {error}\n");
+                let text = format!("failed to write the answer: {error}\n");
                 (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
             }
         }

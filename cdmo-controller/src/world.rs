@@ -14,6 +14,7 @@ mod report;
 mod taking;
 mod telling;
 mod tending;
+mod what_if;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -45,6 +46,7 @@ use crate::{
 };
 
 pub use report::Clock;
+pub use what_if::{Supposed, read as read_supposed};
 
 use alarms::{Alarm, Alarms};
 use demand::DemandState;

@@ -19,11 +19,19 @@ pub enum Command {
     /// Shows every GPU's slices: who holds what since when, what is idle, what is wrong, and which
     /// pods wait and why.
     Status(Options),
+    /// Says how things stand with one pod: what it holds, what is being done for it, or why it waits.
+    Explain(Explain),
+    /// Says what would become of pods if they were created now: would they fit, where, and giving up
+    /// what.
+    ///
+    /// Nothing is created. The pods are looked at behind all that wait already. CPU, memory and
+    /// constraints of nodes are held against each of them alone. Ends with 3 if any would not fit.
+    WhatIf(WhatIf),
 }
 
-/// What is shown, of which cluster, and how.
+/// Which cluster, and who is asked there.
 #[derive(Clone, Debug, Arguments)]
-pub struct Options {
+pub struct Cluster {
     /// The namespace of the controller.
     #[arg(
         short,
@@ -49,6 +57,43 @@ pub struct Options {
     /// The context in it [default: its current one].
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+}
+
+/// Which pod.
+#[derive(Clone, Debug, Arguments)]
+pub struct Explain {
+    /// The pod; without a namespace it is looked for in that of the context.
+    #[arg(value_name = "[NAMESPACE/]POD")]
+    pub pod: String,
+
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// Which pods.
+#[derive(Clone, Debug, Arguments)]
+pub struct WhatIf {
+    /// Pods, Deployments, ReplicaSets, StatefulSets, Jobs and CronJobs, as for kubectl apply; `-` is
+    /// standard input.
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    pub files: Vec<String>,
+
+    /// How it is written. JSON is the controller's own answer, see docs/status.md.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    pub output: Output,
+
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// What is shown, of which cluster, and how.
+#[derive(Clone, Debug, Arguments)]
+pub struct Options {
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
 
     /// Only this node; may be given several times.
     #[arg(long = "node", value_name = "NAME")]
@@ -78,6 +123,13 @@ mod tests {
 
     use super::*;
 
+    fn status(line: &str) -> Options {
+        match Args::parse_from(line.split(' ')).command {
+            Command::Status(options) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
@@ -85,17 +137,17 @@ mod tests {
 
     #[test]
     fn nothing_has_to_be_said_but_what_is_wanted() {
-        let Command::Status(options) = Args::parse_from(["kubectl-cdmo", "status"]).command;
-        assert_eq!(options.namespace, "cdmo-operator");
+        let options = status("kubectl-cdmo status");
+        assert_eq!(options.cluster.namespace, "cdmo-operator");
         assert_eq!(options.output, Output::Text);
-        assert!(!options.watch && options.nodes.is_empty() && options.kubeconfig.is_none());
+        assert!(!options.watch && options.nodes.is_empty());
+        assert!(options.cluster.kubeconfig.is_none());
     }
 
     #[test]
     fn short_flags_are_those_of_kubectl() {
-        let line = "kubectl-cdmo status -n gpus -o json -w --node a --node b";
-        let Command::Status(options) = Args::parse_from(line.split(' ')).command;
-        assert_eq!(options.namespace, "gpus");
+        let options = status("kubectl-cdmo status -n gpus -o json -w --node a --node b");
+        assert_eq!(options.cluster.namespace, "gpus");
         assert!(options.watch && options.output == Output::Json);
         assert_eq!(options.nodes, ["a", "b"]);
     }

@@ -145,6 +145,37 @@ pub enum Error {
         /// Their names.
         names: String,
     },
+    /// A pod that the controller does not know.
+    #[error(
+        "the controller knows no pod {pod} that waits for a slice, a fraction or a GPU, or holds one; \
+         look at it with `kubectl -n {namespace} describe pod {name}`",
+        namespace = pod.split('/').next().unwrap_or_default(),
+        name = pod.rsplit('/').next().unwrap_or_default()
+    )]
+    NoSuchPod {
+        /// Namespace and name.
+        pod: String,
+    },
+    /// A name that cannot be a pod's.
+    #[error("{name:?} names no pod; write NAMESPACE/POD, or POD alone")]
+    PodName {
+        /// What was written.
+        name: String,
+    },
+    /// Something is wrong in a file.
+    #[error("{place}: {message}")]
+    Manifest {
+        /// The file, and the line where it is known.
+        place: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The controller does not take the question.
+    #[error("the controller does not take the question: {why}")]
+    Question {
+        /// What it says.
+        why: String,
+    },
     /// What no user can have caused.
     #[error("failed to wait for signals: {0}")]
     Signals(#[from] std::io::Error),

@@ -11,10 +11,12 @@ use kube::{
     client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use status_report::{API_VERSION, PATH, Report, Versioned};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use status_report::{API_VERSION, LONGEST_QUESTION, PATH, Report, Versioned, WHAT_IF_PATH, WhatIf};
 use tokio::time::timeout;
 
-use crate::args::Options;
+use crate::args::Cluster;
 use crate::error::{Error, root};
 
 /// Time for a connection to the API server.
@@ -28,11 +30,11 @@ const LONGEST: usize = 128 * 1024 * 1024;
 /// Where a controller serves whose pod does not say.
 const DEFAULT_PORT: u16 = 7445;
 
-/// A report, and the text it was read from.
+/// An answer, and the text it was read from.
 #[derive(Clone, Debug)]
-pub struct Fetched {
+pub struct Fetched<T = Report> {
     /// As this release understands it.
-    pub report: Report,
+    pub report: T,
     /// As the controller wrote it.
     pub text: Vec<u8>,
 }
@@ -50,20 +52,20 @@ pub struct Source {
     url: String,
     namespace: String,
     selector: String,
-    nodes: Vec<String>,
+    default_namespace: String,
     controller: Option<Controller>,
 }
 
 impl Source {
     /// The cluster that the command line and the environment name.
-    pub async fn open(options: &Options) -> Result<Self, Error> {
+    pub async fn open(cluster: &Cluster) -> Result<Self, Error> {
         let wrap = |source| Error::Kubeconfig { source };
-        let file = match &options.kubeconfig {
+        let file = match &cluster.kubeconfig {
             Some(path) => Kubeconfig::read_from(path),
             None => Kubeconfig::read(),
         };
         let context = KubeConfigOptions {
-            context: options.context.clone(),
+            context: cluster.context.clone(),
             ..KubeConfigOptions::default()
         };
         let mut config = Config::from_custom_kubeconfig(file.map_err(wrap)?, &context)
@@ -73,34 +75,82 @@ impl Source {
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(NEWS);
         let url = config.cluster_url.to_string();
+        let default_namespace = config.default_namespace.clone();
         let builder = ClientBuilder::try_from(config).map_err(|error| Error::Client {
             url: url.clone(),
             why: root(&error),
         })?;
-        for name in &options.nodes {
-            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-            if !name.chars().all(fits) {
-                return Err(no_such_node(&[name]));
-            }
-        }
         Ok(Self {
             client: builder.build(),
             url,
-            namespace: options.namespace.clone(),
-            selector: options.selector.clone(),
-            nodes: options.nodes.clone(),
+            namespace: cluster.namespace.clone(),
+            selector: cluster.selector.clone(),
+            default_namespace,
             controller: None,
         })
     }
 
-    /// A report; with `after`, not before anything has changed since that revision, or half a
-    /// minute has passed.
-    pub async fn fetch(&mut self, after: Option<u64>) -> Result<Fetched, Error> {
+    /// The namespace of the context, where things are that are named without one.
+    pub fn default_namespace(&self) -> &str {
+        &self.default_namespace
+    }
+
+    /// A report of these nodes, of all if none are named; with `after`, not before anything has changed
+    /// since that revision, or half a minute has passed.
+    pub async fn fetch(&mut self, nodes: &[String], after: Option<u64>) -> Result<Fetched, Error> {
+        let strange = |name: &&String| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+            !name.chars().all(fits)
+        };
+        let unknown: Vec<_> = nodes.iter().filter(strange).collect();
+        if !unknown.is_empty() {
+            return Err(no_such_node(&unknown));
+        }
+        let mut query = Vec::new();
+        if !nodes.is_empty() {
+            query.push(format!("nodes={}", nodes.join(",")));
+        }
+        query.extend(after.map(|after| format!("after={after}")));
+        let limit = if after.is_some() { NEWS } else { ANSWER };
+        let fetched: Fetched = self
+            .get(&format!("{PATH}?{}", query.join("&")), limit)
+            .await?;
+        let known = |name: &&String| fetched.report.nodes.iter().any(|node| node.name == **name);
+        let unknown: Vec<_> = nodes.iter().filter(|name| !known(name)).collect();
+        if unknown.is_empty() {
+            Ok(fetched)
+        } else {
+            Err(no_such_node(&unknown))
+        }
+    }
+
+    /// What would become of pods: a list as [`WHAT_IF_PATH`] takes it.
+    pub async fn what_if(&mut self, pods: &str) -> Result<Fetched<WhatIf>, Error> {
+        let pods = utf8_percent_encode(pods, NON_ALPHANUMERIC).to_string();
+        if pods.len() > LONGEST_QUESTION {
+            return Err(Error::Question {
+                why: format!(
+                    "what the pods ask for takes {} KiB in its address, and {} KiB is the most; ask \
+                     about fewer at a time",
+                    pods.len().div_ceil(1024),
+                    LONGEST_QUESTION / 1024
+                ),
+            });
+        }
+        self.get(&format!("{WHAT_IF_PATH}?pods={pods}"), ANSWER)
+            .await
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Fetched<T>, Error> {
         let controller = match &self.controller {
             Some(known) => known.clone(),
             None => self.find().await?,
         };
-        let answer = self.ask(&controller, after).await;
+        let answer = self.ask(&controller, path, limit).await;
         // Whatever is wrong, the next attempt looks for a controller anew.
         self.controller = answer.is_ok().then_some(controller);
         answer
@@ -136,18 +186,15 @@ impl Source {
         })
     }
 
-    async fn ask(&self, controller: &Controller, after: Option<u64>) -> Result<Fetched, Error> {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        controller: &Controller,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Fetched<T>, Error> {
         let Controller { pod: name, port } = controller;
         let (port, namespace) = (*port, &self.namespace);
-        let mut query = Vec::new();
-        if !self.nodes.is_empty() {
-            query.push(format!("nodes={}", self.nodes.join(",")));
-        }
-        query.extend(after.map(|after| format!("after={after}")));
-        let uri = format!(
-            "/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy{PATH}?{}",
-            query.join("&")
-        );
+        let uri = format!("/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy{path}");
         let pod = format!("{namespace}/{name}");
         let garbled = |why: String| Error::Garbled {
             pod: pod.clone(),
@@ -166,7 +213,6 @@ impl Source {
             let bytes = bytes.map_err(|error| garbled(root(&*error)))?;
             Ok::<_, Error>((status, bytes.to_bytes().to_vec()))
         };
-        let limit = if after.is_some() { NEWS } else { ANSWER };
         let (status, text) = match timeout(limit, exchange).await {
             Ok(answer) => answer?,
             Err(_) => return Err(self.silence()),
@@ -183,18 +229,8 @@ impl Source {
                 ours: API_VERSION,
             });
         }
-        let report: Report =
-            serde_json::from_slice(&text).map_err(|error| garbled(error.to_string()))?;
-        let unknown: Vec<_> = self
-            .nodes
-            .iter()
-            .filter(|name| !report.nodes.iter().any(|node| node.name == **name))
-            .collect();
-        if unknown.is_empty() {
-            Ok(Fetched { report, text })
-        } else {
-            Err(no_such_node(&unknown))
-        }
+        let report = serde_json::from_slice(&text).map_err(|error| garbled(error.to_string()))?;
+        Ok(Fetched { report, text })
     }
 
     /// The API server, or the controller behind it, did not answer with a report.
@@ -214,6 +250,9 @@ impl Source {
                 namespace: self.namespace.clone(),
             },
             (StatusCode::NOT_FOUND, None) => Error::Old { pod },
+            (StatusCode::BAD_REQUEST | StatusCode::URI_TOO_LONG, None) => {
+                Error::Question { why: said }
+            }
             (StatusCode::NOT_FOUND, Some(_)) => Error::NotRunning {
                 pod,
                 why: "it is gone".to_owned(),

@@ -26,8 +26,8 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Shows the status.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let mut source = Source::open(&options).await?;
-    let first = source.fetch(None).await?;
+    let mut source = Source::open(&options.cluster).await?;
+    let first = source.fetch(&options.nodes, None).await?;
     let view = View {
         options,
         screen: Screen::default(),
@@ -56,6 +56,7 @@ impl View {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut ticks = interval(TICK);
+        let nodes = self.options.nodes.clone();
         let (mut last, mut came) = (first, Instant::now());
         loop {
             if !self.again(&last, came.elapsed()) {
@@ -67,7 +68,7 @@ impl View {
             let after = self.trouble.is_none().then_some(revision);
             let next = async {
                 sleep(pause).await;
-                source.fetch(after).await
+                source.fetch(&nodes, after).await
             };
             tokio::pin!(next);
             loop {
@@ -166,7 +167,7 @@ impl View {
             cut,
             now: time.checked_add(passed).unwrap_or(time),
         };
-        page.write(&fetched.report, &self.options.namespace)
+        page.write(&fetched.report, &self.options.cluster.namespace)
     }
 }
 

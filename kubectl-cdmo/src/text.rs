@@ -128,7 +128,7 @@ impl Page {
         }
     }
 
-    fn operation(&self, node: &Node, operation: &Operation) -> String {
+    pub(crate) fn operation(&self, node: &Node, operation: &Operation) -> String {
         let index = |uuid: &str| {
             let gpu = node.gpus.iter().find(|gpu| gpu.uuid == uuid);
             gpu.map_or_else(|| uuid.to_owned(), |gpu| gpu.index.to_string())
@@ -235,33 +235,14 @@ impl Page {
     }
 
     /// A sentence below a node, behind a sign.
-    fn point(&self, style: Style, sign: &str, sentence: &str) -> String {
+    pub(crate) fn point(&self, style: Style, sign: &str, sentence: &str) -> String {
         let wrapped = self.wrapped("    ", "    ", sentence);
         format!("  {} {}", paint(style, sign), &wrapped[4..])
     }
 
     /// A sentence in lines that fit the page.
-    fn wrapped(&self, first: &str, others: &str, sentence: &str) -> String {
-        let mut lines = String::new();
-        let mut line = first.to_owned();
-        let mut empty = true;
-        for word in sentence.split_whitespace() {
-            let longer = line.chars().count() + usize::from(!empty) + word.chars().count();
-            if !empty && longer > self.width {
-                lines.push_str(&line);
-                lines.push('\n');
-                others.clone_into(&mut line);
-                empty = true;
-            }
-            if !empty {
-                line.push(' ');
-            }
-            line.push_str(word);
-            empty = false;
-        }
-        lines.push_str(&line);
-        lines.push('\n');
-        lines
+    pub(crate) fn wrapped(&self, first: &str, others: &str, sentence: &str) -> String {
+        wrapped(self.width, first, others, sentence)
     }
 
     fn cut(&self, text: &str, used: usize) -> String {
@@ -273,8 +254,32 @@ impl Page {
     }
 }
 
+/// A sentence in lines of so many columns.
+pub(crate) fn wrapped(width: usize, first: &str, others: &str, sentence: &str) -> String {
+    let mut lines = String::new();
+    let mut line = first.to_owned();
+    let mut empty = true;
+    for word in sentence.split_whitespace() {
+        let longer = line.chars().count() + usize::from(!empty) + word.chars().count();
+        if !empty && longer > width {
+            lines.push_str(&line);
+            lines.push('\n');
+            others.clone_into(&mut line);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines.push_str(&line);
+    lines.push('\n');
+    lines
+}
+
 /// `4-7`, `6`, or `all` of a whole GPU.
-fn slices(device: &Instance) -> String {
+pub(crate) fn slices(device: &Instance) -> String {
     match (device.start, device.size) {
         (_, 0) => "all".to_owned(),
         (start, 1) => start.to_string(),

@@ -28,12 +28,7 @@ impl World {
         let Some(uid) = self.demands.get(pod).map(|demand| demand.uid.clone()) else {
             return;
         };
-        let snapshot = self
-            .agents
-            .get(node)
-            .and_then(|agent| agent.snapshot.as_ref());
-        let index = |uuid: &str| snapshot.and_then(|s| s.gpu(uuid)).map(|gpu| gpu.index);
-        let sentence = words::planned(node, &plan, index);
+        let sentence = words::planned(node, &plan, |uuid| self.gpu_index(node, uuid));
         tracing::info!(%pod, node, "{sentence}");
         self.actions.push(Action::Publish(Note::new(
             pod.clone(),

@@ -31,7 +31,7 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 #[derive(Debug, Default)]
 pub(super) struct Board {
     /// Sorted by name.
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     stale: BTreeSet<String>,
     /// Versions of GPU states that are known to be out of date, and until when that is believed.
     outdated: HashMap<String, (u64, Instant)>,
@@ -219,7 +219,7 @@ impl World {
     }
 
     /// Brings the planner's input up to date.
-    fn refresh_board(&mut self, now: Instant) {
+    pub(super) fn refresh_board(&mut self, now: Instant) {
         let stale = std::mem::take(&mut self.board.stale);
         for name in stale {
             let view = self.view_of(&name, now);
@@ -386,7 +386,7 @@ fn covers(free: &BTreeMap<String, u32>, wants: &BTreeMap<String, u32>) -> bool {
         .all(|(resource, count)| free.get(resource).is_some_and(|have| have >= count))
 }
 
-fn eligibility(
+pub(super) fn eligibility(
     constraints: &Constraints,
     node: &Node,
     nodes: &crate::nodes::NodeIndex,

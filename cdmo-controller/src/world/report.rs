@@ -5,6 +5,8 @@
 
 use cdmo_proto::agent::{self, instance::State};
 use jiff::{SignedDuration, Timestamp, Unit};
+use mig::{Placement, ProfileName};
+use planner::GpuPlan;
 use status_report::{
     API_VERSION, Agent, AgentState, Controller, Gpu, Instance, InstanceState, MigMode, Move, Node,
     Piece, PodRef, Report, Rest, Stage, WaitingPod,
@@ -40,7 +42,7 @@ impl Clock {
         }
     }
 
-    fn at(&self, at: Instant) -> Timestamp {
+    pub(super) fn at(&self, at: Instant) -> Timestamp {
         let distance = if at <= self.now {
             SignedDuration::try_from(self.now - at).map(|past| -past)
         } else {
@@ -233,40 +235,43 @@ fn under_way(operation: &Operation, clock: Clock) -> status_report::Operation {
         operation::Stage::Showing => Stage::Showing,
         operation::Stage::Over => Stage::Unknown,
     };
-    let makes = operation.gpus.iter().flat_map(|gpu| {
-        gpu.create.iter().map(|new| Piece {
-            gpu: gpu.uuid.clone(),
-            profile: new.profile.to_string(),
-            start: new.placement.start,
-            size: new.placement.size,
-        })
-    });
-    let gives_up = operation.gpus.iter().flat_map(|gpu| {
-        gpu.give_up.iter().map(|gone| Piece {
-            gpu: gpu.uuid.clone(),
-            profile: gone.profile.to_string(),
-            start: gone.placement.start,
-            size: gone.placement.size,
-        })
-    });
-    let moves = operation.gpus.iter().flat_map(|gpu| {
-        gpu.expose.iter().map(|moved| Move {
-            gpu: gpu.uuid.clone(),
-            profile: moved.profile.to_string(),
-            start: moved.placement.start,
-            size: moved.placement.size,
-            from: moved.from.clone(),
-            to: moved.to.clone(),
-        })
-    });
+    let (makes, gives_up, moves) = pieces(&operation.gpus);
     status_report::Operation {
         id: operation.id.clone(),
         stage,
         since: clock.at(operation.entered()),
         planned: clock.at(operation.times.planned),
         pod: pod(&operation.pod.0),
-        makes: makes.collect(),
-        gives_up: gives_up.collect(),
-        moves: moves.collect(),
+        makes,
+        gives_up,
+        moves,
     }
+}
+
+/// What a plan makes, gives up and moves.
+pub(super) fn pieces(gpus: &[GpuPlan]) -> (Vec<Piece>, Vec<Piece>, Vec<Move>) {
+    let piece = |gpu: &GpuPlan, profile: ProfileName, placement: Placement| Piece {
+        gpu: gpu.uuid.clone(),
+        profile: profile.to_string(),
+        start: placement.start,
+        size: placement.size,
+    };
+    let mut all = (Vec::new(), Vec::new(), Vec::new());
+    for gpu in gpus {
+        let makes = gpu.create.iter();
+        all.0
+            .extend(makes.map(|new| piece(gpu, new.profile, new.placement)));
+        let gives_up = gpu.give_up.iter();
+        all.1
+            .extend(gives_up.map(|gone| piece(gpu, gone.profile, gone.placement)));
+        all.2.extend(gpu.expose.iter().map(|moved| Move {
+            gpu: gpu.uuid.clone(),
+            profile: moved.profile.to_string(),
+            start: moved.placement.start,
+            size: moved.placement.size,
+            from: moved.from.clone(),
+            to: moved.to.clone(),
+        }));
+    }
+    all
 }

@@ -11,4 +11,5 @@ mod serving;
 mod starting;
 mod status;
 mod taking;
+mod what_if;
 mod withdrawing;

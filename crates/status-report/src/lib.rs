@@ -1,7 +1,7 @@
 //! What the controller tells about the cluster when asked: one versioned document.
 //!
-//! The controller serves a [`Report`] as JSON at [`PATH`]; `kubectl cdmo` reads it, and so may
-//! anybody's scripts. Within one [`API_VERSION`] fields are only ever added: readers ignore those
+//! The controller serves a [`Report`] as JSON at [`PATH`], and at [`WHAT_IF_PATH`] what would become
+//! of pods that are not there yet; `kubectl cdmo` reads both, and so may anybody's scripts. Within one [`API_VERSION`] fields are only ever added: readers ignore those
 //! they do not know, words that they do not know are read as `unknown`, and what is empty is left
 //! out.
 
@@ -9,6 +9,7 @@
 
 mod node;
 mod pod;
+mod prospect;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ pub use node::{
     Stage,
 };
 pub use pod::{PodRef, WaitingPod};
+pub use prospect::{Fate, LONGEST_QUESTION, MOST_PODS, Prospect, WHAT_IF_PATH, WhatIf};
 
 /// Version of the document, its field `apiVersion`.
 pub const API_VERSION: &str = "status.cdmo.clear.ml/v1";

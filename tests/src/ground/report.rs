@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{bail, ensure};
-use kubectl_cdmo::args::{Options, Output};
+use kubectl_cdmo::args::Cluster;
 use kubectl_cdmo::source::Source;
 use status_report::{Gpu, Instance, Report};
 use testbed::manifests;
@@ -30,21 +30,18 @@ pub struct Device {
 impl Ground {
     /// Where reports come from.
     async fn source(&self) -> anyhow::Result<Source> {
-        let options = Options {
+        let cluster = Cluster {
             namespace: manifests::NAMESPACE.to_owned(),
             selector: format!("app.kubernetes.io/name={}", manifests::CONTROLLER),
             kubeconfig: Some(self.kubeconfig.clone()),
             context: None,
-            nodes: Vec::new(),
-            output: Output::Json,
-            watch: false,
         };
-        Ok(Source::open(&options).await?)
+        Ok(Source::open(&cluster).await?)
     }
 
     /// The report as it is, without patience.
     pub(super) async fn report(&self) -> anyhow::Result<Report> {
-        Ok(self.source().await?.fetch(None).await?.report)
+        Ok(self.source().await?.fetch(&[], None).await?.report)
     }
 
     /// Waits until the report shows something. In none of those seen meanwhile may two pods hold
@@ -62,7 +59,7 @@ impl Ground {
         let wait = async {
             let mut after = None;
             loop {
-                match source.fetch(after).await {
+                match source.fetch(&[], after).await {
                     Ok(fetched) => {
                         let report = fetched.report;
                         possible(&report)?;

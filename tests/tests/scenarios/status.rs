@@ -1,23 +1,29 @@
-//! What `kubectl cdmo status` and the metrics tell is what the system does.
+//! What `kubectl cdmo` and the metrics tell is what the system does.
 
 use clap::Parser as _;
 use kubectl_cdmo::args::{Args, Command, Options};
 use kubectl_cdmo::source::{Fetched, Source};
 use kubectl_cdmo::text::Page;
 use scenarios::{NodeSpec, Pod, Spec, System, Verdict, scenario};
+use serde_json::json;
 use simcluster::store::object;
-use status_report::{AgentState, InstanceState};
+use status_report::{AgentState, Fate, InstanceState};
 use testbed::{http, manifests};
 
 fn options(system: &System) -> Options {
     let kubeconfig = system.cluster().kubeconfig_path().display().to_string();
     let line = ["kubectl-cdmo", "status", "--kubeconfig", &kubeconfig];
-    let Command::Status(options) = Args::parse_from(line).command;
-    options
+    match Args::parse_from(line).command {
+        Command::Status(options) => options,
+        other => unreachable!("{other:?}"),
+    }
 }
 
 async fn status(system: &System) -> anyhow::Result<Fetched> {
-    Ok(Source::open(&options(system)).await?.fetch(None).await?)
+    Ok(Source::open(&options(system).cluster)
+        .await?
+        .fetch(&[], None)
+        .await?)
 }
 
 fn text(fetched: &Fetched) -> String {
@@ -130,8 +136,8 @@ fn the_status_shows_what_is_being_made_and_for_whom() -> Verdict {
 fn whoever_watches_hears_of_changes_when_they_happen() -> Verdict {
     scenario(Spec::gpus("A100-40GB:1"), async |system| {
         system.run(&Pod::of("first", "3g.20gb")).await?;
-        let mut source = Source::open(&options(system)).await?;
-        let mut seen = source.fetch(None).await?.report;
+        let mut source = Source::open(&options(system).cluster).await?;
+        let mut seen = source.fetch(&[], None).await?.report;
         system.create(&Pod::of("second", "3g.20gb"))?;
         let holders = |report: &status_report::Report| {
             let gpus = report.nodes.iter().flat_map(|node| &node.gpus);
@@ -140,21 +146,66 @@ fn whoever_watches_hears_of_changes_when_they_happen() -> Verdict {
         };
         // Each wait ends with a change: nothing is asked for twice.
         while holders(&seen) < 2 {
-            seen = source.fetch(Some(seen.revision)).await?.report;
+            seen = source.fetch(&[], Some(seen.revision)).await?.report;
         }
         system.kill_agent("a").await?;
         while seen.nodes[0].agent.state == AgentState::Up {
-            seen = source.fetch(Some(seen.revision)).await?.report;
+            seen = source.fetch(&[], Some(seen.revision)).await?.report;
         }
         assert_eq!(holders(&seen), 2, "what was known is still shown");
         system.kill_controller().await?;
         let back = async || {
-            let report = source.fetch(None).await.ok()?.report;
+            let report = source.fetch(&[], None).await.ok()?.report;
             let up = report.nodes[0].agent.state == AgentState::Up;
             (up && holders(&report) == 2).then_some(())
         };
         system
             .until("the next controller tells as much", back)
             .await
+    })
+}
+
+#[test]
+fn what_if_tells_beforehand_what_then_happens() -> Verdict {
+    scenario(Spec::gpus("A100-40GB:1"), async |system| {
+        system.run(&Pod::of("train", "3g.20gb")).await?;
+        system.run(&Pod::of("gone", "2g.10gb")).await?;
+        system.remove("gone").await?;
+        let mut source = Source::open(&options(system).cluster).await?;
+        let spec = |profile: &str| {
+            let limits = json!({ format!("nvidia.com/mig-{profile}"): 1 });
+            json!({ "containers": [{ "name": "main", "resources": { "limits": limits } }] })
+        };
+        let question = json!([
+            { "name": "whole", "spec": spec("7g.40gb") },
+            { "name": "half", "spec": spec("3g.20gb") },
+            { "name": "small", "spec": spec("1g.5gb") },
+        ]);
+        // What was given back becomes idle a moment later; until then it is in the way.
+        let told = async || {
+            let answer = source.what_if(&question.to_string()).await.ok()?.report;
+            let fates: Vec<_> = answer.pods.iter().map(|pod| pod.fate).collect();
+            (fates == [Fate::Refused, Fate::Planned, Fate::Refused]).then_some(answer)
+        };
+        let told = system.until("only the half fits", told).await?;
+        let half = &told.pods[1];
+        assert_eq!(half.node.as_deref(), Some("a"));
+        assert_eq!(half.gives_up[0].profile, "2g.10gb");
+        assert!(told.pods[0].message.contains("running pods are in the way"));
+        assert_eq!(
+            status(system).await?.report.nodes[0].operations,
+            [],
+            "nothing was begun"
+        );
+        system.run(&Pod::of("half", "3g.20gb")).await?;
+        let report = status(system).await?.report;
+        let made = report.nodes[0].gpus[0].instances.iter();
+        let mut made = made.filter(|made| made.holders.iter().any(|pod| pod.name == "half"));
+        let made = made.next().unwrap();
+        assert_eq!(
+            made.start, half.makes[0].start,
+            "at the place that was told"
+        );
+        Ok(())
     })
 }

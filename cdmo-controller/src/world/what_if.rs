@@ -1,0 +1,184 @@
+//! What would become of pods that are not there yet: the planner's answer, with nothing begun.
+//!
+//! They are looked at behind all pods that wait already, as if each had been created now. What one is
+//! promised is not promised to the next; only CPU, memory and the like are held against each of them
+//! alone.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use planner::{Demand, Eligibility, Outcome};
+use serde::Deserialize;
+use status_report::{API_VERSION, Fate, MOST_PODS, Prospect, WhatIf};
+
+use super::{Clock, World, planning::eligibility, report::pieces};
+use crate::{constraints::Constraints, objects::PodSpec, requests, words};
+
+/// Pods that somebody asks about.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Supposed {
+    /// What they are called in the answer.
+    #[serde(default)]
+    pub name: String,
+    /// How many there are.
+    #[serde(default = "one")]
+    pub count: usize,
+    /// Each of them.
+    pub spec: PodSpec,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Reads a question.
+///
+/// # Errors
+/// A sentence: it is not the JSON that it should be, or it is about too many pods.
+pub fn read(text: &str) -> Result<Vec<Supposed>, String> {
+    let pods: Vec<Supposed> = serde_json::from_str(text).map_err(|error| {
+        format!(
+            "failed to read the query's pods: {error}; give a JSON list of name, count and spec"
+        )
+    })?;
+    let count = pods
+        .iter()
+        .fold(0usize, |sum, pod| sum.saturating_add(pod.count));
+    if count > MOST_PODS {
+        return Err(format!(
+            "the question is about {count} pods; ask about {MOST_PODS} at most"
+        ));
+    }
+    Ok(pods)
+}
+
+impl World {
+    /// What would become of these pods if they were created now.
+    pub fn what_if(&mut self, supposed: &[Supposed], clock: Clock) -> WhatIf {
+        self.refresh_board(clock.now);
+        let mut demands = self.waiting_demands();
+        let real = demands.len();
+        let mut names = Vec::new();
+        for pods in supposed {
+            let demand = self.suppose(&pods.spec);
+            for number in 0..pods.count {
+                names.push(match pods.count {
+                    1 => pods.name.clone(),
+                    _ => format!("{}-{number}", pods.name),
+                });
+                demands.push(demand.clone());
+            }
+        }
+        let outcomes = planner::plan(&self.board.cluster, &demands);
+        // Those that really wait come first, and nobody asked about them.
+        let asked = demands.into_iter().zip(outcomes).skip(real);
+        let pods = names
+            .into_iter()
+            .zip(asked)
+            .map(|(name, (demand, outcome))| self.prospect(name, demand.wants, outcome));
+        WhatIf {
+            api_version: API_VERSION.to_owned(),
+            time: clock.at(clock.now),
+            pods: pods.collect(),
+        }
+    }
+
+    /// NVML's index of a node's GPU, as its agent last reported it.
+    pub(super) fn gpu_index(&self, node: &str, uuid: &str) -> Option<u32> {
+        let snapshot = self.agents.get(node)?.snapshot.as_ref()?;
+        snapshot.gpu(uuid).map(|gpu| gpu.index)
+    }
+
+    /// The demands of the pods that wait, without what experience has taught about single nodes.
+    fn waiting_demands(&self) -> Vec<Demand> {
+        let mut known: HashMap<*const Constraints, Arc<[Eligibility]>> = HashMap::new();
+        let pending = self.pods.pending();
+        let demands = pending.map(|(_, row)| Demand {
+            id: String::new(),
+            priority: row.priority,
+            created: row.age,
+            wants: row.wants.clone(),
+            nodes: Arc::clone(
+                known
+                    .entry(Arc::as_ptr(&row.constraints))
+                    .or_insert_with(|| self.eligible(&row.constraints)),
+            ),
+        });
+        demands.collect()
+    }
+
+    fn suppose(&self, spec: &PodSpec) -> Demand {
+        let total = requests::of_pod(spec);
+        let ours = total.iter().filter(|(name, _)| requests::is_ours(name));
+        let wants = ours.map(|(name, count)| {
+            let count = u32::try_from(*count).unwrap_or(u32::MAX);
+            (name.clone(), count)
+        });
+        Demand {
+            id: String::new(),
+            priority: spec.priority.unwrap_or(0),
+            // Younger than all.
+            created: i64::MAX,
+            wants: wants.collect(),
+            nodes: self.eligible(&Constraints::of(spec, &total)),
+        }
+    }
+
+    fn eligible(&self, constraints: &Constraints) -> Arc<[Eligibility]> {
+        let nodes = self.board.cluster.nodes.iter();
+        nodes
+            .map(|node| eligibility(constraints, node, &self.nodes, &self.pods))
+            .collect()
+    }
+
+    fn prospect(&self, name: String, wants: BTreeMap<String, u32>, outcome: Outcome) -> Prospect {
+        let of = |node: usize| {
+            let node = self.board.cluster.nodes.get(node);
+            node.map_or_else(String::new, |node| node.name.clone())
+        };
+        let mut prospect = Prospect {
+            name,
+            wants,
+            fate: Fate::Nothing,
+            node: None,
+            message: String::new(),
+            makes: Vec::new(),
+            gives_up: Vec::new(),
+            moves: Vec::new(),
+        };
+        if prospect.wants.is_empty() {
+            "It asks for no slice, fraction or GPU.".clone_into(&mut prospect.message);
+            return prospect;
+        }
+        match outcome {
+            Outcome::Covered { node } => {
+                prospect.fate = Fate::Ready;
+                prospect.message = format!("Idle devices on node {} would serve it.", of(node));
+                prospect.node = Some(of(node));
+            }
+            Outcome::Wait { node } => {
+                prospect.fate = Fate::Waiting;
+                prospect.message = format!(
+                    "Node {} would serve it, after what comes before it there.",
+                    of(node)
+                );
+                prospect.node = Some(of(node));
+            }
+            Outcome::Plan(plan) => {
+                let node = of(plan.node);
+                let gpu = |uuid: &str| self.gpu_index(&node, uuid);
+                prospect.fate = Fate::Planned;
+                prospect.message = words::planned(&node, &plan, gpu);
+                (prospect.makes, prospect.gives_up, prospect.moves) = pieces(&plan.gpus);
+                prospect.node = Some(node);
+            }
+            Outcome::Refused(refusal) => {
+                prospect.fate = Fate::Refused;
+                prospect.message = refusal.text;
+            }
+        }
+        prospect
+    }
+}

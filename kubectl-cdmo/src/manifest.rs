@@ -1,0 +1,229 @@
+//! The pods that a file would make: pods as they are, workloads by their templates, each past the same
+//! rules as the webhook's, so that fractions count.
+
+use std::io::Read as _;
+
+use admission::{Options, review};
+use serde_json::{Value, json};
+use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
+
+use crate::error::Error;
+
+/// Pods that are alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pods {
+    /// What they belong to, for example `deployment/web`, or a pod's own name.
+    pub name: String,
+    /// How many.
+    pub count: u64,
+    /// What one asks for: the parts of its spec that decide where it can run.
+    pub spec: Value,
+    /// What the webhook would say of them.
+    pub warnings: Vec<String>,
+}
+
+/// Fields of a pod's spec that decide where it can run.
+const DECISIVE: [&str; 9] = [
+    "affinity",
+    "containers",
+    "initContainers",
+    "nodeSelector",
+    "overhead",
+    "priority",
+    "resourceClaims",
+    "resources",
+    "tolerations",
+];
+/// The same of a container.
+const OF_A_CONTAINER: [&str; 3] = ["name", "resources", "restartPolicy"];
+
+/// Reads a file, or standard input for `-`.
+///
+/// # Errors
+/// [`Error::Manifest`]: it cannot be read, is no YAML, or has an object that makes no pods.
+pub fn read(file: &str) -> Result<Vec<Pods>, Error> {
+    let text = if file == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = text.map_err(|error| Error::Manifest {
+        place: file.to_owned(),
+        message: format!("failed to read it: {error}"),
+    })?;
+    parse(file, &text)
+}
+
+/// Understands the text of a file; `file` is what it is called in errors.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(file: &str, text: &str) -> Result<Vec<Pods>, Error> {
+    let mut all = Vec::new();
+    for (first, document) in documents(text) {
+        let at = |line: usize, message: String| Error::Manifest {
+            place: format!("{file}:{line}"),
+            message,
+        };
+        let value: Value = serde_saphyr::from_str(&document).map_err(|error| {
+            let line = error
+                .location()
+                .map_or(0, |place| place.line().saturating_sub(1));
+            let message = DefaultMessageFormatter.format_message(error.without_snippet());
+            at(
+                first + usize::try_from(line).unwrap_or(0),
+                format!("not YAML: {message}"),
+            )
+        })?;
+        let objects = match (value["kind"].as_str(), &value["items"]) {
+            _ if value.is_null() => Vec::new(),
+            (Some("List"), Value::Array(items)) => items.clone(),
+            _ => vec![value],
+        };
+        // The line of the first thing in the document, not of the separator before it.
+        let line = first + leading(&document);
+        for object in objects {
+            all.extend(understand(&object).map_err(|message| at(line, message))?);
+        }
+    }
+    if all.is_empty() {
+        return Err(Error::Manifest {
+            place: file.to_owned(),
+            message: "nothing in it makes pods; give it a Pod, or a Deployment, ReplicaSet, \
+                      StatefulSet, Job or CronJob"
+                .to_owned(),
+        });
+    }
+    Ok(all)
+}
+
+/// The documents of a YAML stream with the numbers of their first lines, counted from 1.
+fn documents(text: &str) -> Vec<(usize, String)> {
+    let mut documents = vec![(1, String::new())];
+    for (line, number) in text.lines().zip(1..) {
+        if line == "---" || line.starts_with("--- ") {
+            documents.push((number + 1, String::new()));
+        } else if let Some((_, document)) = documents.last_mut() {
+            document.push_str(line);
+            document.push('\n');
+        }
+    }
+    documents
+}
+
+fn leading(document: &str) -> usize {
+    let blank = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    document.lines().take_while(blank).count()
+}
+
+/// The pods of an object; none of one that makes no pods.
+fn understand(object: &Value) -> Result<Option<Pods>, String> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+    let Some(kind) = text("/kind") else {
+        return Err("this is no Kubernetes object; it must have apiVersion and kind".to_owned());
+    };
+    let name = text("/metadata/name").or_else(|| text("/metadata/generateName"));
+    let Some(name) = name else {
+        return Err(format!("the {kind} has no metadata.name"));
+    };
+    let number = |pointer: &str| match object.pointer(pointer) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| {
+            format!("{pointer} of {kind} {name} is {value}; give it a whole number")
+        }),
+    };
+    let (count, template) = match kind {
+        "Pod" => (1, ""),
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "ReplicationController" => {
+            (number("/spec/replicas")?.unwrap_or(1), "/spec/template")
+        }
+        "Job" => (at_once(number, "/spec")?, "/spec/template"),
+        "CronJob" => (
+            at_once(number, "/spec/jobTemplate/spec")?,
+            "/spec/jobTemplate/spec/template",
+        ),
+        "DaemonSet" => {
+            return Err(format!(
+                "DaemonSet {name} makes a pod on every node; ask about one of its pods as a Pod"
+            ));
+        }
+        _ => return Ok(None),
+    };
+    let template = object
+        .pointer(template)
+        .filter(|pod| pod["spec"].is_object());
+    let Some(template) = template else {
+        return Err(format!("{kind} {name} has no spec for its pods"));
+    };
+    let (spec, warnings) =
+        past_the_webhook(template).map_err(|why| format!("{kind} {name}: {why}"))?;
+    let name = match kind {
+        "Pod" => name.to_owned(),
+        _ => format!("{}/{name}", kind.to_lowercase()),
+    };
+    Ok(Some(Pods {
+        name,
+        count,
+        spec: decisive(&spec),
+        warnings,
+    }))
+}
+
+/// Pods that a Job has at a time.
+fn at_once(
+    number: impl Fn(&str) -> Result<Option<u64>, String>,
+    spec: &str,
+) -> Result<u64, String> {
+    let parallel = number(&format!("{spec}/parallelism"))?.unwrap_or(1);
+    let all = number(&format!("{spec}/completions"))?.unwrap_or(parallel.max(1));
+    Ok(parallel.min(all))
+}
+
+/// A pod's spec as the webhook would leave it, and its warnings.
+fn past_the_webhook(template: &Value) -> Result<(Value, Vec<String>), String> {
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": template.get("metadata").cloned().unwrap_or_else(|| json!({})),
+        "spec": template["spec"],
+    });
+    let request = json!({
+        "operation": "CREATE",
+        "namespace": "default",
+        "resource": { "group": "", "version": "v1", "resource": "pods" },
+        "object": pod,
+    });
+    let decision = review(&request, &Options::default());
+    if let Some(denial) = decision.denial {
+        return Err(denial);
+    }
+    let patch = serde_json::to_value(&decision.patch).and_then(serde_json::from_value);
+    let patch: json_patch::Patch =
+        patch.map_err(|error| format!("failed to read the webhook's changes: {error}"))?;
+    json_patch::patch(&mut pod, &patch)
+        .map_err(|error| format!("failed to make the webhook's changes: {error}"))?;
+    Ok((pod["spec"].take(), decision.warnings))
+}
+
+/// Questions are short: environment, volumes and the like stay here.
+fn decisive(spec: &Value) -> Value {
+    let only = |value: &Value, fields: &[&str]| {
+        let kept = fields
+            .iter()
+            .filter_map(|field| Some(((*field).to_owned(), value.get(*field)?.clone())));
+        Value::Object(kept.collect())
+    };
+    let mut spec = only(spec, &DECISIVE);
+    for containers in ["containers", "initContainers"] {
+        if let Some(Value::Array(containers)) = spec.get_mut(containers) {
+            for container in containers {
+                *container = only(container, &OF_A_CONTAINER);
+            }
+        }
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests;
