@@ -9,5 +9,6 @@
 
 pub mod law;
 pub mod random;
+pub mod sharing;
 pub mod statistics;
 pub mod trace;
