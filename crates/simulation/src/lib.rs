@@ -7,8 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bound;
+pub mod demand;
+pub mod exact;
 pub mod law;
 pub mod random;
 pub mod sharing;
 pub mod statistics;
 pub mod trace;
+
+#[cfg(test)]
+mod testing;
