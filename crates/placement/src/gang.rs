@@ -202,6 +202,9 @@ struct Step {
     placement: PlacementId,
 }
 
+/// The next instance to place, the least step for it, and how many GPUs there are of each mask.
+type State = (usize, Option<Step>, Vec<(u16, u32)>);
+
 enum Found {
     Way,
     None,
@@ -213,8 +216,8 @@ struct Search<'a> {
     pool: &'a Pool,
     profiles: Vec<ProfileId>,
     masks: BTreeMap<u16, u32>,
-    /// States without a way, each with what is still to be placed.
-    hopeless: HashSet<(usize, Option<Step>, Vec<(u16, u32)>)>,
+    /// States without a way.
+    hopeless: HashSet<State>,
     way: Vec<Step>,
     steps: u32,
     most: u32,

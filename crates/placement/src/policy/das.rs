@@ -1,4 +1,4 @@
-//! Dynamic Accelerator Slicer (InstaSlice) of OpenShift: spread over nodes, first fit on the node.
+//! Dynamic Accelerator Slicer (`InstaSlice`) of `OpenShift`: spread over nodes, first fit on the node.
 //!
 //! Rule read in openshift/instaslice-operator, `pkg/scheduler/plugins/mig/mig.go`: on a node the
 //! first GPU of the list with a free start of the profile, lowest start; among nodes the one with

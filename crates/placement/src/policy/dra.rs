@@ -36,7 +36,7 @@ impl Dra {
         Ok(Self { index, state: seed })
     }
 
-    /// A number below `bound`. SplitMix64, whose stream never changes; the bias of the division is
+    /// A number below `bound`. `SplitMix64`, whose stream never changes; the bias of the division is
     /// far below anything measured here.
     fn draw(&mut self, bound: usize) -> usize {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,9 +1,9 @@
-//! HAMi's dynamic MIG, as it was and with a later rule for the place on a GPU.
+//! `HAMi`'s dynamic MIG, as it was and with a later rule for the place on a GPU.
 //!
 //! Read in Project-HAMi/HAMi, `pkg/device/nvidia/mig_topology.go` (August 2026): 1g and 3g take the
 //! highest free start, all others the lowest. Nodes are packed (the fullest first), GPUs of a node
 //! spread (the emptiest first), which are its defaults; a request takes the smallest profile that is
-//! large enough and has a free window on the GPU, a larger one if need be. HAMi asks by memory; here
+//! large enough and has a free window on the GPU, a larger one if need be. `HAMi` asks by memory; here
 //! the profile asked for stands for its memory and compute, so that nobody gets less. It knows no
 //! 1g with double memory and takes a 2g for it. Instances are destroyed when their pod is gone.
 //!
@@ -24,7 +24,7 @@ use crate::{
     score::{ScoreTable, TableError},
 };
 
-/// HAMi's choice of node, GPU and place.
+/// `HAMi`'s choice of node, GPU and place.
 #[derive(Clone, Debug)]
 pub struct Hami {
     name: &'static str,

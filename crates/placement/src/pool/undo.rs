@@ -51,20 +51,20 @@ impl Pool {
     }
 
     /// Puts all GPUs back to what they were. Takes as long as the changes did.
+    #[expect(clippy::needless_pass_by_value, reason = "a mark is used once")]
     pub fn rollback(&mut self, mark: Mark) {
-        let Mark { length, depth } = mark;
-        while self.log.old.len() > length {
+        while self.log.old.len() > mark.length {
             if let Some((gpu, old)) = self.log.old.pop() {
                 let at = self.gpus[gpu.index()];
                 self.apply(gpu, (at.state, old), at.place.class, at.slot);
             }
         }
-        self.log.close(depth);
+        self.log.close(mark.depth);
     }
 
     /// Leaves the GPUs as they are; an outer mark still remembers.
+    #[expect(clippy::needless_pass_by_value, reason = "a mark is used once")]
     pub fn keep(&mut self, mark: Mark) {
-        let Mark { depth, .. } = mark;
-        self.log.close(depth);
+        self.log.close(mark.depth);
     }
 }
