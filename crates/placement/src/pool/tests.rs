@@ -214,7 +214,7 @@ fn by_looking_at_all(
         let at = pool.gpus[c.gpu.index()];
         (
             std::cmp::Reverse((i64::from(c.score) + extra, c.reuse)),
-            (rank, c.placement, at.place.class, at.slot),
+            (rank, c.placement, at.class, at.slot),
         )
     })
 }
@@ -268,9 +268,8 @@ fn contents(pool: &Pool) -> Contents {
     });
     Contents {
         gpus: pool
-            .gpus
-            .iter()
-            .map(|g| (g.state, g.place, g.slot))
+            .gpus()
+            .map(|gpu| (*pool.state(gpu), pool.place(gpu), pool.gpus[gpu.index()].slot))
             .collect(),
         counts: pool.counts.clone(),
         ranked: pool.ranked.clone(),

@@ -56,7 +56,7 @@ impl Pool {
         while self.log.old.len() > mark.length {
             if let Some((gpu, old)) = self.log.old.pop() {
                 let at = self.gpus[gpu.index()];
-                self.apply(gpu, (at.state, old), at.place.class, at.slot);
+                self.apply(gpu, (at.state, old), at.class, at.slot);
             }
         }
         self.log.close(mark.depth);
