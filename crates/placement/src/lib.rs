@@ -33,14 +33,21 @@
 #![forbid(unsafe_code)]
 
 mod classes;
+mod features;
+mod fleet;
+pub mod gang;
 mod geometry;
 mod index;
+pub mod packable;
 pub mod policy;
 mod pool;
 mod score;
 mod sets;
+mod text;
 
 pub use classes::{ClassId, ClassSet};
+pub use features::{Features, WeightsError};
+pub use fleet::{Offer, choose_among};
 pub use geometry::{
     Geometry, GeometryError, MOST_PLACEMENTS, MOST_SLICES, PlacementId, ProfileId, Shape, Spot,
     placements,
@@ -50,3 +57,4 @@ pub use pool::{
     After, Ask, Choice, Committed, GpuId, GpuPlace, GpuState, Mark, NodeId, Pool, PoolError,
 };
 pub use score::{INFEASIBLE, ScoreTable, TableError};
+pub use text::{Origin, TextError, TextProblem};

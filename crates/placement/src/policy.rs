@@ -7,9 +7,15 @@
 
 mod best_fit;
 mod capability;
+mod das;
+mod dra;
 mod fgd;
+mod hami;
 mod in_order;
 mod mfi;
+mod nodes;
+mod nos;
+mod ours;
 mod table;
 
 use crate::{
@@ -18,10 +24,16 @@ use crate::{
     pool::{Choice, Pool},
 };
 pub use best_fit::{best_fit, driver_order, worst_fit};
+pub(crate) use capability::capability;
 pub use capability::{expected_capability, least_capability_lost, most_capability};
+pub use das::Das;
+pub use dra::Dra;
 pub use fgd::fragmentation_gradient;
+pub use hami::{Hami, longest_run};
 pub use in_order::{FirstFit, RoundRobin};
 pub use mfi::{MfiWindows, fewest_blocked, least_fragmentation};
+pub use nos::Nos;
+pub use ours::ours;
 use std::sync::Arc;
 pub use table::ByTable;
 

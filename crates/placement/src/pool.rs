@@ -63,6 +63,7 @@ pub struct Pool {
     geometry: Arc<Geometry>,
     index: Arc<Index>,
     gpus: Vec<Gpu>,
+    node_of: Vec<NodeId>,
     nodes: Vec<Vec<GpuId>>,
     shards: Vec<Shard>,
     /// GPUs in each bucket.
@@ -92,6 +93,7 @@ impl Pool {
             class_words: 1,
             idle_counts: vec![0; geometry.profiles().len()],
             gpus: Vec::new(),
+            node_of: Vec::new(),
             nodes: Vec::new(),
             shards: Vec::new(),
             with_room: None,
@@ -124,9 +126,10 @@ impl Pool {
         let gpu = GpuId(u32::try_from(self.gpus.len()).unwrap_or(u32::MAX));
         self.gpus.push(Gpu {
             state: GpuState::default(),
-            place,
             slot: 0,
+            class: place.class,
         });
+        self.node_of.push(place.node);
         let node = place.node.index();
         if self.nodes.len() <= node {
             self.nodes.resize_with(node + 1, Vec::new);
@@ -145,14 +148,17 @@ impl Pool {
     /// [`PoolError::NoSuchGpu`].
     pub fn set_class(&mut self, gpu: GpuId, class: ClassId) -> Result<(), PoolError> {
         let at = self.get(gpu)?;
-        if at.place.class == class {
+        if at.class == class {
             return Ok(());
         }
-        let (state, old) = (at.state, at.place.class);
-        let slot = at.slot;
+        let Gpu {
+            state,
+            slot,
+            class: old,
+        } = at;
         self.leave_bucket(old, slot, state.mask(&self.geometry));
         self.shards[usize::from(old.0)].vacate(slot, &state);
-        self.gpus[gpu.index()].place.class = class;
+        self.gpus[gpu.index()].class = class;
         self.join(gpu);
         Ok(())
     }
@@ -186,7 +192,10 @@ impl Pool {
     /// # Panics
     /// If the pool has no such GPU.
     pub fn place(&self, gpu: GpuId) -> GpuPlace {
-        self.gpus[gpu.index()].place
+        GpuPlace {
+            node: self.node_of[gpu.index()],
+            class: self.gpus[gpu.index()].class,
+        }
     }
 
     /// The slices of a GPU that nothing can be placed on: used, blocked or reserved, or all if it is
@@ -234,8 +243,10 @@ impl Pool {
 
     /// Gives a GPU a slot in its class and puts it into all sets.
     fn join(&mut self, gpu: GpuId) {
-        let Gpu { state, place, .. } = self.gpus[gpu.index()];
-        let class = usize::from(place.class.0);
+        let Gpu {
+            state, class: id, ..
+        } = self.gpus[gpu.index()];
+        let class = usize::from(id.0);
         while self.shards.len() <= class {
             self.shards.push(Shard::new(&self.geometry));
         }
@@ -246,7 +257,7 @@ impl Pool {
         self.gpus[gpu.index()].slot = slot;
         self.shards[class].grow(&self.gpus, &self.geometry);
         self.shards[class].insert_idle(slot, state.idle);
-        self.enter_bucket(place.class, slot, state.mask(&self.geometry));
+        self.enter_bucket(id, slot, state.mask(&self.geometry));
     }
 
     fn widen(&mut self, words: usize) {
@@ -263,9 +274,9 @@ impl Pool {
 
     /// The one way to change a GPU.
     fn write(&mut self, gpu: GpuId, new: GpuState) {
-        let Gpu { state, place, slot } = self.gpus[gpu.index()];
+        let Gpu { state, class, slot } = self.gpus[gpu.index()];
         self.log.note(gpu, &state);
-        self.apply(gpu, (state, new), place.class, slot);
+        self.apply(gpu, (state, new), class, slot);
     }
 
     fn apply(&mut self, gpu: GpuId, (old, new): (GpuState, GpuState), class: ClassId, slot: u32) {

@@ -116,6 +116,10 @@ impl ScoreTable {
         self.unit
     }
 
+    pub(crate) fn set_unit(&mut self, unit: u32) {
+        self.unit = unit.max(1);
+    }
+
     /// The value of each mask, if the table was made of values.
     pub fn values(&self) -> Option<&[i32]> {
         self.values.as_deref()

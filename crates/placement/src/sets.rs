@@ -58,7 +58,13 @@ impl Sets {
     pub(crate) fn insert(&mut self, set: u32, number: u32) {
         let (base, n) = (self.base(set), number as usize);
         let (middle, fine) = (base + self.top, base + self.top + self.middle);
-        self.words[fine + n / BITS] |= 1 << (n % BITS);
+        let word = &mut self.words[fine + n / BITS];
+        let was = *word;
+        *word |= 1 << (n % BITS);
+        if was != 0 {
+            // The coarser levels know.
+            return;
+        }
         self.words[middle + n / (BITS * BITS)] |= 1 << (n / BITS % BITS);
         let top = n / (BITS * BITS);
         self.words[base + top / BITS] |= 1 << (top % BITS);

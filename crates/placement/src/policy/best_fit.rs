@@ -30,6 +30,12 @@ fn by_free_slices(name: &str, geometry: &Geometry, sign: i32) -> ScoreTable {
     })
 }
 
+/// The best index alone: earlier places in the order score higher, whatever the GPU.
+pub(super) fn best_index(geometry: &Geometry) -> ScoreTable {
+    let positions = positions(geometry);
+    ScoreTable::from_fn("best index", geometry, |_, id| -positions[id.index()])
+}
+
 /// The place of each placement in its profile's [`driver_order`], from 0.
 fn positions(geometry: &Geometry) -> Vec<i32> {
     let mut positions = vec![0; geometry.spots().len()];

@@ -35,7 +35,8 @@ pub fn least_capability_lost(geometry: &Geometry, mix: &Mix) -> ScoreTable {
     })
 }
 
-fn capability(geometry: &Geometry, mix: &Mix, mask: u16) -> i64 {
+/// The number of placements that are possible, weighed.
+pub(crate) fn capability(geometry: &Geometry, mix: &Mix, mask: u16) -> i64 {
     placements(geometry.free(mask))
         .map(|id| mix.part(geometry.spot(id).profile))
         .sum()

@@ -6,39 +6,22 @@
 
 use std::sync::Arc;
 
-use super::{Policy, driver_order};
+use super::{Policy, best_fit::best_index, nodes::choice};
 use crate::{
-    geometry::{Geometry, PlacementId, ProfileId},
+    geometry::{Geometry, ProfileId},
     index::Index,
     pool::{Choice, GpuId, Pool},
     score::{ScoreTable, TableError},
 };
 
 /// The order of starts on a GPU, as a table in which earlier starts score higher.
-fn by_start(geometry: &Geometry) -> ScoreTable {
+pub(super) fn by_start(geometry: &Geometry) -> ScoreTable {
     ScoreTable::from_fn("lowest start", geometry, |_, id| -i32::from(id.0))
-}
-
-fn by_best_index(geometry: &Geometry) -> ScoreTable {
-    let orders: Vec<Vec<PlacementId>> = geometry
-        .profile_ids()
-        .map(|p| driver_order(geometry, p))
-        .collect();
-    ScoreTable::from_fn("best index", geometry, |_, id| {
-        let order = &orders[geometry.spot(id).profile.index()];
-        let position = order.iter().position(|other| *other == id).unwrap_or(0);
-        -super::narrow(i64::try_from(position).unwrap_or(0))
-    })
 }
 
 fn on(index: &Index, pool: &Pool, profile: ProfileId, gpu: GpuId) -> Option<Choice> {
     let placement = index.best(profile, pool.mask(gpu))?;
-    Some(Choice {
-        gpu,
-        placement,
-        reuse: pool.state(gpu).idle & placement.bit() != 0,
-        score: 0,
-    })
+    Some(choice(pool, gpu, placement))
 }
 
 /// The first GPU with room. Fast on pools that keep their order, see [`Pool::keep_order`].
@@ -67,7 +50,7 @@ impl FirstFit {
     pub fn best_index(geometry: &Geometry) -> Result<Self, TableError> {
         Ok(Self {
             name: "first fit, best index",
-            index: Arc::new(Index::new(geometry, &by_best_index(geometry))?),
+            index: Arc::new(Index::new(geometry, &best_index(geometry))?),
         })
     }
 }

@@ -1,6 +1,8 @@
 //! The decision: the best placement of the whole pool.
 
-use super::{GpuId, Pool};
+use std::cmp::Reverse;
+
+use super::{GpuId, NodeId, Pool};
 use crate::{
     classes::ClassSet,
     geometry::{PlacementId, ProfileId, placements},
@@ -39,6 +41,11 @@ impl<'a> Ask<'a> {
     pub fn reuse_bonus(mut self, bonus: u32) -> Self {
         self.reuse_bonus = bonus;
         self
+    }
+
+    /// The score of a choice, with the bonus if it reuses.
+    pub(crate) fn worth_of(&self, choice: &Choice) -> i64 {
+        choice.value(self.reuse_bonus).0
     }
 
     /// The profile asked for.
@@ -99,6 +106,37 @@ impl Pool {
         let order = index.order(ask.profile).iter().copied();
         let filled = order.filter(|mask| self.count(*mask) > 0);
         self.walk(index, ask, filled, |_| true)
+    }
+
+    /// As [`Pool::choose`], on the GPUs of one node, by a look at each of them. The ask's classes do
+    /// not matter. Among equals the GPU that was added to the node first.
+    pub fn choose_on(&self, ask: &Ask<'_>, node: NodeId) -> Option<Choice> {
+        let candidates = self.node_gpus(node).iter().flat_map(|gpu| {
+            let mask = self.mask(*gpu);
+            let free = placements(self.geometry.free_of(mask, ask.profile));
+            free.map(move |placement| Choice {
+                gpu: *gpu,
+                placement,
+                reuse: self.state(*gpu).idle & placement.bit() != 0,
+                score: self.index.table().score(mask, placement),
+            })
+        });
+        let rank = |c: &Choice| self.index.ranks(self.mask(c.gpu))[ask.profile.index()];
+        candidates.min_by_key(|c| (Reverse(c.value(ask.reuse_bonus)), rank(c), c.placement))
+    }
+
+    /// The first GPU with exactly this mask, in the classes asked for; one where an idle instance
+    /// stands at the placement goes first.
+    pub(crate) fn with_mask(
+        &self,
+        ask: &Ask<'_>,
+        mask: u16,
+        placement: PlacementId,
+    ) -> Option<GpuId> {
+        let idle = self
+            .classes_of(ask, mask)
+            .find_map(|class| self.shards[class].first_idle(mask, placement, |_| true));
+        idle.or_else(|| self.first_in(ask, mask, &mut |_| true))
     }
 
     /// Looks at buckets from the best to the worst until no later one can win.

@@ -68,13 +68,16 @@ impl GpuState {
     }
 }
 
+/// What a decision reads of a GPU, half a cache line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gpu {
     pub(super) state: GpuState,
-    pub(super) place: GpuPlace,
     /// Place among the GPUs of its class.
     pub(super) slot: u32,
+    pub(super) class: ClassId,
 }
+
+const _: () = assert!(size_of::<Gpu>() == 32, "two GPUs fill a cache line");
 
 impl Pool {
     /// Does what was chosen.

@@ -25,6 +25,11 @@ impl Log {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn old_is_empty(&self) -> bool {
+        self.old.is_empty()
+    }
+
     fn close(&mut self, depth: usize) {
         self.depth = self.depth.min(depth - 1);
         if self.depth == 0 {
@@ -46,17 +51,19 @@ impl Pool {
     }
 
     /// Puts all GPUs back to what they were. Takes as long as the changes did.
+    #[expect(clippy::needless_pass_by_value, reason = "a mark is used once")]
     pub fn rollback(&mut self, mark: Mark) {
         while self.log.old.len() > mark.length {
             if let Some((gpu, old)) = self.log.old.pop() {
                 let at = self.gpus[gpu.index()];
-                self.apply(gpu, (at.state, old), at.place.class, at.slot);
+                self.apply(gpu, (at.state, old), at.class, at.slot);
             }
         }
         self.log.close(mark.depth);
     }
 
     /// Leaves the GPUs as they are; an outer mark still remembers.
+    #[expect(clippy::needless_pass_by_value, reason = "a mark is used once")]
     pub fn keep(&mut self, mark: Mark) {
         self.log.close(mark.depth);
     }
