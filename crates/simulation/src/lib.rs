@@ -8,13 +8,19 @@
 #![forbid(unsafe_code)]
 
 pub mod bound;
+pub mod cluster;
+pub mod contest;
 pub mod demand;
+mod events;
 pub mod exact;
+pub mod fill;
 pub mod law;
+pub mod loss;
 pub mod random;
 pub mod sharing;
 pub mod statistics;
 pub mod trace;
+pub mod training;
 
 #[cfg(test)]
 mod testing;
