@@ -16,6 +16,7 @@ pub mod exact;
 pub mod fill;
 pub mod law;
 pub mod loss;
+pub mod queue;
 pub mod random;
 pub mod sharing;
 pub mod statistics;

@@ -55,7 +55,10 @@ pub struct Trained {
 /// Weights are whole numbers of this part of a feature's spread.
 const FINENESS: f64 = 1000.0;
 /// Spread of the first proposals, as a part of what one slice is worth.
-const FIRST_STEP: f64 = 0.4;
+const FIRST_STEP: f64 = 0.12;
+/// Generations after which each proposal is measured once more: what is left to find becomes smaller
+/// than what chance does to one run.
+const LONGER: u32 = 80;
 
 impl<'a> Training<'a> {
     /// Prepares a search for a goal.
@@ -84,12 +87,17 @@ impl<'a> Training<'a> {
         for generation in 0..generations {
             // Other pods in every generation, so that the table does not learn them by heart; the
             // same for all proposals, so that luck does not decide between them.
-            let pods = 1_000_000 + seed.wrapping_mul(10_000) + u64::from(generation);
+            let runs = 1 + generation / LONGER;
+            let first = u64::from(generation) * 100 + seed.wrapping_mul(1_000_000) + 1_000_000;
             let proposals = search.propose(&mut random);
             let mut losses = Vec::with_capacity(proposals.len());
             for proposal in &proposals {
                 let table = self.table(&self.weights(&proposal.point))?;
-                losses.push(self.goal.rate(&table, pods)?);
+                let mut sum = 0.0;
+                for pods in first..first + u64::from(runs) {
+                    sum += self.goal.rate(&table, pods)?;
+                }
+                losses.push(sum / f64::from(runs));
             }
             search.learn(&proposals, &losses);
             let count = u32::try_from(losses.len()).unwrap_or(u32::MAX);
