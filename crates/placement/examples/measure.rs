@@ -1,0 +1,182 @@
+//! Measures decisions: time of each, with its commit and with the departure that makes room for it.
+//!
+//! `cargo run --release -p placement --example measure`. Times include reading the clock twice, whose
+//! own cost is shown.
+
+// Real time is what is measured here.
+#![expect(clippy::disallowed_methods, reason = "measures real time")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::cast_precision_loss)]
+
+use std::{sync::Arc, time::Instant};
+
+use mig::GpuModel;
+use placement::{
+    After, Ask, ClassId, ClassSet, Geometry, GpuId, GpuPlace, Index, NodeId, PlacementId, Pool,
+    ProfileId, ScoreTable, policy,
+};
+
+/// A generator that is good enough to shuffle demands.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from((self.0 >> 33) % u64::try_from(bound).unwrap()).unwrap()
+    }
+}
+
+struct Case {
+    name: &'static str,
+    gpus: u32,
+    classes: u16,
+    after: After,
+    bonus: u32,
+}
+
+fn main() {
+    let model = GpuModel::known("NVIDIA A100-SXM4-80GB").unwrap();
+    let geometry = Arc::new(Geometry::new(&model).unwrap());
+    let table = policy::ours(&geometry).unwrap();
+    let mut clock: Vec<f64> = (0..10_000)
+        .map(|_| Instant::now().elapsed().as_nanos() as f64)
+        .collect();
+    println!(
+        "reading the clock twice: median {:.0} ns",
+        quantile(&mut clock, 0.5)
+    );
+    println!(
+        "{:>8} {:<26} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>10}",
+        "GPUs",
+        "case",
+        "mean ns",
+        "p50 ns",
+        "p90 ns",
+        "p99 ns",
+        "p99.9 ns",
+        "batch us",
+        "placed",
+        "build us"
+    );
+    for gpus in [100, 1_000, 10_000, 100_000] {
+        let case = |name, classes, after, bonus| Case {
+            name,
+            gpus,
+            classes,
+            after,
+            bonus,
+        };
+        run(&geometry, &table, &case("any node", 1, After::Destroyed, 0));
+        run(
+            &geometry,
+            &table,
+            &case("any node, idle reused", 1, After::Idle, 2),
+        );
+        run(
+            &geometry,
+            &table,
+            &case("half of 32 classes", 32, After::Destroyed, 0),
+        );
+        run(
+            &geometry,
+            &table,
+            &case("half of 32, idle reused", 32, After::Idle, 2),
+        );
+    }
+}
+
+fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {
+    let mut draw = Draw(0x1234_5678_9abc_def1);
+    let start = Instant::now();
+    let index = Arc::new(Index::new(geometry, table).unwrap());
+    let mut pool = Pool::new(Arc::clone(geometry), index);
+    for gpu in 0..case.gpus {
+        let class = ClassId(u16::try_from(gpu / 8 % u32::from(case.classes)).unwrap());
+        pool.add(GpuPlace {
+            node: NodeId(gpu / 8),
+            class,
+        });
+    }
+    let build = start.elapsed().as_secs_f64() * 1e6;
+    let sets: Vec<ClassSet> = (0..16)
+        .map(|_| {
+            (0..case.classes)
+                .map(ClassId)
+                .filter(|_| draw.below(2) == 0)
+                .collect()
+        })
+        .collect();
+    let mut held: Vec<(GpuId, PlacementId)> = Vec::new();
+    let mut one = |pool: &mut Pool, held: &mut Vec<(GpuId, PlacementId)>, leave: bool| {
+        let profile = ProfileId(u8::try_from(draw.below(6)).unwrap());
+        let set = &sets[draw.below(sets.len())];
+        let leaving = if leave && !held.is_empty() {
+            Some(held.swap_remove(draw.below(held.len())))
+        } else {
+            None
+        };
+        let mut ask = Ask::new(profile).reuse_bonus(case.bonus);
+        if case.classes > 1 {
+            ask = ask.within(set);
+        }
+        let start = Instant::now();
+        if let Some((gpu, placement)) = leaving {
+            pool.release(gpu, placement, case.after).unwrap();
+        }
+        let choice = pool.choose(&ask);
+        if let Some(choice) = &choice {
+            pool.commit(choice).unwrap();
+        }
+        let taken = start.elapsed();
+        held.extend(choice.map(|c| (c.gpu, c.placement)));
+        (taken.as_nanos() as f64, choice.is_some())
+    };
+    // Fill until demands fail, then let as many go as come.
+    let mut failed = 0;
+    while failed < 20 {
+        failed += u32::from(!one(&mut pool, &mut held, false).1);
+    }
+    for _ in 0..case.gpus * 10 {
+        one(&mut pool, &mut held, true);
+    }
+    let mut times: Vec<f64> = (0..400_000)
+        .map(|_| one(&mut pool, &mut held, true).0)
+        .collect();
+    let mean = times.iter().sum::<f64>() / times.len() as f64;
+    let quantiles = [0.5, 0.9, 0.99, 0.999].map(|q| quantile(&mut times, q));
+    // A batch of demands at once, on a pool that half of the instances have left; undone each time.
+    for (gpu, placement) in held.split_off(held.len() / 2) {
+        pool.release(gpu, placement, case.after).unwrap();
+    }
+    let mut placed = 0;
+    let mut batches: Vec<f64> = (0..50)
+        .map(|_| {
+            let mark = pool.mark();
+            placed = 0;
+            let start = Instant::now();
+            for n in 0..1000u32 {
+                let profile = ProfileId(u8::try_from(n % 6).unwrap());
+                if let Some(choice) = pool.choose(&Ask::new(profile).reuse_bonus(case.bonus)) {
+                    pool.commit(&choice).unwrap();
+                    placed += 1;
+                }
+            }
+            let taken = start.elapsed().as_secs_f64() * 1e6;
+            pool.rollback(mark);
+            taken
+        })
+        .collect();
+    let batch = quantile(&mut batches, 0.5);
+    let [p50, p90, p99, p999] = quantiles;
+    println!(
+        "{:>8} {:<26} {mean:>9.0} {p50:>9.0} {p90:>9.0} {p99:>9.0} {p999:>9.0} {batch:>9.0} {placed:>7} {build:>10.0}",
+        case.gpus, case.name
+    );
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * q) as usize]
+}
