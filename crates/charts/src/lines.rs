@@ -80,9 +80,8 @@ impl Chart {
             let dots = points().map(|point| Circle::new(point, 3, colour(number).filled()));
             chart.draw_series(dots).map_err(|why| self.failed(why))?;
             let bars = finite(line).filter(|(_, _, off)| *off > 0.0);
-            let bars = bars.map(|(x, y, off)| {
-                PathElement::new([(x, y - off), (x, y + off)], colour(number))
-            });
+            let bars = bars
+                .map(|(x, y, off)| PathElement::new([(x, y - off), (x, y + off)], colour(number)));
             chart.draw_series(bars).map_err(|why| self.failed(why))?;
         }
         for (number, line) in self.lines.iter().enumerate() {

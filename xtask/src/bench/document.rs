@@ -18,6 +18,11 @@ impl Table {
         self.0.push(cells.to_vec());
     }
 
+    /// Whether there is not even a head: then the sentence above it says all.
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn draw(&self) -> String {
         let columns = self.0.first().map_or(0, Vec::len);
         let width = |column: usize| {
@@ -58,7 +63,10 @@ pub(super) struct Report {
 pub(super) fn publish(name: &str, report: &Report) -> anyhow::Result<()> {
     let mut text = format!("# {}\n\n{}\n", report.title, report.how);
     for (heading, table) in &report.tables {
-        let _ = write!(text, "\n{heading}\n\n{}", table.draw());
+        let _ = writeln!(text, "\n{heading}");
+        if !table.is_empty() {
+            let _ = write!(text, "\n{}", table.draw());
+        }
     }
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
     let _ = write!(
@@ -67,10 +75,15 @@ pub(super) fn publish(name: &str, report: &Report) -> anyhow::Result<()> {
         machine()
     );
     anstream::println!("{text}");
+    put(&format!("{name}.md"), &text)
+}
+
+/// Writes `docs/benchmarks/FILE`.
+pub(super) fn put(file: &str, text: &str) -> anyhow::Result<()> {
     let folder = repository().join("docs/benchmarks");
-    let file = folder.join(format!("{name}.md"));
+    let file = folder.join(file);
     std::fs::create_dir_all(&folder)
-        .and_then(|()| std::fs::write(&file, &text))
+        .and_then(|()| std::fs::write(&file, text))
         .with_context(|| format!("failed to write {}", file.display()))
 }
 

@@ -1,0 +1,109 @@
+//! The load that a cluster can carry while nearly all pods are accepted: what a buyer pays for.
+
+use simulation::loss::Loss;
+use simulation::statistics::Estimate;
+
+use super::field::{Cell, Field, Samples, Who, everybody, row, verdict, with_bar};
+use super::steady::{GPUS, best_other};
+use super::{Findings, Table};
+
+/// Of a hundred pods, or of their memory slices, so many are accepted.
+const ACCEPTED: f64 = 99.0;
+/// Halvings of the interval of loads, down to a thousandth.
+const STEPS: u32 = 10;
+/// No load beyond is looked at.
+const MOST: f64 = 1.2;
+const LEAST: f64 = 0.2;
+
+pub(super) fn measure(field: &Field, found: &mut Findings) -> anyhow::Result<()> {
+    let rows = everybody();
+    let seeds = field.seeds(10);
+    let tasks: Vec<_> = field
+        .mixes
+        .iter()
+        .flat_map(|(_, demand)| rows.iter().map(move |(_, who)| (demand, *who)))
+        .collect();
+    let done = field.spread(&tasks, |(demand, who)| {
+        let mut samples = Samples::default();
+        for seed in 1..=seeds {
+            let cell = |load| Cell {
+                demand,
+                loss: Loss::new(GPUS, load),
+            };
+            let run = |load| field.lose(&cell(load), *who, seed);
+            samples.pods.push(carried(|load| Ok(run(load)?.pods()))?);
+            samples
+                .slices
+                .push(carried(|load| Ok(run(load)?.slices()))?);
+        }
+        Ok(samples)
+    })?;
+    let cells: Vec<Vec<Samples>> = done.chunks(rows.len()).map(<[_]>::to_vec).collect();
+    found.add(
+        format!(
+            "## Load at {ACCEPTED} % accepted\n\nThe load at which {GPUS} GPUs still accept {ACCEPTED} % of \
+             all pods / memory slices, in percent of all memory slices."
+        ),
+        table(field, &rows, &cells)?,
+    );
+    Ok(())
+}
+
+/// The load, in percent, at which the accepted part falls to [`ACCEPTED`]. For one seed it nearly
+/// never rises with the load, since higher loads only bring the same pods closer together.
+fn carried(accepted: impl Fn(f64) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
+    let (mut low, mut high) = (LEAST, MOST);
+    for _ in 0..STEPS {
+        let middle = f64::midpoint(low, high);
+        if accepted(middle)? >= ACCEPTED {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(100.0 * f64::midpoint(low, high))
+}
+
+fn table(
+    field: &Field,
+    rows: &[(&'static str, Who)],
+    cells: &[Vec<Samples>],
+) -> anyhow::Result<Table> {
+    let mixes = field.mixes.iter().map(|(name, _)| *name);
+    let head: Vec<&str> = ["policy"].into_iter().chain(mixes).collect();
+    let mut table = Table::new(&head);
+    for (name, _) in rows {
+        let mut line = vec![(*name).to_owned()];
+        for cell in cells {
+            let samples = row(rows, cell, name)?;
+            line.push(format!(
+                "{} / {}",
+                with_bar(&samples.pods),
+                with_bar(&samples.slices)
+            ));
+        }
+        table.row(&line);
+    }
+    let mut last = vec!["ours less best other, pods".to_owned()];
+    for cell in cells {
+        let (name, apart) = best_other(rows, cell, |samples| &samples.pods)?;
+        last.push(format!("{} ({name})", words(apart)));
+    }
+    table.row(&last);
+    Ok(table)
+}
+
+fn words(apart: Estimate) -> String {
+    format!("{}: {}", super::field::difference(apart), verdict(apart))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_load_is_found_where_the_accepted_part_crosses() {
+        let found = carried(|load| Ok(if load <= 0.873 { 99.5 } else { 98.0 })).unwrap();
+        assert!((found - 87.3).abs() < 0.1, "{found}");
+    }
+}
