@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bound;
+pub mod capacity;
 pub mod cluster;
 pub mod contest;
 pub mod demand;

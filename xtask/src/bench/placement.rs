@@ -97,8 +97,8 @@ fn how(quick: bool) -> String {
          papers and sources, use the same look-ups as ours, and see single pods without CPU and memory; \
          what was published in other words than code (MFI, MCC, MECC) is a reconstruction, and all its \
          readings are shown. FGD-MIG, MECC and MECC-lost are told the true mix, which nobody knows in \
-         life. DAS, DRA and HAMi see nodes of four GPUs. REPACK may move all that runs at any moment: no \
-         policy can be expected to reach it.\n\n\
+         life. DAS, DRA and HAMi see nodes of four GPUs. REPACK may move all that runs at any moment: the \
+         reference for slices (it takes more large instances, and so may accept fewer pods).\n\n\
          The mixes are those of the MFI paper: shares of 7g, 4g, 3g, 2g, 1g with double memory and 1g. \
          The load is memory slices asked for concurrently, relative to all there are. What is behind ± \
          holds the true mean in 95 of 100 repetitions. Differences are taken seed by seed on the same \

@@ -76,11 +76,11 @@ fn table(
         let mut line = vec![(*name).to_owned()];
         for cell in cells {
             let samples = row(rows, cell, name)?;
-            line.push(format!(
-                "{} / {}",
-                with_bar(&samples.pods),
-                with_bar(&samples.slices)
-            ));
+            line.push(
+                [&samples.pods, &samples.slices]
+                    .map(|loads| words_of(loads))
+                    .join(" / "),
+            );
         }
         table.row(&line);
     }
@@ -91,6 +91,14 @@ fn table(
     }
     table.row(&last);
     Ok(table)
+}
+
+/// The mean with its bar, or that no load is low enough.
+fn words_of(loads: &[f64]) -> String {
+    if Estimate::of(loads).mean < 100.0 * LEAST + 1.0 {
+        return format!("below {:.0}", 100.0 * LEAST);
+    }
+    with_bar(loads)
 }
 
 fn words(apart: Estimate) -> String {
@@ -105,5 +113,12 @@ mod tests {
     fn the_load_is_found_where_the_accepted_part_crosses() {
         let found = carried(|load| Ok(if load <= 0.873 { 99.5 } else { 98.0 })).unwrap();
         assert!((found - 87.3).abs() < 0.1, "{found}");
+    }
+
+    #[test]
+    fn a_policy_that_carries_no_load_is_not_given_one() {
+        let never = carried(|_| Ok(90.0)).unwrap();
+        assert_eq!(words_of(&[never, never]), "below 20");
+        assert_eq!(words_of(&[80.0, 80.0]), "80.00 ±0.00");
     }
 }

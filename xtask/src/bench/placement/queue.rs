@@ -6,7 +6,7 @@ use simulation::demand::Demand;
 use simulation::queue::{Discipline, Queue, Waits};
 use simulation::statistics::Estimate;
 
-use super::field::{Field, difference, half, verdict};
+use super::field::{Field, half, verdict};
 use super::steady::GPUS;
 use super::{Findings, Table};
 
@@ -93,7 +93,7 @@ pub(super) fn measure(field: &Field, found: &mut Findings) -> anyhow::Result<()>
             line.extend(figures(of_policy));
             // Shorter is better, so the sign of the verdict is turned.
             let (one, other) = (means(of_policy), means(mfi));
-            line.push(difference(Estimate::of_difference(&one, &other)));
+            line.push(digits(Estimate::of_difference(&one, &other), true));
             line.push(verdict(Estimate::of_difference(&other, &one)).to_owned());
             table.row(&line);
         }
@@ -128,8 +128,15 @@ fn figures(runs: &[Waits]) -> [String; 5] {
             .collect(),
         runs.iter().map(|run| run.utilisation).collect(),
     ];
-    columns.map(|samples| {
-        let estimate = Estimate::of(&samples);
-        format!("{:.3} ±{:.3}", estimate.mean, half(estimate))
-    })
+    columns.map(|samples| digits(Estimate::of(&samples), false))
+}
+
+/// Waits are short: three digits.
+fn digits(estimate: Estimate, with_sign: bool) -> String {
+    let (mean, half) = (estimate.mean, half(estimate));
+    if with_sign {
+        format!("{mean:+.3} ±{half:.3}")
+    } else {
+        format!("{mean:.3} ±{half:.3}")
+    }
 }
