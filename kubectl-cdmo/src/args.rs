@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::simulate::options::Simulate;
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 
 /// Looks after MIG slices that are made on demand.
@@ -27,6 +28,12 @@ pub enum Command {
     /// Nothing is created. The pods are looked at behind all that wait already. CPU, memory and
     /// constraints of nodes are held against each of them alone. Ends with 3 if any would not fit.
     WhatIf(WhatIf),
+    /// Says what GPUs that are not bought yet could carry: how many pods find a place at which load,
+    /// or how long they wait. Needs no cluster.
+    ///
+    /// Pods come at random from a mix of profiles, or from a trace; our way to choose GPUs is shown
+    /// beside others. docs/simulate.md says what is assumed and what the columns mean.
+    Simulate(Box<Simulate>),
 }
 
 /// Which cluster, and who is asked there.
@@ -117,6 +124,25 @@ pub enum Output {
     Json,
 }
 
+/// What is wrong with a command line, in one line: clap's own words without the page around them.
+pub fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim);
+    let said =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let mut sentence = String::new();
+    for line in said.filter(|line| !line.is_empty()) {
+        let gap = match (sentence.is_empty(), line.strip_prefix("tip: ")) {
+            (true, _) => "",
+            (false, Some(_)) => "; ",
+            (false, None) => " ",
+        };
+        sentence.push_str(gap);
+        sentence.push_str(line.strip_prefix("tip: ").unwrap_or(line));
+    }
+    sentence
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -142,6 +168,26 @@ mod tests {
         assert_eq!(options.output, Output::Text);
         assert!(!options.watch && options.nodes.is_empty());
         assert!(options.cluster.kubeconfig.is_none());
+    }
+
+    #[test]
+    fn a_typing_error_is_one_line_that_says_what_was_meant() {
+        let of = |line: &str| {
+            let error = Args::try_parse_from(line.split(' ')).unwrap_err();
+            sentence(&error)
+        };
+        let typo = of("kubectl-cdmo simulate --gpu A30:4");
+        assert!(
+            typo.contains("'--gpus'") && typo.lines().count() == 1,
+            "{typo}"
+        );
+        let missing = of("kubectl-cdmo simulate");
+        assert!(
+            missing.contains("--gpus <MODEL:COUNT>") && missing.lines().count() == 1,
+            "{missing}"
+        );
+        let value = of("kubectl-cdmo simulate --gpus A30:4 --load -1");
+        assert!(value.lines().count() == 1, "{value}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use kube::config::KubeconfigError;
 
+use crate::simulate::input::InputError;
+
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -176,9 +178,36 @@ pub enum Error {
         /// What it says.
         why: String,
     },
+    /// Options or a trace that cannot be simulated.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A simulation that failed.
+    #[error("failed to simulate: {why}")]
+    Simulation {
+        /// What happened.
+        why: String,
+    },
+    /// A file that cannot be written.
+    #[error("failed to write {place}: {why}; name another folder with --out")]
+    Write {
+        /// The file or folder.
+        place: String,
+        /// What happened.
+        why: String,
+    },
     /// What no user can have caused.
     #[error("failed to wait for signals: {0}")]
     Signals(#[from] std::io::Error),
+}
+
+impl Error {
+    /// How the program ends: 2 if what was given cannot be used, as for a wrong option, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input(_) => 2,
+            _ => 1,
+        }
+    }
 }
 
 /// A parser's message shows the place in the file over several lines; the first says what and where.

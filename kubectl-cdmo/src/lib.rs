@@ -1,9 +1,10 @@
-//! The user's command line, as a plugin of kubectl: `kubectl cdmo status`, `explain` and `what-if`.
+//! The user's command line, as a plugin of kubectl: `kubectl cdmo status`, `explain`, `what-if` and
+//! `simulate`.
 //!
 //! It asks the controller for its [`status_report::Report`] through the API server's pod proxy, with
 //! the user's own kubeconfig: no port-forward, no service to expose, and RBAC decides who may look.
 //! [`source`] fetches, [`text`] says it in words and pictures, [`screen`] puts it onto a terminal.
-//! [`manifest`] reads the pods that somebody asks about.
+//! [`manifest`] reads the pods that somebody asks about. [`simulate`] asks nobody: it needs no cluster.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod explain;
 pub mod manifest;
 pub mod picture;
 pub mod screen;
+pub mod simulate;
 pub mod source;
 pub mod status;
 pub mod text;
@@ -31,6 +33,8 @@ pub enum Outcome {
     Good,
     /// Some of the pods would not fit.
     Unfit,
+    /// By Ctrl-C, with what was known by then.
+    Interrupted,
 }
 
 /// Does what the command line asks for.
@@ -41,5 +45,6 @@ pub async fn run(args: Args) -> Result<Outcome, Error> {
         Command::Status(options) => status::run(options).await.map(|()| Outcome::Good),
         Command::Explain(options) => explain::run(options).await.map(|()| Outcome::Good),
         Command::WhatIf(options) => what_if::run(options).await,
+        Command::Simulate(options) => simulate::run(*options).await,
     }
 }

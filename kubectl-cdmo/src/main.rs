@@ -7,13 +7,23 @@ use kubectl_cdmo::{Args, Outcome, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => {
+            anstream::eprintln!("{}", kubectl_cdmo::args::sentence(&error));
+            return ExitCode::from(2);
+        }
+        // Help and version.
+        Err(error) => error.exit(),
+    };
     match run(args).await {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::Unfit) => ExitCode::from(3),
+        // As a shell says it of SIGINT.
+        Ok(Outcome::Interrupted) => ExitCode::from(130),
         Err(error) => {
             anstream::eprintln!("error: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     }
 }
