@@ -11,7 +11,7 @@ mod lines;
 mod map;
 
 pub use lines::{Chart, Line};
-pub use map::{Map, Piece};
+pub use map::{Gpu, Map, Piece};
 
 use plotters::style::RGBColor;
 

@@ -11,6 +11,9 @@ const SIZE: (u32, u32) = (760, 440);
 /// Room to the right of the lines for their names.
 const NAMES: u32 = 150;
 
+/// Lines with more points have no dots and are thin.
+const MOST_DOTS: usize = 40;
+
 /// One line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Line {
@@ -30,7 +33,8 @@ pub struct Chart {
     pub x: String,
     /// What is on the vertical axis, with its unit.
     pub y: String,
-    /// The lines, the most important first: it is drawn on top and thicker.
+    /// The lines, the most important first: it is drawn on top, and thicker unless there are many
+    /// points.
     pub lines: Vec<Line>,
 }
 
@@ -73,11 +77,19 @@ impl Chart {
             .draw()
             .map_err(|why| self.failed(why))?;
         for (number, line) in self.lines.iter().enumerate().rev() {
-            let style = colour(number).stroke_width(if number == 0 { 3 } else { 2 });
+            let is_dense = line.points.len() > MOST_DOTS;
+            let width = match (is_dense, number) {
+                (true, _) => 1,
+                (false, 0) => 3,
+                (false, _) => 2,
+            };
+            let style = colour(number).stroke_width(width);
             let points = || finite(line).map(|(x, y, _)| (x, y));
             let series = LineSeries::new(points(), style);
             chart.draw_series(series).map_err(|why| self.failed(why))?;
-            let dots = points().map(|point| Circle::new(point, 3, colour(number).filled()));
+            let dots = points()
+                .take_while(|_| !is_dense)
+                .map(|point| Circle::new(point, 3, colour(number).filled()));
             chart.draw_series(dots).map_err(|why| self.failed(why))?;
             let bars = finite(line).filter(|(_, _, off)| *off > 0.0);
             let bars = bars
@@ -159,6 +171,16 @@ mod tests {
         let mut with = chart();
         with.lines[0].points.insert(1, (0.6, f64::NAN, 0.0));
         assert_eq!(with.svg().unwrap(), chart().svg().unwrap());
+    }
+
+    #[test]
+    fn many_points_are_a_line_without_dots() {
+        let mut dense = chart();
+        for line in &mut dense.lines {
+            line.points = (0..100).map(|x| (f64::from(x), 1.0, 0.0)).collect();
+        }
+        let svg = dense.svg().unwrap();
+        assert!(svg.contains("<polyline") && !svg.contains("<circle"));
     }
 
     #[test]

@@ -28,17 +28,24 @@ pub struct Piece {
     pub used: bool,
 }
 
+/// One GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gpu {
+    /// Its memory slices; rows of all GPUs are equally wide.
+    pub slices: u8,
+    /// What stands on it.
+    pub pieces: Vec<Piece>,
+}
+
 /// What stands on each GPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Map {
     /// What it shows.
     pub title: String,
-    /// Memory slices of a GPU.
-    pub slices: u8,
     /// All profiles, in the order in which they get their colours.
     pub profiles: Vec<String>,
     /// The GPUs.
-    pub gpus: Vec<Vec<Piece>>,
+    pub gpus: Vec<Gpu>,
 }
 
 impl Map {
@@ -47,7 +54,7 @@ impl Map {
     /// # Errors
     /// If there is no GPU.
     pub fn svg(&self) -> Result<String, ChartError> {
-        if self.gpus.is_empty() || self.slices == 0 {
+        if self.gpus.is_empty() {
             return Err(ChartError::Nothing {
                 title: self.title.clone(),
             });
@@ -67,7 +74,8 @@ impl Map {
         root.fill(&WHITE).map_err(|why| self.failed(why))?;
         let title = Text::new(self.title.clone(), (8, 8), (FONT, 16).into_font());
         root.draw(&title).map_err(|why| self.failed(why))?;
-        for (index, pieces) in self.gpus.iter().enumerate() {
+        for (index, gpu) in self.gpus.iter().enumerate() {
+            let slices = i32::from(gpu.slices.max(1));
             let x = pixels(index / ROWS) * (ROW.0 + NUMBER) + NUMBER;
             let y = TOP + pixels(index % ROWS) * ROW.1;
             let number = Text::new(index.to_string(), (x - 30, y + 3), (FONT, 10).into_font());
@@ -75,8 +83,8 @@ impl Map {
             let edge = RGBColor(170, 170, 170);
             let row = Rectangle::new([(x, y), (x + ROW.0, y + ROW.1 - 3)], edge);
             root.draw(&row).map_err(|why| self.failed(why))?;
-            for piece in pieces {
-                let at = |slice: u8| x + ROW.0 * i32::from(slice) / i32::from(self.slices);
+            for piece in &gpu.pieces {
+                let at = |slice: u8| x + ROW.0 * i32::from(slice) / slices;
                 let corners = [
                     (at(piece.start), y),
                     (at(piece.start.saturating_add(piece.size)), y + ROW.1 - 3),
@@ -130,11 +138,16 @@ mod tests {
         };
         let map = Map {
             title: "GPUs at the end".to_owned(),
-            slices: 8,
             profiles: vec!["3g.40gb".to_owned(), "1g.10gb".to_owned()],
             gpus: vec![
-                vec![piece(0, 4, "3g.40gb", true), piece(4, 1, "1g.10gb", false)],
-                vec![],
+                Gpu {
+                    slices: 8,
+                    pieces: vec![piece(0, 4, "3g.40gb", true), piece(4, 1, "1g.10gb", false)],
+                },
+                Gpu {
+                    slices: 4,
+                    pieces: vec![],
+                },
             ],
         };
         insta::assert_snapshot!(map.svg().unwrap());

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use charts::{Chart, Line, Map, Piece};
+use charts::{Chart, Gpu, Line, Map, Piece};
 use simulation::capacity::Outcome;
 use simulation::statistics::Estimate;
 
@@ -186,10 +186,8 @@ fn over_time(plan: &Plan, shown: &[(&'static str, &Outcome)]) -> Chart {
 fn map(plan: &Plan, policy: &str, outcome: &Outcome) -> Map {
     let mut profiles: Vec<String> = Vec::new();
     let mut gpus = Vec::new();
-    let mut slices = 0;
     for (part, standing) in plan.input.parts.iter().zip(&outcome.standing) {
         let geometry = &part.geometry;
-        slices = slices.max(geometry.slices());
         for name in geometry
             .profiles()
             .iter()
@@ -199,14 +197,17 @@ fn map(plan: &Plan, policy: &str, outcome: &Outcome) -> Map {
                 profiles.push(name);
             }
         }
-        gpus.extend(standing.iter().map(|pieces| -> Vec<Piece> {
+        gpus.extend(standing.iter().map(|pieces| {
             let piece = pieces.iter().map(|piece| Piece {
                 start: piece.start,
                 size: piece.size,
                 name: geometry.profile(piece.profile).name.to_string(),
                 used: piece.held,
             });
-            piece.collect()
+            Gpu {
+                slices: geometry.slices(),
+                pieces: piece.collect(),
+            }
         }));
     }
     let all = gpus.len();
@@ -218,7 +219,6 @@ fn map(plan: &Plan, policy: &str, outcome: &Outcome) -> Map {
     };
     Map {
         title: format!("GPUs at the end, placed by {policy}{cut}; pale: idle"),
-        slices,
         profiles,
         gpus,
     }
