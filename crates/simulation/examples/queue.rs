@@ -52,9 +52,13 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             let columns: [Vec<f64>; 6] = [
                 runs.iter().map(|run| run.utilisation).collect(),
                 runs.iter().filter_map(|run| run.mean(None)).collect(),
-                runs.iter().filter_map(|run| run.quantile(None, 0.99)).collect(),
+                runs.iter()
+                    .filter_map(|run| run.quantile(None, 0.99))
+                    .collect(),
                 runs.iter().filter_map(|run| run.mean(seven)).collect(),
-                runs.iter().filter_map(|run| run.quantile(seven, 0.99)).collect(),
+                runs.iter()
+                    .filter_map(|run| run.quantile(seven, 0.99))
+                    .collect(),
                 runs.iter().map(|run| run.created_per_start).collect(),
             ];
             let [used, mean, late, seven, seven_late, created] =

@@ -134,7 +134,7 @@ pub(crate) struct Pod {
 
 /// Poisson arrivals.
 pub(crate) struct Arrivals {
-    arrivals: Random,
+    pods: Random,
     lifetimes: Random,
     law: Law,
     rate: f64,
@@ -144,7 +144,7 @@ pub(crate) struct Arrivals {
 impl Arrivals {
     pub(crate) fn new(demand: &Demand, load: f64, gpus: u32, law: Law, seed: u64) -> Self {
         Self {
-            arrivals: Random::new(seed, Purpose::Arrivals),
+            pods: Random::new(seed, Purpose::Arrivals),
             lifetimes: Random::new(seed, Purpose::Lifetimes),
             law,
             rate: demand.rate(load, gpus),
@@ -153,8 +153,8 @@ impl Arrivals {
     }
 
     pub(crate) fn next(&mut self, demand: &Demand) -> Pod {
-        self.time += self.arrivals.exponential() / self.rate;
-        let profile = self.arrivals.weighted(demand.shares());
+        self.time += self.pods.exponential() / self.rate;
+        let profile = self.pods.weighted(demand.shares());
         Pod {
             time: self.time,
             profile: ProfileId(u8::try_from(profile).unwrap_or(0)),
