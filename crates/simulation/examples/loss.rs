@@ -13,6 +13,7 @@ use simulation::loss::{Loss, Tally};
 use simulation::statistics::Estimate;
 
 type Failure = Box<dyn std::error::Error>;
+type Measured = fn(&Tally) -> f64;
 
 fn main() -> ExitCode {
     match run() {
@@ -62,7 +63,7 @@ fn run() -> Result<(), Failure> {
 }
 
 fn report(mix: &str, rows: &[(&str, Vec<Tally>)]) {
-    let of = |tallies: &[Tally], measure: fn(&Tally) -> f64| -> Vec<f64> {
+    let of = |tallies: &[Tally], measure: Measured| -> Vec<f64> {
         tallies.iter().map(measure).collect()
     };
     let mean = |tallies: &[Tally], measure| Estimate::of(&of(tallies, measure)).mean;
@@ -79,8 +80,7 @@ fn report(mix: &str, rows: &[(&str, Vec<Tally>)]) {
     let Some((_, ours)) = rows.iter().find(|(name, _)| *name == "ours") else {
         return;
     };
-    let measures: [(&str, fn(&Tally) -> f64); 2] =
-        [("pods", Tally::pods), ("slices", Tally::slices)];
+    let measures: [(&str, Measured); 2] = [("pods", Tally::pods), ("slices", Tally::slices)];
     for (what, measure) in measures {
         let others = rows.iter().filter(|(name, _)| *name != "ours");
         let best =
