@@ -29,7 +29,7 @@ pub use capability::{expected_capability, least_capability_lost, most_capability
 pub use das::Das;
 pub use dra::Dra;
 pub use fgd::fragmentation_gradient;
-pub use hami::{Hami, longest_run};
+pub use hami::{Hami, HamiServes, HamiStart, longest_run};
 pub use in_order::{FirstFit, RoundRobin};
 pub use mfi::{MfiWindows, fewest_blocked, least_fragmentation};
 pub use nos::Nos;

@@ -34,8 +34,11 @@ fn all(geometry: &Geometry) -> Vec<Box<dyn Policy>> {
     all.push(Box::new(RoundRobin::new(geometry).unwrap()));
     all.push(Box::new(Das::new(geometry).unwrap()));
     all.push(Box::new(Dra::new(geometry, 1).unwrap()));
-    all.push(Box::new(Hami::by_start_order(geometry).unwrap()));
-    all.push(Box::new(Hami::by_longest_run(geometry).unwrap()));
+    for start in [HamiStart::ByProfile, HamiStart::LongestRun] {
+        for serves in [HamiServes::AtLeast, HamiServes::Exactly] {
+            all.push(Box::new(Hami::new(geometry, start, serves).unwrap()));
+        }
+    }
     all.push(Box::new(Nos::new(geometry).unwrap()));
     all
 }
@@ -268,7 +271,7 @@ fn dra_draws_the_same_nodes_from_the_same_seed_and_fits_first_on_them() {
 
 #[test]
 fn hami_packs_nodes_spreads_gpus_and_gives_more_where_nothing_smaller_is_left() {
-    let mut policy = Hami::by_start_order(&a100()).unwrap();
+    let mut policy = Hami::new(&a100(), HamiStart::ByProfile, HamiServes::AtLeast).unwrap();
     let mut pool = pool(a100(), &policy, 4);
     let names = ["1g.10gb", "1g.10gb", "3g.40gb", "2g.20gb"];
     assert_eq!(
@@ -283,7 +286,7 @@ fn hami_packs_nodes_spreads_gpus_and_gives_more_where_nothing_smaller_is_left() 
 
 #[test]
 fn the_later_hami_rule_leaves_the_longest_run() {
-    let mut policy = Hami::by_longest_run(&a100()).unwrap();
+    let mut policy = Hami::new(&a100(), HamiStart::LongestRun, HamiServes::AtLeast).unwrap();
     let mut pool = pool(a100(), &policy, 2);
     // At 0 a 1g leaves a run of seven, at 6 one of six.
     assert_eq!(starts(&mut policy, &mut pool, &["1g.10gb"]), [(0, 0)]);

@@ -269,7 +269,13 @@ fn contents(pool: &Pool) -> Contents {
     Contents {
         gpus: pool
             .gpus()
-            .map(|gpu| (*pool.state(gpu), pool.place(gpu), pool.gpus[gpu.index()].slot))
+            .map(|gpu| {
+                (
+                    *pool.state(gpu),
+                    pool.place(gpu),
+                    pool.gpus[gpu.index()].slot,
+                )
+            })
             .collect(),
         counts: pool.counts.clone(),
         ranked: pool.ranked.clone(),
