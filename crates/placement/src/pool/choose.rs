@@ -72,8 +72,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// How good it is, larger is better.
-    fn value(&self, bonus: u32) -> (i64, bool) {
+    /// How good it is, larger is better: the score with the bonus, then whether it reuses.
+    pub(crate) fn value(&self, bonus: u32) -> (i64, bool) {
         let bonus = if self.reuse { i64::from(bonus) } else { 0 };
         (i64::from(self.score) + bonus, self.reuse)
     }
