@@ -9,11 +9,33 @@
 
 use std::{sync::Arc, time::Instant};
 
-use mig::GpuModel;
+use mig::{GpuModel, Placement, Profile};
 use placement::{
     After, Ask, ClassId, ClassSet, Geometry, GpuId, GpuPlace, Index, NodeId, PlacementId, Pool,
     ProfileId, ScoreTable, policy,
 };
+
+/// An RTX PRO 6000: 12 memory slices in quarters.
+fn rtx_pro_6000() -> GpuModel {
+    let rows: [(&str, &[u8], u8, u8); 3] = [
+        ("1g.24gb", &[0, 3, 6, 9], 3, 4),
+        ("2g.48gb", &[0, 6], 6, 2),
+        ("4g.96gb", &[0], 12, 1),
+    ];
+    let profile = |&(name, starts, size, max_instances): &(&str, &[u8], u8, u8)| Profile {
+        name: name.parse().unwrap(),
+        id: 0,
+        placements: starts.iter().map(|s| Placement::new(*s, size)).collect(),
+        max_instances,
+        multiprocessors: 1,
+        memory_mib: 1,
+    };
+    GpuModel {
+        name: "NVIDIA RTX PRO 6000".to_owned(),
+        slices: 12,
+        profiles: rows.iter().map(profile).collect(),
+    }
+}
 
 /// A generator that is good enough to shuffle demands.
 struct Draw(u64);
@@ -59,6 +81,8 @@ fn main() {
         "placed",
         "build us"
     );
+    let twelve = Arc::new(Geometry::new(&rtx_pro_6000()).unwrap());
+    let table_twelve = policy::ours(&twelve).unwrap();
     for gpus in [100, 1_000, 10_000, 100_000] {
         let case = |name, classes, after, bonus| Case {
             name,
@@ -67,27 +91,30 @@ fn main() {
             after,
             bonus,
         };
-        run(&geometry, &table, &case("any node", 1, After::Destroyed, 0));
+        let (gone, idle) = (After::Destroyed, After::Idle);
+        run(&geometry, &table, &case("any node", 1, gone, 0));
         run(
             &geometry,
             &table,
-            &case("any node, idle reused", 1, After::Idle, 2),
+            &case("any node, idle reused", 1, idle, 2),
+        );
+        run(&geometry, &table, &case("half of 32 classes", 32, gone, 0));
+        run(
+            &geometry,
+            &table,
+            &case("half of 32, idle reused", 32, idle, 2),
         );
         run(
-            &geometry,
-            &table,
-            &case("half of 32 classes", 32, After::Destroyed, 0),
-        );
-        run(
-            &geometry,
-            &table,
-            &case("half of 32, idle reused", 32, After::Idle, 2),
+            &twelve,
+            &table_twelve,
+            &case("12 slices, idle reused", 1, idle, 2),
         );
     }
 }
 
 fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {
     let mut draw = Draw(0x1234_5678_9abc_def1);
+    let profiles = geometry.profiles().len();
     let start = Instant::now();
     let index = Arc::new(Index::new(geometry, table).unwrap());
     let mut pool = Pool::new(Arc::clone(geometry), index);
@@ -109,7 +136,7 @@ fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {
         .collect();
     let mut held: Vec<(GpuId, PlacementId)> = Vec::new();
     let mut one = |pool: &mut Pool, held: &mut Vec<(GpuId, PlacementId)>, leave: bool| {
-        let profile = ProfileId(u8::try_from(draw.below(6)).unwrap());
+        let profile = ProfileId(u8::try_from(draw.below(profiles)).unwrap());
         let set = &sets[draw.below(sets.len())];
         let leaving = if leave && !held.is_empty() {
             Some(held.swap_remove(draw.below(held.len())))
@@ -156,7 +183,7 @@ fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {
             placed = 0;
             let start = Instant::now();
             for n in 0..1000u32 {
-                let profile = ProfileId(u8::try_from(n % 6).unwrap());
+                let profile = ProfileId(u8::try_from(n as usize % profiles).unwrap());
                 if let Some(choice) = pool.choose(&Ask::new(profile).reuse_bonus(case.bonus)) {
                     pool.commit(&choice).unwrap();
                     placed += 1;

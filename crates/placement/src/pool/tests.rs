@@ -16,6 +16,7 @@ enum Step {
         profile: usize,
         bonus: u32,
         classes: u8,
+        only: u32,
     },
     Hold {
         gpu: usize,
@@ -59,8 +60,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let n = 0usize..1000;
     prop_oneof![
-        8 => (n.clone(), 0u32..6, any::<u8>())
-            .prop_map(|(profile, bonus, classes)| Step::Place { profile, bonus, classes }),
+        8 => (n.clone(), 0u32..6, any::<u8>(), 1u32..4)
+            .prop_map(|(profile, bonus, classes, only)| Step::Place { profile, bonus, classes, only }),
         1 => (n.clone(), n.clone()).prop_map(|(gpu, spot)| Step::Hold { gpu, spot }),
         6 => (n.clone(), n.clone(), any::<bool>())
             .prop_map(|(gpu, nth, idle)| Step::Release { gpu, nth, idle }),
@@ -123,6 +124,7 @@ fn run(pool: &mut Pool, step: &Step) {
             profile,
             bonus,
             classes,
+            only,
         } => {
             let profile = ProfileId(u8::try_from(profile % geometry.profiles().len()).unwrap());
             let classes = class_set(classes);
@@ -130,12 +132,18 @@ fn run(pool: &mut Pool, step: &Step) {
             if let Some(classes) = &classes {
                 ask = ask.within(classes);
             }
-            let choice = pool.choose(&ask);
-            assert_eq!(
-                choice,
-                by_looking_at_all(pool, profile, bonus, classes.as_ref())
-            );
-            assert_eq!(choice, pool.choose_by(&pool.index.clone(), &ask));
+            // Every GPU, every second or every third.
+            let wanted = |gpu: GpuId| gpu.0.is_multiple_of(only);
+            let choice = pool.choose_if(&ask, wanted);
+            let truth = by_looking_at_all(pool, profile, bonus, |gpu| {
+                let class = pool.place(gpu).class;
+                wanted(gpu) && classes.as_ref().is_none_or(|c| c.contains(class))
+            });
+            assert_eq!(choice, truth);
+            if only == 1 {
+                assert_eq!(choice, pool.choose(&ask));
+                assert_eq!(choice, pool.choose_by(&pool.index.clone(), &ask));
+            }
             if let Some(choice) = choice {
                 assert_eq!(pool.commit(&choice).unwrap().reused, choice.reuse);
             }
@@ -192,10 +200,9 @@ fn by_looking_at_all(
     pool: &Pool,
     profile: ProfileId,
     bonus: u32,
-    classes: Option<&ClassSet>,
+    wanted: impl Fn(GpuId) -> bool,
 ) -> Option<Choice> {
-    let allowed = |gpu: &GpuId| classes.is_none_or(|c| c.contains(pool.place(*gpu).class));
-    let candidates = pool.gpus().filter(allowed).flat_map(|gpu| {
+    let candidates = pool.gpus().filter(|gpu| wanted(*gpu)).flat_map(|gpu| {
         let free = pool.geometry.free_of(pool.mask(gpu), profile);
         placements(free).map(move |placement| Choice {
             gpu,
@@ -454,6 +461,7 @@ fn a_pool_with_twelve_slices_decides_as_a_look_at_every_gpu_does() {
             profile: n * 7 + n / 5,
             bonus: 1,
             classes: 0,
+            only: 1,
         };
         run(&mut pool, &place);
         if n % 3 == 0 {
