@@ -7,7 +7,7 @@
 
 use crate::{
     geometry::{Geometry, ProfileId, placements},
-    policy::{Mix, capability},
+    policy::{Mix, capability::capability},
 };
 
 /// The features of all masks of a geometry.

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     ClassId, Geometry, GpuPlace, Index, ScoreTable,
     geometry::tests::{a30, a100},
-    policy::{fewest_blocked, worst_fit},
+    policy::{best_fit::worst_fit, fewest_blocked},
 };
 use proptest::prelude::*;
 

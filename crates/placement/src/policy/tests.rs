@@ -10,36 +10,9 @@ use crate::{
 use proptest::prelude::*;
 
 fn all(geometry: &Geometry) -> Vec<Box<dyn Policy>> {
-    let mix = Mix::uniform(geometry);
-    let tables = [
-        best_fit(geometry),
-        worst_fit(geometry),
-        least_fragmentation(geometry, MfiWindows::Touched, true),
-        least_fragmentation(geometry, MfiWindows::Touched, false),
-        least_fragmentation(geometry, MfiWindows::PartlyTouched, true),
-        least_fragmentation(geometry, MfiWindows::PartlyTouched, false),
-        fragmentation_gradient(geometry, &mix),
-        most_capability(geometry),
-        expected_capability(geometry, &mix),
-        least_capability_lost(geometry, &mix),
-        longest_run(geometry),
-        ours(geometry).unwrap(),
-    ];
-    let mut all: Vec<Box<dyn Policy>> = tables
-        .iter()
-        .map(|table| Box::new(ByTable::new(geometry, table).unwrap()) as Box<dyn Policy>)
-        .collect();
-    all.push(Box::new(FirstFit::lowest_start(geometry).unwrap()));
-    all.push(Box::new(FirstFit::best_index(geometry).unwrap()));
-    all.push(Box::new(RoundRobin::new(geometry).unwrap()));
-    all.push(Box::new(Das::new(geometry).unwrap()));
-    all.push(Box::new(Dra::new(geometry, 1).unwrap()));
-    for start in [HamiStart::ByProfile, HamiStart::LongestRun] {
-        for serves in [HamiServes::AtLeast, HamiServes::Exactly] {
-            all.push(Box::new(Hami::new(geometry, start, serves).unwrap()));
-        }
-    }
-    all.push(Box::new(Nos::new(geometry).unwrap()));
+    let mut all = baselines(geometry, &Mix::uniform(geometry), 1).unwrap();
+    let ours = ByTable::new(geometry, &ours(geometry).unwrap()).unwrap();
+    all.push(Box::new(ours));
     all
 }
 

@@ -5,7 +5,7 @@ use crate::{
     ClassSet, PlacementId, ScoreTable,
     geometry::tests::{a30, a100, fine_twelve, rtx},
     placements,
-    policy::{best_fit, fewest_blocked},
+    policy::{best_fit::best_fit, fewest_blocked},
 };
 use proptest::prelude::*;
 
