@@ -53,6 +53,8 @@ struct Case {
     name: &'static str,
     gpus: u32,
     classes: u16,
+    /// One class in so many is allowed, at least one.
+    one_in: usize,
     after: After,
     bonus: u32,
 }
@@ -84,30 +86,49 @@ fn main() {
     let twelve = Arc::new(Geometry::new(&rtx_pro_6000()).unwrap());
     let table_twelve = policy::ours(&twelve).unwrap();
     for gpus in [100, 1_000, 10_000, 100_000] {
-        let case = |name, classes, after, bonus| Case {
+        let case = |name, classes, one_in, after, bonus| Case {
             name,
             gpus,
             classes,
+            one_in,
             after,
             bonus,
         };
         let (gone, idle) = (After::Destroyed, After::Idle);
-        run(&geometry, &table, &case("any node", 1, gone, 0));
+        run(&geometry, &table, &case("any node", 1, 1, gone, 0));
         run(
             &geometry,
             &table,
-            &case("any node, idle reused", 1, idle, 2),
+            &case("any node, idle reused", 1, 1, idle, 2),
         );
-        run(&geometry, &table, &case("half of 32 classes", 32, gone, 0));
         run(
             &geometry,
             &table,
-            &case("half of 32, idle reused", 32, idle, 2),
+            &case("half of 32 classes", 32, 2, gone, 0),
         );
+        run(
+            &geometry,
+            &table,
+            &case("half of 32, idle reused", 32, 2, idle, 2),
+        );
+        if gpus == 1_000 || gpus == 10_000 {
+            let nodes = u16::try_from(gpus / 8).unwrap();
+            run(
+                &geometry,
+                &table,
+                &case("half of all nodes", nodes, 2, idle, 2),
+            );
+            let one = usize::from(nodes);
+            run(
+                &geometry,
+                &table,
+                &case("about one node", nodes, one, idle, 2),
+            );
+        }
         run(
             &twelve,
             &table_twelve,
-            &case("12 slices, idle reused", 1, idle, 2),
+            &case("12 slices, idle reused", 1, 1, idle, 2),
         );
     }
 }
@@ -126,12 +147,15 @@ fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {
         });
     }
     let build = start.elapsed().as_secs_f64() * 1e6;
-    let sets: Vec<ClassSet> = (0..16)
+    let sets: Vec<ClassSet> = (0..256)
         .map(|_| {
-            (0..case.classes)
+            let one = ClassId(u16::try_from(draw.below(case.classes.into())).unwrap());
+            let mut set: ClassSet = (0..case.classes)
                 .map(ClassId)
-                .filter(|_| draw.below(2) == 0)
-                .collect()
+                .filter(|_| draw.below(case.one_in) == 0)
+                .collect();
+            set.insert(one);
+            set
         })
         .collect();
     let mut held: Vec<(GpuId, PlacementId)> = Vec::new();
