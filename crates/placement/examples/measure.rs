@@ -94,6 +94,7 @@ fn main() {
             after,
             bonus,
         };
+        by_looking_at_all(&geometry, &table, gpus);
         let (gone, idle) = (After::Destroyed, After::Idle);
         run(&geometry, &table, &case("any node", 1, 1, gone, 0));
         run(
@@ -131,6 +132,36 @@ fn main() {
             &case("12 slices, idle reused", 1, 1, idle, 2),
         );
     }
+}
+
+/// What a decision takes without buckets: the same table, looked up for each GPU in turn.
+fn by_looking_at_all(geometry: &Arc<Geometry>, table: &ScoreTable, gpus: u32) {
+    let mut draw = Draw(0x1234_5678_9abc_def1);
+    let index = Arc::new(Index::new(geometry, table).unwrap());
+    let mut pool = Pool::new(Arc::clone(geometry), Arc::clone(&index));
+    for _ in 0..gpus {
+        pool.add(GpuPlace::default());
+    }
+    for _ in 0..gpus * 2 {
+        let profile = ProfileId(u8::try_from(draw.below(geometry.profiles().len())).unwrap());
+        if let Some(choice) = pool.choose(&Ask::new(profile)) {
+            pool.commit(&choice).unwrap();
+        }
+    }
+    let mut times: Vec<f64> = (0..200)
+        .map(|_| {
+            let profile = ProfileId(u8::try_from(draw.below(geometry.profiles().len())).unwrap());
+            let start = Instant::now();
+            let score = |gpu: &GpuId| index.best_score(profile, pool.mask(*gpu));
+            std::hint::black_box(pool.gpus().max_by_key(score));
+            start.elapsed().as_nanos() as f64
+        })
+        .collect();
+    let median = quantile(&mut times, 0.5);
+    println!(
+        "{gpus:>8} {:<26} {:>9} {median:>9.0}",
+        "a look at each GPU", ""
+    );
 }
 
 fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {

@@ -304,6 +304,17 @@ fn a_table_decides_alike_on_a_pool_with_another_index() {
 }
 
 #[test]
+fn common_gpus_have_a_table_of_their_own() {
+    for product in ["A100-SXM4-40GB", "A100-SXM4-80GB", "H100 80GB HBM3", "A30"] {
+        let model = mig::GpuModel::known(product).unwrap();
+        let geometry = Geometry::new(&model).unwrap();
+        let table = ours(&geometry).unwrap();
+        assert_ne!(table.name(), fewest_blocked(&geometry).name(), "{product}");
+        assert!(table.values().is_some(), "{product}");
+    }
+}
+
+#[test]
 fn gpus_that_nobody_trained_a_table_for_get_the_best_rule_without_training() {
     let geometry = fine_twelve();
     assert_eq!(ours(&geometry), Ok(fewest_blocked(&geometry)));
