@@ -315,6 +315,25 @@ fn common_gpus_have_a_table_of_their_own() {
 }
 
 #[test]
+fn a_gpu_with_wider_slices_is_placed_on_as_one_with_fewer() {
+    let (wide, narrow) = (rtx(), a30());
+    let tables = [ours(&wide).unwrap(), ours(&narrow).unwrap()];
+    assert_eq!(tables[0].name(), tables[1].name());
+    // Ids are the same, since placements are in the same order.
+    for mask in narrow.masks() {
+        let widened = (0..4).filter(|slice| mask >> slice & 1 == 1);
+        let widened = widened.fold(0u16, |set, slice| set | 0b111 << (3 * slice));
+        assert_eq!(tables[0].row(widened), tables[1].row(mask), "{mask:04b}");
+    }
+    // A slice that is blocked alone spoils the quarter that it is in.
+    let one = wide.find(&"1g.24gb".parse().unwrap()).unwrap();
+    assert_eq!(
+        tables[0].score(0b10, wide.spot_at(one, 0).unwrap()),
+        crate::INFEASIBLE
+    );
+}
+
+#[test]
 fn gpus_that_nobody_trained_a_table_for_get_the_best_rule_without_training() {
     let geometry = fine_twelve();
     assert_eq!(ours(&geometry), Ok(fewest_blocked(&geometry)));
