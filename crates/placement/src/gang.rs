@@ -96,16 +96,21 @@ impl Pool {
         if let Some(choices) = self.one_after_another(gang, &order) {
             return Outcome::Placed(in_asked_order(&order, choices));
         }
+        self.search_for(gang, &order)
+    }
+
+    /// Decides what one after another did not.
+    fn search_for(&mut self, gang: &Gang<'_>, order: &[usize]) -> Outcome {
         let allowed: Vec<GpuId> = self.gpus().filter(|gpu| gang.allows(self, *gpu)).collect();
         if !self.could_if_moved(gang, &allowed) {
             return Outcome::CannotFit(Proof::NotEvenIfMoved);
         }
-        let mut search = Search::new(self, gang, &order, &allowed);
+        let mut search = Search::new(self, gang, order, &allowed);
         let found = search.run(0, None);
         let Search { way, steps, .. } = search;
         match found {
-            Found::Way => match self.go(gang, &order, &way) {
-                Some(choices) => Outcome::Placed(in_asked_order(&order, choices)),
+            Found::Way => match self.go(gang, order, &way) {
+                Some(choices) => Outcome::Placed(in_asked_order(order, choices)),
                 None => Outcome::NotFound { steps },
             },
             Found::None => Outcome::CannotFit(Proof::Tried { steps }),

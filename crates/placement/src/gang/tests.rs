@@ -59,11 +59,13 @@ fn by_force(pool: &mut Pool, wanted: &[ProfileId]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn a_gang_is_placed_exactly_if_there_is_a_way_and_otherwise_nothing_changes(
         small: bool,
+        // Or by the search alone, which is seldom reached otherwise.
+        at_once: bool,
         standing in proptest::collection::vec((0u32..3, 0u8..64), 0..8),
         wanted in proptest::collection::vec(0u8..6, 1..6),
     ) {
@@ -78,7 +80,14 @@ proptest! {
         let wanted: Vec<_> = wanted.iter().map(|p| ProfileId(p % width)).collect();
         let before = states(&pool);
         let possible = by_force(&mut pool, &wanted);
-        match pool.place_gang(&Gang::new(&wanted)) {
+        let gang = Gang::new(&wanted);
+        let outcome = if at_once {
+            pool.place_gang(&gang)
+        } else {
+            let order = pool.order(&gang);
+            pool.search_for(&gang, &order)
+        };
+        match outcome {
             Outcome::Placed(choices) => {
                 prop_assert!(possible);
                 prop_assert_eq!(choices.len(), wanted.len());

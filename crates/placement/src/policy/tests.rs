@@ -142,6 +142,8 @@ fn mfi_counts_the_windows_that_a_placement_blocks() {
     // As published, profiles larger than the seven slices left are not counted.
     let table = least_fragmentation(&geometry, MfiWindows::Touched, true);
     assert_eq!(table.score(0, spot("1g.10gb", 0)), -13);
+    // Half used: 4g and 3g still count before (20), not after (17).
+    assert_eq!(table.score(0b1111, spot("1g.10gb", 4)), 3);
     // By partly used windows, what is wholly used is not fragmented.
     let table = least_fragmentation(&geometry, MfiWindows::PartlyTouched, false);
     assert_eq!(table.score(0, spot("1g.10gb", 0)), -20);
