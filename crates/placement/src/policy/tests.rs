@@ -162,6 +162,15 @@ fn fgd_with_all_profiles_alike_ranks_as_mfi_over_all_profiles_on_an_empty_gpu() 
 }
 
 #[test]
+fn fgd_counts_the_free_slices_that_a_profile_cannot_use() {
+    let geometry = a100();
+    let table = fragmentation_gradient(&geometry, &Mix::uniform(&geometry));
+    let one = geometry.find(&"1g.10gb".parse().unwrap()).unwrap();
+    // Empty: 4 for 4g, 2 for 2g, 1 for 1g. With a 1g at 0: 7, 7, 3, 3, 1 and 1, large to small.
+    assert_eq!(table.score(0, geometry.spot_at(one, 0).unwrap()), 7 - 22);
+}
+
+#[test]
 fn fgd_heeds_what_is_asked_for() {
     let geometry = a100();
     let first = |matters: &str| {

@@ -482,16 +482,37 @@ fn a_pool_with_twelve_slices_decides_as_a_look_at_every_gpu_does() {
 fn a_pool_grows_past_what_its_sets_were_made_for() {
     let mut pool = start(0, false);
     for n in 0..300u16 {
-        pool.add(GpuPlace {
+        let gpu = pool.add(GpuPlace {
             node: NodeId(u32::from(n)),
             class: ClassId(n % 2),
         });
-        if n % 3 == 0 {
-            let choice = pool.choose(&Ask::new(ProfileId(0))).unwrap();
-            pool.commit(&choice).unwrap();
+        match n % 3 {
+            0 => pool
+                .commit(&pool.choose(&Ask::new(ProfileId(0))).unwrap())
+                .map(drop)
+                .unwrap(),
+            1 => pool.add_idle(gpu, PlacementId(1)).unwrap(),
+            _ => {}
         }
     }
     check(&pool);
+}
+
+#[test]
+fn a_gpu_that_takes_the_place_of_another_does_not_take_its_idle_instances() {
+    let mut pool = start(0, false);
+    let alone = ClassId(9);
+    for gpu in [GpuId(0), GpuId(1)] {
+        pool.set_class(gpu, alone).unwrap();
+        pool.add_idle(gpu, PlacementId(1)).unwrap();
+        pool.set_class(gpu, ClassId(0)).unwrap();
+    }
+    pool.set_class(GpuId(2), alone).unwrap();
+    check(&pool);
+    let only: ClassSet = [alone].into_iter().collect();
+    let four = pool.geometry.spot(PlacementId(1)).profile;
+    let choice = pool.choose(&Ask::new(four).within(&only)).unwrap();
+    assert_eq!((choice.gpu, choice.reuse), (GpuId(2), false));
 }
 
 #[test]
