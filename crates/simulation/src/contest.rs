@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use placement::policy::{
-    ByTable, Das, Dra, FirstFit, Hami, MfiWindows, Nos, Policy, RoundRobin, best_fit,
-    expected_capability, fewest_blocked, fragmentation_gradient, least_capability_lost,
+    ByTable, Das, Dra, FirstFit, Hami, HamiServes, HamiStart, MfiWindows, Nos, Policy, RoundRobin,
+    best_fit, expected_capability, fewest_blocked, fragmentation_gradient, least_capability_lost,
     least_fragmentation, longest_run, most_capability, ours, worst_fit,
 };
 use placement::{Geometry, ScoreTable, TableError, TextError};
@@ -63,6 +63,8 @@ pub enum Contestant {
     Hami,
     /// `HAMi` with pull request 2855.
     Hami2855,
+    /// The same, with every profile on its allow list and each asked for by name.
+    Hami2855Exact,
     /// The rule of that pull request over all GPUs.
     LongestRun,
     /// `OpenShift`'s slicer.
@@ -77,7 +79,7 @@ pub enum Contestant {
 
 impl Contestant {
     /// All of them with the names of the tables; ours last.
-    pub const ALL: [(&'static str, Self); 20] = [
+    pub const ALL: [(&'static str, Self); 21] = [
         ("FF", Self::FirstFit),
         ("FF-BI", Self::FirstFitBestIndex),
         ("RR", Self::RoundRobin),
@@ -93,6 +95,7 @@ impl Contestant {
         ("MECC-lost", Self::MeccLost),
         ("HAMi", Self::Hami),
         ("HAMi-2855", Self::Hami2855),
+        ("HAMi-2855-exact", Self::Hami2855Exact),
         ("longest-run", Self::LongestRun),
         ("DAS", Self::Das),
         ("DRA", Self::Dra),
@@ -130,6 +133,9 @@ impl Contestant {
             Ok(Box::new(ByTable::new(geometry, table)?))
         };
         let mfi = |windows, only| table(&least_fragmentation(geometry, windows, only));
+        let hami = |start, serves| -> Result<Box<dyn Policy>, ContestError> {
+            Ok(Box::new(Hami::new(geometry, start, serves)?))
+        };
         match self {
             Self::FirstFit => Ok(Box::new(FirstFit::lowest_start(geometry)?)),
             Self::FirstFitBestIndex => Ok(Box::new(FirstFit::best_index(geometry)?)),
@@ -144,8 +150,9 @@ impl Contestant {
             Self::Mcc => table(&most_capability(geometry)),
             Self::Mecc => table(&expected_capability(geometry, &mix)),
             Self::MeccLost => table(&least_capability_lost(geometry, &mix)),
-            Self::Hami => Ok(Box::new(Hami::by_start_order(geometry)?)),
-            Self::Hami2855 => Ok(Box::new(Hami::by_longest_run(geometry)?)),
+            Self::Hami => hami(HamiStart::ByProfile, HamiServes::AtLeast),
+            Self::Hami2855 => hami(HamiStart::LongestRun, HamiServes::AtLeast),
+            Self::Hami2855Exact => hami(HamiStart::LongestRun, HamiServes::Exactly),
             Self::LongestRun => table(&longest_run(geometry)),
             Self::Das => Ok(Box::new(Das::new(geometry)?)),
             Self::Dra => Ok(Box::new(Dra::new(geometry, seed)?)),
