@@ -5,6 +5,7 @@
 //! module says where its rule comes from and what is a reconstruction. None of them is slowed down
 //! or held back: all use the same look-ups.
 
+pub mod baskets;
 pub mod best_fit;
 pub mod capability;
 mod catalogue;
@@ -26,6 +27,7 @@ use crate::{
     index::Index,
     pool::{Choice, Pool},
 };
+pub use baskets::Baskets;
 pub use best_fit::{best_fit, driver_order, worst_fit};
 pub use capability::{expected_capability, least_capability_lost, most_capability};
 pub use catalogue::{baseline_tables, baselines};

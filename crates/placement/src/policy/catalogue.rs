@@ -2,6 +2,7 @@
 
 use super::{
     ByTable, Mix, Policy,
+    baskets::Baskets,
     best_fit::{best_fit, worst_fit},
     capability::{expected_capability, least_capability_lost, most_capability},
     das::Das,
@@ -16,6 +17,10 @@ use crate::{
     geometry::Geometry,
     score::{ScoreTable, TableError},
 };
+
+/// Percent of the GPUs that are for the largest profile alone, for the policy with two baskets. A
+/// guess: the published quota is not known to us.
+const LARGE_PERCENT: u8 = 30;
 
 /// The policies of others that are tables. `mix` is what those that weigh profiles are told.
 pub fn baseline_tables(geometry: &Geometry, mix: &Mix) -> Vec<ScoreTable> {
@@ -51,6 +56,7 @@ pub fn baselines(
         Box::new(Das::new(geometry)?),
         Box::new(Dra::new(geometry, seed)?),
         Box::new(Nos::new(geometry)?),
+        Box::new(Baskets::new(geometry, LARGE_PERCENT)?),
     ];
     for start in [HamiStart::ByProfile, HamiStart::LongestRun] {
         for serves in [HamiServes::AtLeast, HamiServes::Exactly] {

@@ -1,9 +1,9 @@
-//! Our own policy: a table that was trained in simulation, one for each shape of GPU.
+//! Our own policy: a table of values, one for each shape of GPU.
 //!
 //! The value of a mask is a weighted sum of its structural features ([`crate::Features`]); the score
-//! of a placement is the value after it less the value before. Training searches the weights; what
-//! it found is checked in as text, with how it was found. For GPUs that nobody trained a table for,
-//! [`super::fewest_blocked`] is the best rule that needs no training.
+//! of a placement is the value after it less the value before. Training searches the weights. Each
+//! table is checked in as text, and its header says how it was made, also if it was not trained. For
+//! GPUs without a table, [`super::fewest_blocked`] is the best rule that needs no training.
 
 use mig::{GpuModel, Placement, Profile};
 

@@ -74,8 +74,10 @@ proptest! {
                 let wanted = ProfileId(wanted % width);
                 let choice = policy.place(&pool, wanted);
                 let room = pool.first_with_room(wanted, GpuId(0)).is_some();
-                // The two that do not know all profiles or layouts may refuse, all others may not.
-                let limited = policy.name().starts_with("HAMi") || policy.name() == "nos";
+                // Those that do not know all profiles, layouts or GPUs may refuse, all others may not.
+                let limited = ["HAMi", "nos", "two baskets"]
+                    .iter()
+                    .any(|name| policy.name().starts_with(name));
                 prop_assert!(choice.is_some() == room || limited, "{}", policy.name());
                 if let Some(choice) = choice {
                     let given = geometry.profile(geometry.spot(choice.placement).profile);
@@ -226,6 +228,24 @@ fn first_fit_takes_the_first_gpu_and_round_robin_the_next() {
     assert_eq!(
         starts(&mut robin, &mut pool_robin, &names),
         [(0, 0), (1, 0), (0, 4)]
+    );
+}
+
+#[test]
+fn two_baskets_keep_small_instances_off_the_gpus_of_the_largest_profile() {
+    let mut policy = Baskets::new(&a100(), 30).unwrap();
+    let mut pool = pool(a100(), &policy, 4);
+    let names = ["1g.10gb", "7g.80gb", "3g.40gb", "7g.80gb"];
+    // A 1g at 6 leaves the most possible.
+    assert_eq!(
+        starts(&mut policy, &mut pool, &names),
+        [(2, 6), (0, 0), (2, 0), (1, 0)]
+    );
+    let whole = profile(&pool, "7g.80gb");
+    assert_eq!(
+        policy.place(&pool, whole),
+        None,
+        "GPU 3 is empty, but of the other basket"
     );
 }
 
