@@ -9,11 +9,33 @@
 
 use std::{sync::Arc, time::Instant};
 
-use mig::GpuModel;
+use mig::{GpuModel, Placement, Profile};
 use placement::{
     After, Ask, ClassId, ClassSet, Geometry, GpuId, GpuPlace, Index, NodeId, PlacementId, Pool,
     ProfileId, ScoreTable, policy,
 };
+
+/// An RTX PRO 6000: 12 memory slices in quarters.
+fn rtx_pro_6000() -> GpuModel {
+    let rows: [(&str, &[u8], u8, u8); 3] = [
+        ("1g.24gb", &[0, 3, 6, 9], 3, 4),
+        ("2g.48gb", &[0, 6], 6, 2),
+        ("4g.96gb", &[0], 12, 1),
+    ];
+    let profile = |&(name, starts, size, max_instances): &(&str, &[u8], u8, u8)| Profile {
+        name: name.parse().unwrap(),
+        id: 0,
+        placements: starts.iter().map(|s| Placement::new(*s, size)).collect(),
+        max_instances,
+        multiprocessors: 1,
+        memory_mib: 1,
+    };
+    GpuModel {
+        name: "NVIDIA RTX PRO 6000".to_owned(),
+        slices: 12,
+        profiles: rows.iter().map(profile).collect(),
+    }
+}
 
 /// A generator that is good enough to shuffle demands.
 struct Draw(u64);
@@ -31,6 +53,8 @@ struct Case {
     name: &'static str,
     gpus: u32,
     classes: u16,
+    /// One class in so many is allowed, at least one.
+    one_in: usize,
     after: After,
     bonus: u32,
 }
@@ -59,35 +83,90 @@ fn main() {
         "placed",
         "build us"
     );
+    let twelve = Arc::new(Geometry::new(&rtx_pro_6000()).unwrap());
+    let table_twelve = policy::ours(&twelve).unwrap();
     for gpus in [100, 1_000, 10_000, 100_000] {
-        let case = |name, classes, after, bonus| Case {
+        let case = |name, classes, one_in, after, bonus| Case {
             name,
             gpus,
             classes,
+            one_in,
             after,
             bonus,
         };
-        run(&geometry, &table, &case("any node", 1, After::Destroyed, 0));
+        by_looking_at_all(&geometry, &table, gpus);
+        let (gone, idle) = (After::Destroyed, After::Idle);
+        run(&geometry, &table, &case("any node", 1, 1, gone, 0));
         run(
             &geometry,
             &table,
-            &case("any node, idle reused", 1, After::Idle, 2),
+            &case("any node, idle reused", 1, 1, idle, 2),
         );
         run(
             &geometry,
             &table,
-            &case("half of 32 classes", 32, After::Destroyed, 0),
+            &case("half of 32 classes", 32, 2, gone, 0),
         );
         run(
             &geometry,
             &table,
-            &case("half of 32, idle reused", 32, After::Idle, 2),
+            &case("half of 32, idle reused", 32, 2, idle, 2),
+        );
+        if gpus == 1_000 || gpus == 10_000 {
+            let nodes = u16::try_from(gpus / 8).unwrap();
+            run(
+                &geometry,
+                &table,
+                &case("half of all nodes", nodes, 2, idle, 2),
+            );
+            let one = usize::from(nodes);
+            run(
+                &geometry,
+                &table,
+                &case("about one node", nodes, one, idle, 2),
+            );
+        }
+        run(
+            &twelve,
+            &table_twelve,
+            &case("12 slices, idle reused", 1, 1, idle, 2),
         );
     }
 }
 
+/// What a decision takes without buckets: the same table, looked up for each GPU in turn.
+fn by_looking_at_all(geometry: &Arc<Geometry>, table: &ScoreTable, gpus: u32) {
+    let mut draw = Draw(0x1234_5678_9abc_def1);
+    let index = Arc::new(Index::new(geometry, table).unwrap());
+    let mut pool = Pool::new(Arc::clone(geometry), Arc::clone(&index));
+    for _ in 0..gpus {
+        pool.add(GpuPlace::default());
+    }
+    for _ in 0..gpus * 2 {
+        let profile = ProfileId(u8::try_from(draw.below(geometry.profiles().len())).unwrap());
+        if let Some(choice) = pool.choose(&Ask::new(profile)) {
+            pool.commit(&choice).unwrap();
+        }
+    }
+    let mut times: Vec<f64> = (0..200)
+        .map(|_| {
+            let profile = ProfileId(u8::try_from(draw.below(geometry.profiles().len())).unwrap());
+            let start = Instant::now();
+            let score = |gpu: &GpuId| index.best_score(profile, pool.mask(*gpu));
+            std::hint::black_box(pool.gpus().max_by_key(score));
+            start.elapsed().as_nanos() as f64
+        })
+        .collect();
+    let median = quantile(&mut times, 0.5);
+    println!(
+        "{gpus:>8} {:<26} {:>9} {median:>9.0}",
+        "a look at each GPU", ""
+    );
+}
+
 fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {
     let mut draw = Draw(0x1234_5678_9abc_def1);
+    let profiles = geometry.profiles().len();
     let start = Instant::now();
     let index = Arc::new(Index::new(geometry, table).unwrap());
     let mut pool = Pool::new(Arc::clone(geometry), index);
@@ -99,17 +178,20 @@ fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {
         });
     }
     let build = start.elapsed().as_secs_f64() * 1e6;
-    let sets: Vec<ClassSet> = (0..16)
+    let sets: Vec<ClassSet> = (0..256)
         .map(|_| {
-            (0..case.classes)
+            let one = ClassId(u16::try_from(draw.below(case.classes.into())).unwrap());
+            let mut set: ClassSet = (0..case.classes)
                 .map(ClassId)
-                .filter(|_| draw.below(2) == 0)
-                .collect()
+                .filter(|_| draw.below(case.one_in) == 0)
+                .collect();
+            set.insert(one);
+            set
         })
         .collect();
     let mut held: Vec<(GpuId, PlacementId)> = Vec::new();
     let mut one = |pool: &mut Pool, held: &mut Vec<(GpuId, PlacementId)>, leave: bool| {
-        let profile = ProfileId(u8::try_from(draw.below(6)).unwrap());
+        let profile = ProfileId(u8::try_from(draw.below(profiles)).unwrap());
         let set = &sets[draw.below(sets.len())];
         let leaving = if leave && !held.is_empty() {
             Some(held.swap_remove(draw.below(held.len())))
@@ -156,7 +238,7 @@ fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {
             placed = 0;
             let start = Instant::now();
             for n in 0..1000u32 {
-                let profile = ProfileId(u8::try_from(n % 6).unwrap());
+                let profile = ProfileId(u8::try_from(n as usize % profiles).unwrap());
                 if let Some(choice) = pool.choose(&Ask::new(profile).reuse_bonus(case.bonus)) {
                     pool.commit(&choice).unwrap();
                     placed += 1;

@@ -1,6 +1,8 @@
 //! Classes of nodes that pods cannot tell apart, so that a constraint is a few bits and not a walk
 //! over nodes.
 
+use std::ops::Range;
+
 /// A class of nodes. Numbers are the caller's and should be dense: memory grows with the largest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClassId(pub u16);
@@ -40,6 +42,12 @@ impl ClassSet {
     /// Whether the class is in it.
     pub fn contains(&self, class: ClassId) -> bool {
         self.word(usize::from(class.0) / 64) >> (class.0 % 64) & 1 == 1
+    }
+
+    /// The words that have classes in them.
+    pub(crate) fn span(&self) -> Range<usize> {
+        let first = self.words.iter().position(|word| *word != 0);
+        first.unwrap_or(self.words.len())..self.words.len()
     }
 
     /// Classes `64 * index` to `64 * index + 63` as bits.

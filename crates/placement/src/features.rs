@@ -5,9 +5,11 @@
 //! features say what could still be made and what is spoilt, profile by profile and over all, so
 //! that few weights describe every mask of a geometry.
 
+use std::collections::BTreeSet;
+
 use crate::{
     geometry::{Geometry, ProfileId, placements},
-    policy::{Mix, capability},
+    policy::{Mix, capability::capability},
 };
 
 /// The features of all masks of a geometry.
@@ -33,8 +35,9 @@ impl Features {
     pub fn new(geometry: &Geometry) -> Self {
         let mut names = Vec::new();
         let mut rows = Vec::new();
+        let halves = Half::both(geometry);
         for mask in geometry.masks() {
-            let row = row(geometry, mask);
+            let row = row(geometry, &halves, mask);
             if names.is_empty() {
                 names = row.iter().map(|(name, _)| name.clone()).collect();
             }
@@ -90,12 +93,15 @@ impl Features {
     }
 }
 
-fn row(geometry: &Geometry, mask: u16) -> Vec<(String, i32)> {
+fn row(geometry: &Geometry, halves: &[Half], mask: u16) -> Vec<(String, i32)> {
     let mut row = Vec::new();
     for profile in geometry.profile_ids() {
         of_profile(geometry, mask, profile, &mut row);
     }
     of_gpu(geometry, mask, &mut row);
+    for half in halves {
+        half.add_to(geometry, mask, &mut row);
+    }
     for occupied in 1..=u32::from(geometry.slices()) {
         let exactly = mask.count_ones() == occupied;
         row.push((
@@ -124,8 +130,7 @@ fn of_profile(geometry: &Geometry, mask: u16, profile: ProfileId, row: &mut Vec<
 fn of_gpu(geometry: &Geometry, mask: u16, row: &mut Vec<(String, i32)>) {
     let full = geometry.full();
     let free = full & !mask;
-    let middle = geometry.slices() / 2;
-    let left = full >> (geometry.slices() - middle);
+    let left = left_half(geometry);
     let right = full & !left;
     let windows = geometry.free(mask);
     let uniform = Mix::uniform(geometry);
@@ -175,6 +180,58 @@ fn of_gpu(geometry: &Geometry, mask: u16, row: &mut Vec<(String, i32)>) {
         i32::try_from(weighed).unwrap_or(i32::MAX),
     );
     add("free slices squared", small(free.count_ones().pow(2)));
+}
+
+/// One half of a GPU, and the states it can be in.
+struct Half {
+    name: &'static str,
+    slices: u16,
+    states: BTreeSet<Vec<u32>>,
+}
+
+impl Half {
+    fn both(geometry: &Geometry) -> [Self; 2] {
+        let left = left_half(geometry);
+        [("left", left), ("right", geometry.full() & !left)].map(|(name, slices)| {
+            let state = |mask: &u16| half_state(geometry, slices, *mask);
+            let states = geometry.reachable().iter().map(state);
+            // One state needs no feature of its own: that in which nothing fits.
+            let states = states
+                .filter(|state| state.iter().any(|n| *n > 0))
+                .collect();
+            Self {
+                name,
+                slices,
+                states,
+            }
+        })
+    }
+
+    /// Which state it is in. Hardly anything but the whole GPU couples the halves, so that a value
+    /// is nearly the sum of two.
+    fn add_to(&self, geometry: &Geometry, mask: u16, row: &mut Vec<(String, i32)>) {
+        let now = half_state(geometry, self.slices, mask);
+        for known in &self.states {
+            let counts: Vec<String> = known.iter().map(ToString::to_string).collect();
+            let name = format!("{} half: free placements {}", self.name, counts.join(" "));
+            row.push((name, i32::from(now == *known)));
+        }
+    }
+}
+
+fn left_half(geometry: &Geometry) -> u16 {
+    geometry.full() >> (geometry.slices() - geometry.slices() / 2)
+}
+
+/// A half by how many placements of each profile are free in it.
+fn half_state(geometry: &Geometry, half: u16, mask: u16) -> Vec<u32> {
+    let full = geometry.full();
+    let free = geometry.free((mask & half) | (full & !half));
+    geometry
+        .profiles()
+        .iter()
+        .map(|p| (free & p.windows).count_ones())
+        .collect()
 }
 
 /// The most instances of one profile that could be made side by side; its placements are of one
@@ -260,6 +317,11 @@ mod tests {
         assert_eq!(of(0b0000_0110, "longest free run"), 5);
         assert_eq!(of(0b0000_0110, "free runs"), 2);
         assert_eq!(of(0b0000_0110, "exactly 2 slices occupied"), 1);
+        // 7g, 4g, 3g, 2g, 1g.20gb, 1g.10gb: one pair is left on the left.
+        let one_pair = "left half: free placements 0 0 0 1 1 2";
+        assert_eq!(of(0b0000_0011, one_pair), 1);
+        assert_eq!(of(0b1111_1100, one_pair), 1);
+        assert_eq!(of(0b0000_0101, one_pair), 0);
     }
 
     #[test]

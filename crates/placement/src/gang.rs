@@ -83,35 +83,99 @@ pub enum Proof {
     /// Not even if everything that stands there could be moved.
     NotEvenIfMoved,
     /// Every way was tried. Moving what stands there would help.
-    Tried,
+    Tried {
+        /// Steps that it took.
+        steps: u32,
+    },
 }
 
 impl Pool {
     /// Places all instances of a gang, or none.
     pub fn place_gang(&mut self, gang: &Gang<'_>) -> Outcome {
+        let order = self.order(gang);
+        if let Some(choices) = self.one_after_another(gang, &order) {
+            return Outcome::Placed(in_asked_order(&order, choices));
+        }
+        self.search_for(gang, &order)
+    }
+
+    /// Decides what one after another did not.
+    fn search_for(&mut self, gang: &Gang<'_>, order: &[usize]) -> Outcome {
+        let allowed: Vec<GpuId> = self.gpus().filter(|gpu| gang.allows(self, *gpu)).collect();
+        if !self.could_if_moved(gang, &allowed) {
+            return Outcome::CannotFit(Proof::NotEvenIfMoved);
+        }
+        let mut search = Search::new(self, gang, order, &allowed);
+        let found = search.run(0, None);
+        let Search { way, steps, .. } = search;
+        match found {
+            Found::Way => match self.go(gang, order, &way) {
+                Some(choices) => Outcome::Placed(in_asked_order(order, choices)),
+                None => Outcome::NotFound { steps },
+            },
+            Found::None => Outcome::CannotFit(Proof::Tried { steps }),
+            Found::CutOff => Outcome::NotFound { steps },
+        }
+    }
+
+    /// Places all instances of a gang on one of these nodes, or none: on the node where the scores
+    /// sum up highest one after another, the first among equals; if that fails everywhere, on the
+    /// first where the search finds a way, all searches together within the gang's bound. Looks at
+    /// every GPU of every node; the gang's own node and classes do not matter.
+    pub fn place_gang_on_one_of(&mut self, gang: &Gang<'_>, nodes: &[NodeId]) -> Outcome {
+        let order = self.order(gang);
+        let on = |node: NodeId| Gang {
+            node: Some(node),
+            ..*gang
+        };
+        let mut best: Option<(i64, NodeId)> = None;
+        for node in nodes {
+            let mark = self.mark();
+            if let Some(choices) = self.one_after_another(&on(*node), &order) {
+                let sum: i64 = choices.iter().map(|c| c.value(gang.reuse_bonus).0).sum();
+                if best.is_none_or(|(most, _)| sum > most) {
+                    best = Some((sum, *node));
+                }
+            }
+            self.rollback(mark);
+        }
+        if let Some((_, node)) = best {
+            return self.place_gang(&on(node));
+        }
+        let mut steps = 0;
+        let mut proof = Proof::NotEvenIfMoved;
+        for node in nodes {
+            let left = gang.most_steps.saturating_sub(steps);
+            match self.place_gang(&Gang {
+                most_steps: left,
+                ..on(*node)
+            }) {
+                Outcome::CannotFit(Proof::NotEvenIfMoved) => {}
+                Outcome::CannotFit(Proof::Tried { steps: taken }) => {
+                    proof = Proof::Tried {
+                        steps: steps + taken,
+                    };
+                    steps += taken;
+                }
+                Outcome::NotFound { steps: taken } => {
+                    return Outcome::NotFound {
+                        steps: steps + taken,
+                    };
+                }
+                placed @ Outcome::Placed(_) => return placed,
+            }
+        }
+        Outcome::CannotFit(proof)
+    }
+
+    /// The positions of the profiles, those with the fewest placements first.
+    fn order(&self, gang: &Gang<'_>) -> Vec<usize> {
         let mut order: Vec<usize> = (0..gang.profiles.len()).collect();
         order.sort_by_key(|at| {
             let profile = gang.profiles[*at];
             (self.geometry().profile(profile).count, profile)
         });
-        if let Some(choices) = self.one_after_another(gang, &order) {
-            return Outcome::Placed(in_asked_order(&order, choices));
-        }
-        let allowed: Vec<GpuId> = self.gpus().filter(|gpu| gang.allows(self, *gpu)).collect();
-        if !self.could_if_moved(gang, &allowed) {
-            return Outcome::CannotFit(Proof::NotEvenIfMoved);
-        }
-        let mut search = Search::new(self, gang, &order, &allowed);
-        let found = search.run(0, None);
-        let Search { way, steps, .. } = search;
-        match found {
-            Found::Way => match self.go(gang, &order, &way) {
-                Some(choices) => Outcome::Placed(in_asked_order(&order, choices)),
-                None => Outcome::NotFound { steps },
-            },
-            Found::None => Outcome::CannotFit(Proof::Tried),
-            Found::CutOff => Outcome::NotFound { steps },
-        }
+        order
     }
 
     fn one_after_another(&mut self, gang: &Gang<'_>, order: &[usize]) -> Option<Vec<Choice>> {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use mig::{Engines, GpuModel, Placement, ProfileIndex, ProfileName};
+use mig::{Engines, GpuModel, Placement, Profile, ProfileIndex, ProfileName};
 
 /// The longest row of memory slices that tables are made for. RTX PRO 6000 has 12.
 pub const MOST_SLICES: u8 = 12;
@@ -302,6 +302,20 @@ impl Geometry {
     pub fn of_model(&self, index: ProfileIndex) -> Option<ProfileId> {
         self.profile_ids()
             .find(|id| self.profile(*id).model_index == index)
+    }
+
+    /// The profile that stands for one of the model: itself, or for one with engines
+    /// (`1g.5gb+me`) the one with the same placements and compute slices. Whether the engines are
+    /// free is for the caller to know, see [`crate::Pool::choose_if`].
+    pub fn standing_for(&self, profile: &Profile) -> Option<ProfileId> {
+        let alike = |id: &ProfileId| {
+            let shape = self.profile(*id);
+            let places = placements(shape.windows).map(|id| self.spot(id).placement);
+            shape.name.compute_slices() == profile.name.compute_slices()
+                && places.eq(profile.placements.iter().copied())
+        };
+        self.find(&profile.name)
+            .or_else(|| self.profile_ids().find(alike))
     }
 
     /// All placements, grouped by profile in the order of the profiles, ascending by start.

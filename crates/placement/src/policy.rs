@@ -5,36 +5,40 @@
 //! module says where its rule comes from and what is a reconstruction. None of them is slowed down
 //! or held back: all use the same look-ups.
 
-mod best_fit;
-mod capability;
-mod das;
-mod dra;
-mod fgd;
-mod hami;
-mod in_order;
-mod mfi;
+pub mod baskets;
+pub mod best_fit;
+pub mod capability;
+mod catalogue;
+pub mod das;
+pub mod dra;
+pub mod fgd;
+pub mod hami;
+pub mod in_order;
+pub mod mfi;
 mod nodes;
-mod nos;
-mod ours;
+pub mod nos;
+pub mod ours;
 mod table;
+
+use std::sync::Arc;
 
 use crate::{
     geometry::{Geometry, ProfileId},
     index::Index,
     pool::{Choice, Pool},
 };
+pub use baskets::Baskets;
 pub use best_fit::{best_fit, driver_order, worst_fit};
-pub(crate) use capability::capability;
 pub use capability::{expected_capability, least_capability_lost, most_capability};
+pub use catalogue::{baseline_tables, baselines};
 pub use das::Das;
 pub use dra::Dra;
 pub use fgd::fragmentation_gradient;
-pub use hami::{Hami, longest_run};
+pub use hami::{Hami, HamiServes, HamiStart, longest_run};
 pub use in_order::{FirstFit, RoundRobin};
 pub use mfi::{MfiWindows, fewest_blocked, least_fragmentation};
 pub use nos::Nos;
 pub use ours::ours;
-use std::sync::Arc;
 pub use table::ByTable;
 
 /// Decides where instances go. Deterministic: equal pools and equal histories of calls give equal

@@ -1,14 +1,19 @@
-//! Prints accepted pods and slices of every policy: `loss [LOAD [GPUS [SEEDS]]]`.
+//! Prints accepted pods and slices of policies, and how sure the difference of ours to the best
+//! other is: `loss LOAD GPUS SEEDS [TABLE.txt [POLICY,...]]`. A table that is given stands for ours.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use mig::GpuModel;
-use placement::Geometry;
+use placement::policy::{ByTable, Policy};
+use placement::{Geometry, ScoreTable};
 use simulation::contest::Contestant;
 use simulation::demand::Demand;
-use simulation::loss::Loss;
+use simulation::loss::{Loss, Tally};
 use simulation::statistics::Estimate;
+
+type Failure = Box<dyn std::error::Error>;
+type Measured = fn(&Tally) -> f64;
 
 fn main() -> ExitCode {
     match run() {
@@ -20,53 +25,73 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |at: usize, other: &str| -> Result<f64, std::num::ParseFloatError> {
-        arguments.get(at).map_or(other, String::as_str).parse()
+    let [load, gpus, seeds, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: loss LOAD GPUS SEEDS [TABLE.txt [POLICY,...]]".into());
     };
-    let (load, gpus, seeds) = (number(0, "1.0")?, number(1, "100")?, number(2, "20")?);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "saturates"
-    )]
-    let (gpus, seeds) = (gpus as u32, seeds as u64);
+    let seeds: u64 = seeds.parse()?;
     let model = GpuModel::known("NVIDIA A100-SXM4-80GB").ok_or("no table for the model")?;
     let geometry = Arc::new(Geometry::new(&model)?);
-    let loss = Loss::new(gpus, load);
+    let table = match rest.first() {
+        Some(path) => Some(ScoreTable::from_text(&std::fs::read_to_string(path)?, &geometry)?.0),
+        None => None,
+    };
+    let wanted = |name: &str| {
+        let list = rest.get(1);
+        list.is_none_or(|list| list.split(',').any(|one| one == name)) || name == "ours"
+    };
+    let mut loss = Loss::new(gpus.parse()?, load.parse()?);
+    // Small clusters see as many pods as large ones.
+    loss.measured *= (100.0 / f64::from(loss.gpus)).max(1.0);
     for (mix, demand) in Demand::mixes(&geometry) {
-        let mut reference: Vec<f64> = Vec::new();
-        let mut rows = Vec::new();
-        for (name, contestant) in Contestant::ALL {
+        let mut rows: Vec<(&str, Vec<Tally>)> = Vec::new();
+        for (name, contestant) in Contestant::ALL.into_iter().filter(|(name, _)| wanted(name)) {
             let mut tallies = Vec::new();
             for seed in 1..=seeds {
-                let mut policy = contestant.policy(&geometry, &demand, seed)?;
+                let mut policy: Box<dyn Policy> = match (&table, contestant) {
+                    (Some(table), Contestant::Ours) => Box::new(ByTable::new(&geometry, table)?),
+                    _ => contestant.policy(&geometry, &demand, seed)?,
+                };
                 tallies.push(loss.run(&geometry, &demand, policy.as_mut(), seed)?);
             }
             rows.push((name, tallies));
         }
-        let repacked = (1..=seeds).map(|seed| loss.run_repacked(&geometry, &demand, seed));
-        rows.push(("REPACK", repacked.collect::<Result<_, _>>()?));
-        if let Some((_, tallies)) = rows.iter().find(|(name, _)| *name == "MFI") {
-            reference = tallies.iter().map(|tally| tally.pods()).collect();
-        }
-        for (name, tallies) in rows {
-            let pods: Vec<f64> = tallies.iter().map(|tally| tally.pods()).collect();
-            let slices: Vec<f64> = tallies.iter().map(|tally| tally.slices()).collect();
-            let created: Vec<f64> = tallies.iter().map(|t| t.created_per_start()).collect();
-            let active: Vec<f64> = tallies.iter().map(|tally| tally.active).collect();
-            let difference = Estimate::of_difference(&pods, &reference);
+        report(mix, &rows);
+    }
+    Ok(())
+}
+
+fn report(mix: &str, rows: &[(&str, Vec<Tally>)]) {
+    let of = |tallies: &[Tally], measure: Measured| -> Vec<f64> {
+        tallies.iter().map(measure).collect()
+    };
+    let mean = |tallies: &[Tally], measure| Estimate::of(&of(tallies, measure)).mean;
+    for (name, tallies) in rows {
+        println!(
+            "{mix} {name}: pods {:.2} slices {:.2} 7g {:.2} created {:.2} active {:.1}",
+            mean(tallies, Tally::pods),
+            mean(tallies, Tally::slices),
+            mean(tallies, |tally| tally.of(placement::ProfileId(0))),
+            mean(tallies, Tally::created_per_start),
+            mean(tallies, |tally| tally.active),
+        );
+    }
+    let Some((_, ours)) = rows.iter().find(|(name, _)| *name == "ours") else {
+        return;
+    };
+    let measures: [(&str, Measured); 2] = [("pods", Tally::pods), ("slices", Tally::slices)];
+    for (what, measure) in measures {
+        let others = rows.iter().filter(|(name, _)| *name != "ours");
+        let best =
+            others.max_by(|one, other| mean(&one.1, measure).total_cmp(&mean(&other.1, measure)));
+        let mfi = rows.iter().find(|(name, _)| *name == "MFI");
+        for (name, tallies) in best.into_iter().chain(mfi) {
+            let difference = Estimate::of_difference(&of(ours, measure), &of(tallies, measure));
             println!(
-                "{mix} {name}: pods {:.2} slices {:.2} against MFI {:+.2} ±{:.2} created {:.2} active {:.1}",
-                Estimate::of(&pods).mean,
-                Estimate::of(&slices).mean,
-                difference.mean,
-                difference.standard_error,
-                Estimate::of(&created).mean,
-                Estimate::of(&active).mean,
+                "{mix} ours - {name}, {what}: {:+.3} ±{:.3}",
+                difference.mean, difference.standard_error
             );
         }
     }
-    Ok(())
 }

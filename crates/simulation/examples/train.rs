@@ -1,11 +1,11 @@
-//! Trains a table for eight-slice GPUs and prints it: `train SEED GENERATIONS [SCALE]`.
+//! Trains a table for eight-slice GPUs and prints it: `train SEED GENERATIONS [coarse|all]`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use mig::GpuModel;
 use placement::Geometry;
-use simulation::training::{Goal, Training};
+use simulation::training::{Detail, Goal, Training};
 
 fn main() -> ExitCode {
     match run() {
@@ -20,13 +20,17 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(seed), Some(generations)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: train SEED GENERATIONS [SCALE]".into());
+        return Err("usage: train SEED GENERATIONS [coarse|all]".into());
     };
-    let scale = arguments.next().map_or(Ok(1.0), |scale| scale.parse())?;
+    let detail = match arguments.next().as_deref() {
+        None | Some("coarse") => Detail::Coarse,
+        Some("all") => Detail::Halves,
+        Some(_) => return Err("usage: train SEED GENERATIONS [coarse|all]".into()),
+    };
     let model = GpuModel::known("NVIDIA A100-SXM4-80GB").ok_or("no table for the model")?;
     let geometry = Arc::new(Geometry::new(&model)?);
-    let goal = Goal::usual(&geometry, scale)?;
-    let training = Training::new(&goal);
+    let goal = Goal::usual(&geometry, 1.0)?;
+    let training = Training::new(&goal, detail);
     let trained = training.search(seed.parse()?, generations.parse()?, &mut |progress| {
         eprintln!(
             "{} best {:.4} mean {:.4} step {:.3}",

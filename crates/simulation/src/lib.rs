@@ -17,10 +17,12 @@ pub mod exact;
 pub mod fill;
 pub mod law;
 pub mod loss;
+pub mod plot;
 pub mod queue;
 pub mod random;
 pub mod sharing;
 pub mod statistics;
+pub mod sustained;
 pub mod trace;
 pub mod training;
 

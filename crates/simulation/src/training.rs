@@ -10,7 +10,7 @@ mod goal;
 mod search;
 
 pub use goal::{Cell, Goal};
-pub use search::{Progress, Trained, Training, TrainingError};
+pub use search::{Detail, Progress, Trained, Training, TrainingError};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     ClassId, Geometry, GpuPlace, Index, ScoreTable,
     geometry::tests::{a30, a100},
-    policy::{fewest_blocked, worst_fit},
+    policy::{best_fit::worst_fit, fewest_blocked},
 };
 use proptest::prelude::*;
 
@@ -59,11 +59,13 @@ fn by_force(pool: &mut Pool, wanted: &[ProfileId]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn a_gang_is_placed_exactly_if_there_is_a_way_and_otherwise_nothing_changes(
         small: bool,
+        // Or by the search alone, which is seldom reached otherwise.
+        at_once: bool,
         standing in proptest::collection::vec((0u32..3, 0u8..64), 0..8),
         wanted in proptest::collection::vec(0u8..6, 1..6),
     ) {
@@ -78,7 +80,14 @@ proptest! {
         let wanted: Vec<_> = wanted.iter().map(|p| ProfileId(p % width)).collect();
         let before = states(&pool);
         let possible = by_force(&mut pool, &wanted);
-        match pool.place_gang(&Gang::new(&wanted)) {
+        let gang = Gang::new(&wanted);
+        let outcome = if at_once {
+            pool.place_gang(&gang)
+        } else {
+            let order = pool.order(&gang);
+            pool.search_for(&gang, &order)
+        };
+        match outcome {
             Outcome::Placed(choices) => {
                 prop_assert!(possible);
                 prop_assert_eq!(choices.len(), wanted.len());
@@ -109,7 +118,7 @@ fn what_could_not_fit_even_if_moved_is_told_from_what_stands_in_the_way() {
     let wanted = profiles(&pool, &["7g.80gb"]);
     assert_eq!(
         pool.place_gang(&Gang::new(&wanted)),
-        Outcome::CannotFit(Proof::Tried)
+        Outcome::CannotFit(Proof::Tried { steps: 0 })
     );
 }
 
@@ -129,8 +138,11 @@ fn a_search_that_is_cut_off_does_not_claim_that_there_is_no_way() {
     };
     assert_eq!(pool.place_gang(&gang), Outcome::NotFound { steps: 2 });
     assert_eq!(states(&pool), before);
-    let gang = Gang::new(&wanted);
-    assert_eq!(pool.place_gang(&gang), Outcome::CannotFit(Proof::Tried));
+    let outcome = pool.place_gang(&Gang::new(&wanted));
+    assert!(
+        matches!(outcome, Outcome::CannotFit(Proof::Tried { .. })),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -178,4 +190,81 @@ fn an_idle_instance_on_the_node_is_reused() {
         (choices[0].gpu, choices[0].placement, choices[0].reuse),
         (GpuId(1), spot, true)
     );
+}
+
+#[test]
+fn a_pod_with_several_devices_gets_the_node_where_they_cost_least() {
+    let mut pool = pool(a100(), fewest_blocked, 6);
+    let nodes: Vec<_> = (0..3).map(NodeId).collect();
+    hold(&mut pool, 2, "4g.40gb", 0);
+    let pair = profiles(&pool, &["3g.40gb", "7g.80gb"]);
+    let Outcome::Placed(choices) = pool.place_gang_on_one_of(&Gang::new(&pair), &nodes) else {
+        panic!("there is room");
+    };
+    let gpus: Vec<_> = choices.iter().map(|c| c.gpu).collect();
+    assert_eq!(
+        gpus,
+        [GpuId(2), GpuId(3)],
+        "the half that is left, and the whole GPU beside it"
+    );
+    let before = states(&pool);
+    let three = profiles(&pool, &["7g.80gb"; 3]);
+    let outcome = pool.place_gang_on_one_of(&Gang::new(&three), &nodes);
+    assert_eq!(outcome, Outcome::CannotFit(Proof::NotEvenIfMoved));
+    assert_eq!(states(&pool), before);
+}
+
+#[test]
+fn several_devices_find_the_one_node_where_only_the_search_fits_them() {
+    // Worst fit puts the 2g into the empty half where the 3g must go.
+    let mut pool = pool(a100(), worst_fit, 2);
+    hold(&mut pool, 0, "7g.80gb", 0);
+    hold(&mut pool, 1, "1g.10gb", 0);
+    let wanted = profiles(&pool, &["2g.20gb", "1g.20gb", "1g.20gb"]);
+    let outcome = pool.place_gang_on_one_of(&Gang::new(&wanted), &[NodeId(0)]);
+    assert!(matches!(outcome, Outcome::Placed(_)), "{outcome:?}");
+}
+
+#[test]
+fn no_node_is_no_way() {
+    let mut pool = pool(a100(), fewest_blocked, 2);
+    let one = profiles(&pool, &["1g.10gb"]);
+    let outcome = pool.place_gang_on_one_of(&Gang::new(&one), &[]);
+    assert_eq!(outcome, Outcome::CannotFit(Proof::NotEvenIfMoved));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn several_devices_are_placed_exactly_if_some_node_can_take_them_all(
+        standing in proptest::collection::vec((0u32..4, 0u8..18), 0..14),
+        wanted in proptest::collection::vec(0u8..6, 1..5),
+    ) {
+        let mut pool = pool(a100(), worst_fit, 4);
+        for (gpu, spot) in standing {
+            let _ = pool.hold(GpuId(gpu), PlacementId(spot));
+        }
+        let wanted: Vec<_> = wanted.into_iter().map(ProfileId).collect();
+        let nodes = [NodeId(0), NodeId(1)];
+        let possible = nodes.iter().any(|node| {
+            let mut alone = pool.clone();
+            for gpu in pool.gpus().filter(|gpu| pool.place(*gpu).node != *node) {
+                alone.set_healthy(gpu, false).unwrap();
+            }
+            by_force(&mut alone, &wanted)
+        });
+        let before = states(&pool);
+        match pool.place_gang_on_one_of(&Gang::new(&wanted), &nodes) {
+            Outcome::Placed(choices) => {
+                prop_assert!(possible);
+                let node = pool.place(choices[0].gpu).node;
+                prop_assert!(choices.iter().all(|c| pool.place(c.gpu).node == node));
+            }
+            outcome => {
+                prop_assert!(!possible, "{:?}", outcome);
+                prop_assert_eq!(states(&pool), before);
+            }
+        }
+    }
 }

@@ -1,5 +1,4 @@
 use super::*;
-use mig::Profile;
 
 /// An A100 with 80 GB, with all of its plain profiles.
 pub(crate) fn a100() -> Geometry {
@@ -143,4 +142,20 @@ fn placements_that_share_no_slice_never_need_more_compute_than_the_gpu_has() {
     let mut most = 0;
     geometry.each_layout(|set, _| most = most.max(compute(set)));
     assert_eq!(most, 7);
+}
+
+#[test]
+fn a_profile_with_engines_is_placed_as_the_plain_one() {
+    let model = GpuModel::known("NVIDIA A100-SXM4-80GB").unwrap();
+    let geometry = a100();
+    for (name, stand_in) in [("1g.10gb+me", "1g.10gb"), ("1g.20gb", "1g.20gb")] {
+        let (_, profile) = model.find(&name.parse().unwrap()).unwrap();
+        let found = geometry.standing_for(profile).unwrap();
+        assert_eq!(geometry.profile(found).name.to_string(), stand_in);
+    }
+    let (_, whole) = rtx_model()
+        .find(&"4g.96gb".parse().unwrap())
+        .map(|(i, p)| (i, p.clone()))
+        .unwrap();
+    assert_eq!(geometry.standing_for(&whole), None);
 }

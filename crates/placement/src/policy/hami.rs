@@ -3,9 +3,11 @@
 //! Read in Project-HAMi/HAMi, `pkg/device/nvidia/mig_topology.go` (August 2026): 1g and 3g take the
 //! highest free start, all others the lowest. Nodes are packed (the fullest first), GPUs of a node
 //! spread (the emptiest first), which are its defaults; a request takes the smallest profile that is
-//! large enough and has a free window on the GPU, a larger one if need be. `HAMi` asks by memory; here
-//! the profile asked for stands for its memory and compute, so that nobody gets less. It knows no
-//! 1g with double memory and takes a 2g for it. Instances are destroyed when their pod is gone.
+//! large enough and has a free window on the GPU, a larger one if need be ([`HamiServes::AtLeast`]).
+//! `HAMi` asks by memory; here the profile asked for stands for its memory and compute, so that nobody
+//! gets less. Its allow list has no 1g with double memory, for which it takes a 2g. With every profile
+//! on the list and each asked for by name ([`HamiServes::Exactly`]) it does better, which is the
+//! fairer comparison of placement alone. Instances are destroyed when their pod is gone.
 //!
 //! Pull request 2855 (September 2026, from its description) chooses the start that leaves the longest
 //! run of free slices, then the most possible placements. [`longest_run`] is that rule over all GPUs
@@ -24,6 +26,24 @@ use crate::{
     score::{ScoreTable, TableError},
 };
 
+/// How `HAMi` chooses the start on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HamiStart {
+    /// The highest for 1g and 3g, the lowest for others.
+    ByProfile,
+    /// What leaves the longest run of free slices (pull request 2855).
+    LongestRun,
+}
+
+/// Which profiles `HAMi` serves a demand with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HamiServes {
+    /// The smallest that is large enough and fits on the GPU; no 1g with double memory.
+    AtLeast,
+    /// The one asked for.
+    Exactly,
+}
+
 /// `HAMi`'s choice of node, GPU and place.
 #[derive(Clone, Debug)]
 pub struct Hami {
@@ -34,35 +54,33 @@ pub struct Hami {
 }
 
 impl Hami {
-    /// Places by the order of starts.
+    /// The policy.
     ///
     /// # Errors
     /// None; the signature is that of its table.
-    pub fn by_start_order(geometry: &Geometry) -> Result<Self, TableError> {
-        Self::with("HAMi", geometry, &start_order(geometry))
-    }
-
-    /// Places by the longest run that is left, as pull request 2855 does.
-    ///
-    /// # Errors
-    /// As [`Hami::by_start_order`].
-    pub fn by_longest_run(geometry: &Geometry) -> Result<Self, TableError> {
-        Self::with("HAMi #2855", geometry, &longest_run(geometry))
-    }
-
-    fn with(
-        name: &'static str,
+    pub fn new(
         geometry: &Geometry,
-        table: &ScoreTable,
+        start: HamiStart,
+        serves: HamiServes,
     ) -> Result<Self, TableError> {
-        let serving = geometry
-            .profile_ids()
-            .map(|asked| serving(geometry, asked))
-            .collect();
+        let (table, name) = match (start, serves) {
+            (HamiStart::ByProfile, HamiServes::AtLeast) => (start_order(geometry), "HAMi"),
+            (HamiStart::ByProfile, HamiServes::Exactly) => {
+                (start_order(geometry), "HAMi, exact profiles")
+            }
+            (HamiStart::LongestRun, HamiServes::AtLeast) => (longest_run(geometry), "HAMi #2855"),
+            (HamiStart::LongestRun, HamiServes::Exactly) => {
+                (longest_run(geometry), "HAMi #2855, exact profiles")
+            }
+        };
+        let serving = |asked| match serves {
+            HamiServes::AtLeast => at_least(geometry, asked),
+            HamiServes::Exactly => vec![asked],
+        };
         Ok(Self {
             name,
-            index: Arc::new(Index::new(geometry, table)?),
-            serving,
+            index: Arc::new(Index::new(geometry, &table)?),
+            serving: geometry.profile_ids().map(serving).collect(),
         })
     }
 
@@ -108,7 +126,7 @@ impl Policy for Hami {
 
 /// The profiles that are at least as large, by memory and then compute. Double memory is not known,
 /// except where nothing else would be left.
-fn serving(geometry: &Geometry, asked: ProfileId) -> Vec<ProfileId> {
+fn at_least(geometry: &Geometry, asked: ProfileId) -> Vec<ProfileId> {
     let asked = geometry.profile(asked);
     let compute = |id: ProfileId| geometry.profile(id).name.compute_slices();
     let size = |id: ProfileId| geometry.profile(id).size;

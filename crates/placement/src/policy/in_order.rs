@@ -2,7 +2,7 @@
 //!
 //! Baselines of the MFI paper (arXiv 2511.18906): first fit takes the first GPU with room, round
 //! robin goes on after the GPU that was used last. On the GPU both take the first free start of an
-//! order: ascending, or the best index of [`super::best_fit`].
+//! order: ascending, or the best index of [`mod@super::best_fit`].
 
 use std::sync::Arc;
 

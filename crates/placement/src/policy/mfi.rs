@@ -4,7 +4,7 @@
 //! placement is blocked. The paper counts only profiles that are no larger than what is free on
 //! the GPU. A reconstruction from the abstract and from memory; all four readings are here, and the
 //! best of them is what others should be compared with. Counting every profile decides as
-//! [`super::fragmentation_gradient`] does with all profiles alike, up to ties.
+//! [`super::fgd::fragmentation_gradient`] does with all profiles alike, up to ties.
 
 use crate::{geometry::Geometry, score::ScoreTable};
 

@@ -10,33 +10,9 @@ use crate::{
 use proptest::prelude::*;
 
 fn all(geometry: &Geometry) -> Vec<Box<dyn Policy>> {
-    let mix = Mix::uniform(geometry);
-    let tables = [
-        best_fit(geometry),
-        worst_fit(geometry),
-        least_fragmentation(geometry, MfiWindows::Touched, true),
-        least_fragmentation(geometry, MfiWindows::Touched, false),
-        least_fragmentation(geometry, MfiWindows::PartlyTouched, true),
-        least_fragmentation(geometry, MfiWindows::PartlyTouched, false),
-        fragmentation_gradient(geometry, &mix),
-        most_capability(geometry),
-        expected_capability(geometry, &mix),
-        least_capability_lost(geometry, &mix),
-        longest_run(geometry),
-        ours(geometry).unwrap(),
-    ];
-    let mut all: Vec<Box<dyn Policy>> = tables
-        .iter()
-        .map(|table| Box::new(ByTable::new(geometry, table).unwrap()) as Box<dyn Policy>)
-        .collect();
-    all.push(Box::new(FirstFit::lowest_start(geometry).unwrap()));
-    all.push(Box::new(FirstFit::best_index(geometry).unwrap()));
-    all.push(Box::new(RoundRobin::new(geometry).unwrap()));
-    all.push(Box::new(Das::new(geometry).unwrap()));
-    all.push(Box::new(Dra::new(geometry, 1).unwrap()));
-    all.push(Box::new(Hami::by_start_order(geometry).unwrap()));
-    all.push(Box::new(Hami::by_longest_run(geometry).unwrap()));
-    all.push(Box::new(Nos::new(geometry).unwrap()));
+    let mut all = baselines(geometry, &Mix::uniform(geometry), 1).unwrap();
+    let ours = ByTable::new(geometry, &ours(geometry).unwrap()).unwrap();
+    all.push(Box::new(ours));
     all
 }
 
@@ -98,8 +74,10 @@ proptest! {
                 let wanted = ProfileId(wanted % width);
                 let choice = policy.place(&pool, wanted);
                 let room = pool.first_with_room(wanted, GpuId(0)).is_some();
-                // The two that do not know all profiles or layouts may refuse, all others may not.
-                let limited = policy.name().starts_with("HAMi") || policy.name() == "nos";
+                // Those that do not know all profiles, layouts or GPUs may refuse, all others may not.
+                let limited = ["HAMi", "nos", "two baskets"]
+                    .iter()
+                    .any(|name| policy.name().starts_with(name));
                 prop_assert!(choice.is_some() == room || limited, "{}", policy.name());
                 if let Some(choice) = choice {
                     let given = geometry.profile(geometry.spot(choice.placement).profile);
@@ -166,6 +144,8 @@ fn mfi_counts_the_windows_that_a_placement_blocks() {
     // As published, profiles larger than the seven slices left are not counted.
     let table = least_fragmentation(&geometry, MfiWindows::Touched, true);
     assert_eq!(table.score(0, spot("1g.10gb", 0)), -13);
+    // Half used: 4g and 3g still count before (20), not after (17).
+    assert_eq!(table.score(0b1111, spot("1g.10gb", 4)), 3);
     // By partly used windows, what is wholly used is not fragmented.
     let table = least_fragmentation(&geometry, MfiWindows::PartlyTouched, false);
     assert_eq!(table.score(0, spot("1g.10gb", 0)), -20);
@@ -181,6 +161,15 @@ fn fgd_with_all_profiles_alike_ranks_as_mfi_over_all_profiles_on_an_empty_gpu() 
         let best = |table: &ScoreTable| Index::new(&geometry, table).unwrap().best(profile, 0);
         assert_eq!(best(&fgd), best(&mfi), "{}", geometry.profile(profile).name);
     }
+}
+
+#[test]
+fn fgd_counts_the_free_slices_that_a_profile_cannot_use() {
+    let geometry = a100();
+    let table = fragmentation_gradient(&geometry, &Mix::uniform(&geometry));
+    let one = geometry.find(&"1g.10gb".parse().unwrap()).unwrap();
+    // Empty: 4 for 4g, 2 for 2g, 1 for 1g. With a 1g at 0: 7, 7, 3, 3, 1 and 1, large to small.
+    assert_eq!(table.score(0, geometry.spot_at(one, 0).unwrap()), 7 - 22);
 }
 
 #[test]
@@ -243,6 +232,24 @@ fn first_fit_takes_the_first_gpu_and_round_robin_the_next() {
 }
 
 #[test]
+fn two_baskets_keep_small_instances_off_the_gpus_of_the_largest_profile() {
+    let mut policy = Baskets::new(&a100(), 30).unwrap();
+    let mut pool = pool(a100(), &policy, 4);
+    let names = ["1g.10gb", "7g.80gb", "3g.40gb", "7g.80gb"];
+    // A 1g at 6 leaves the most possible.
+    assert_eq!(
+        starts(&mut policy, &mut pool, &names),
+        [(2, 6), (0, 0), (2, 0), (1, 0)]
+    );
+    let whole = profile(&pool, "7g.80gb");
+    assert_eq!(
+        policy.place(&pool, whole),
+        None,
+        "GPU 3 is empty, but of the other basket"
+    );
+}
+
+#[test]
 fn das_goes_to_the_emptiest_node_and_there_to_the_first_gpu() {
     let mut policy = Das::new(&a100()).unwrap();
     let mut pool = pool(a100(), &policy, 4);
@@ -268,7 +275,7 @@ fn dra_draws_the_same_nodes_from_the_same_seed_and_fits_first_on_them() {
 
 #[test]
 fn hami_packs_nodes_spreads_gpus_and_gives_more_where_nothing_smaller_is_left() {
-    let mut policy = Hami::by_start_order(&a100()).unwrap();
+    let mut policy = Hami::new(&a100(), HamiStart::ByProfile, HamiServes::AtLeast).unwrap();
     let mut pool = pool(a100(), &policy, 4);
     let names = ["1g.10gb", "1g.10gb", "3g.40gb", "2g.20gb"];
     assert_eq!(
@@ -283,7 +290,7 @@ fn hami_packs_nodes_spreads_gpus_and_gives_more_where_nothing_smaller_is_left() 
 
 #[test]
 fn the_later_hami_rule_leaves_the_longest_run() {
-    let mut policy = Hami::by_longest_run(&a100()).unwrap();
+    let mut policy = Hami::new(&a100(), HamiStart::LongestRun, HamiServes::AtLeast).unwrap();
     let mut pool = pool(a100(), &policy, 2);
     // At 0 a 1g leaves a run of seven, at 6 one of six.
     assert_eq!(starts(&mut policy, &mut pool, &["1g.10gb"]), [(0, 0)]);
@@ -325,6 +332,36 @@ fn a_table_decides_alike_on_a_pool_with_another_index() {
     ];
     let placed = starts(&mut policy, &mut own, &names);
     assert_eq!(starts(&mut policy, &mut foreign, &names), placed);
+}
+
+#[test]
+fn common_gpus_have_a_table_of_their_own() {
+    for product in ["A100-SXM4-40GB", "A100-SXM4-80GB", "H100 80GB HBM3", "A30"] {
+        let model = mig::GpuModel::known(product).unwrap();
+        let geometry = Geometry::new(&model).unwrap();
+        let table = ours(&geometry).unwrap();
+        assert_ne!(table.name(), fewest_blocked(&geometry).name(), "{product}");
+        assert!(table.values().is_some(), "{product}");
+    }
+}
+
+#[test]
+fn a_gpu_with_wider_slices_is_placed_on_as_one_with_fewer() {
+    let (wide, narrow) = (rtx(), a30());
+    let tables = [ours(&wide).unwrap(), ours(&narrow).unwrap()];
+    assert_eq!(tables[0].name(), tables[1].name());
+    // Ids are the same, since placements are in the same order.
+    for mask in narrow.masks() {
+        let widened = (0..4).filter(|slice| mask >> slice & 1 == 1);
+        let widened = widened.fold(0u16, |set, slice| set | 0b111 << (3 * slice));
+        assert_eq!(tables[0].row(widened), tables[1].row(mask), "{mask:04b}");
+    }
+    // A slice that is blocked alone spoils the quarter that it is in.
+    let one = wide.find(&"1g.24gb".parse().unwrap()).unwrap();
+    assert_eq!(
+        tables[0].score(0b10, wide.spot_at(one, 0).unwrap()),
+        crate::INFEASIBLE
+    );
 }
 
 #[test]

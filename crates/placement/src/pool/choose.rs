@@ -15,6 +15,8 @@ use crate::{
 pub struct Ask<'a> {
     profile: ProfileId,
     classes: Option<&'a ClassSet>,
+    /// The first word of the classes that is not empty, and the one after the last.
+    span: (usize, usize),
     reuse_bonus: u32,
 }
 
@@ -24,6 +26,7 @@ impl<'a> Ask<'a> {
         Self {
             profile,
             classes: None,
+            span: (0, usize::MAX),
             reuse_bonus: 0,
         }
     }
@@ -32,6 +35,8 @@ impl<'a> Ask<'a> {
     #[must_use]
     pub fn within(mut self, classes: &'a ClassSet) -> Self {
         self.classes = Some(classes);
+        let span = classes.span();
+        self.span = (span.start, span.end);
         self
     }
 
@@ -72,8 +77,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// How good it is, larger is better.
-    fn value(&self, bonus: u32) -> (i64, bool) {
+    /// How good it is, larger is better: the score with the bonus, then whether it reuses.
+    pub(crate) fn value(&self, bonus: u32) -> (i64, bool) {
         let bonus = if self.reuse { i64::from(bonus) } else { 0 };
         (i64::from(self.score) + bonus, self.reuse)
     }
@@ -221,11 +226,11 @@ impl Pool {
     /// The classes that may be used and have GPUs with this mask.
     #[inline]
     fn classes_of<'a>(&'a self, ask: &'a Ask<'_>, mask: u16) -> impl Iterator<Item = usize> + 'a {
+        let (start, end) = (ask.span.0, ask.span.1.min(self.class_words));
         let first = usize::from(mask) * self.class_words;
-        let words = self.bucket_classes[first..first + self.class_words]
-            .iter()
-            .enumerate();
-        words
-            .flat_map(|(index, word)| bits(word & ask.word(index)).map(move |bit| index * 64 + bit))
+        (start..end).flat_map(move |index| {
+            let classes = self.bucket_classes[first + index] & ask.word(index);
+            bits(classes).map(move |bit| index * 64 + bit)
+        })
     }
 }

@@ -175,7 +175,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Sets the slices of a GPU that are kept for a pod that waits.
+    /// Sets the slices of a GPU that are kept for a pod that waits. To place that pod, clear them
+    /// first, in the same what-if as the placement (see [`Pool::mark`]).
     ///
     /// # Errors
     /// [`PoolError::NoSuchGpu`].

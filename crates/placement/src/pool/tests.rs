@@ -5,7 +5,7 @@ use crate::{
     ClassSet, PlacementId, ScoreTable,
     geometry::tests::{a30, a100, fine_twelve, rtx},
     placements,
-    policy::{best_fit, fewest_blocked},
+    policy::{best_fit::best_fit, fewest_blocked},
 };
 use proptest::prelude::*;
 
@@ -16,6 +16,7 @@ enum Step {
         profile: usize,
         bonus: u32,
         classes: u8,
+        only: u32,
     },
     Hold {
         gpu: usize,
@@ -59,8 +60,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let n = 0usize..1000;
     prop_oneof![
-        8 => (n.clone(), 0u32..6, any::<u8>())
-            .prop_map(|(profile, bonus, classes)| Step::Place { profile, bonus, classes }),
+        8 => (n.clone(), 0u32..6, any::<u8>(), 1u32..4)
+            .prop_map(|(profile, bonus, classes, only)| Step::Place { profile, bonus, classes, only }),
         1 => (n.clone(), n.clone()).prop_map(|(gpu, spot)| Step::Hold { gpu, spot }),
         6 => (n.clone(), n.clone(), any::<bool>())
             .prop_map(|(gpu, nth, idle)| Step::Release { gpu, nth, idle }),
@@ -123,6 +124,7 @@ fn run(pool: &mut Pool, step: &Step) {
             profile,
             bonus,
             classes,
+            only,
         } => {
             let profile = ProfileId(u8::try_from(profile % geometry.profiles().len()).unwrap());
             let classes = class_set(classes);
@@ -130,12 +132,18 @@ fn run(pool: &mut Pool, step: &Step) {
             if let Some(classes) = &classes {
                 ask = ask.within(classes);
             }
-            let choice = pool.choose(&ask);
-            assert_eq!(
-                choice,
-                by_looking_at_all(pool, profile, bonus, classes.as_ref())
-            );
-            assert_eq!(choice, pool.choose_by(&pool.index.clone(), &ask));
+            // Every GPU, every second or every third.
+            let wanted = |gpu: GpuId| gpu.0.is_multiple_of(only);
+            let choice = pool.choose_if(&ask, wanted);
+            let truth = by_looking_at_all(pool, profile, bonus, |gpu| {
+                let class = pool.place(gpu).class;
+                wanted(gpu) && classes.as_ref().is_none_or(|c| c.contains(class))
+            });
+            assert_eq!(choice, truth);
+            if only == 1 {
+                assert_eq!(choice, pool.choose(&ask));
+                assert_eq!(choice, pool.choose_by(&pool.index.clone(), &ask));
+            }
             if let Some(choice) = choice {
                 assert_eq!(pool.commit(&choice).unwrap().reused, choice.reuse);
             }
@@ -192,10 +200,9 @@ fn by_looking_at_all(
     pool: &Pool,
     profile: ProfileId,
     bonus: u32,
-    classes: Option<&ClassSet>,
+    wanted: impl Fn(GpuId) -> bool,
 ) -> Option<Choice> {
-    let allowed = |gpu: &GpuId| classes.is_none_or(|c| c.contains(pool.place(*gpu).class));
-    let candidates = pool.gpus().filter(allowed).flat_map(|gpu| {
+    let candidates = pool.gpus().filter(|gpu| wanted(*gpu)).flat_map(|gpu| {
         let free = pool.geometry.free_of(pool.mask(gpu), profile);
         placements(free).map(move |placement| Choice {
             gpu,
@@ -454,6 +461,7 @@ fn a_pool_with_twelve_slices_decides_as_a_look_at_every_gpu_does() {
             profile: n * 7 + n / 5,
             bonus: 1,
             classes: 0,
+            only: 1,
         };
         run(&mut pool, &place);
         if n % 3 == 0 {
@@ -474,16 +482,37 @@ fn a_pool_with_twelve_slices_decides_as_a_look_at_every_gpu_does() {
 fn a_pool_grows_past_what_its_sets_were_made_for() {
     let mut pool = start(0, false);
     for n in 0..300u16 {
-        pool.add(GpuPlace {
+        let gpu = pool.add(GpuPlace {
             node: NodeId(u32::from(n)),
             class: ClassId(n % 2),
         });
-        if n % 3 == 0 {
-            let choice = pool.choose(&Ask::new(ProfileId(0))).unwrap();
-            pool.commit(&choice).unwrap();
+        match n % 3 {
+            0 => pool
+                .commit(&pool.choose(&Ask::new(ProfileId(0))).unwrap())
+                .map(drop)
+                .unwrap(),
+            1 => pool.add_idle(gpu, PlacementId(1)).unwrap(),
+            _ => {}
         }
     }
     check(&pool);
+}
+
+#[test]
+fn a_gpu_that_takes_the_place_of_another_does_not_take_its_idle_instances() {
+    let mut pool = start(0, false);
+    let alone = ClassId(9);
+    for gpu in [GpuId(0), GpuId(1)] {
+        pool.set_class(gpu, alone).unwrap();
+        pool.add_idle(gpu, PlacementId(1)).unwrap();
+        pool.set_class(gpu, ClassId(0)).unwrap();
+    }
+    pool.set_class(GpuId(2), alone).unwrap();
+    check(&pool);
+    let only: ClassSet = [alone].into_iter().collect();
+    let four = pool.geometry.spot(PlacementId(1)).profile;
+    let choice = pool.choose(&Ask::new(four).within(&only)).unwrap();
+    assert_eq!((choice.gpu, choice.reuse), (GpuId(2), false));
 }
 
 #[test]

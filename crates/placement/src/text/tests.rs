@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     geometry::tests::{a30, a100, a100_five, rtx},
-    policy::{best_fit, fewest_blocked},
+    policy::{best_fit::best_fit, fewest_blocked},
 };
 use proptest::prelude::*;
 

@@ -231,7 +231,9 @@ impl Chain {
             }
             // Only differences matter; large values would lose digits.
             let base = values[0];
-            values.iter_mut().for_each(|value| *value -= base);
+            for value in &mut values {
+                *value -= base;
+            }
         }
         gain
     }

@@ -210,7 +210,9 @@ fn norm(vector: &[f64]) -> f64 {
 }
 
 fn scale(vector: &mut [f64], factor: f64) {
-    vector.iter_mut().for_each(|value| *value *= factor);
+    for value in vector {
+        *value *= factor;
+    }
 }
 
 fn add(vector: &mut [f64], other: &[f64], factor: f64) {
@@ -222,45 +224,46 @@ fn add(vector: &mut [f64], other: &[f64], factor: f64) {
 /// Eigenvalues and eigenvectors (by column) of a symmetric matrix, by Jacobi's rotations.
 pub(super) fn eigen(matrix: &[Vec<f64>]) -> (Vec<f64>, Vec<Vec<f64>>) {
     let n = matrix.len();
-    let mut m = matrix.to_vec();
+    let mut rest = matrix.to_vec();
     let mut vectors: Vec<Vec<f64>> = vec![vec![0.0; n]; n];
     for (at, row) in vectors.iter_mut().enumerate() {
         row[at] = 1.0;
     }
     for _ in 0..30 {
-        let beside = |row: usize| -> f64 { m[row][..row].iter().map(|x| x * x).sum() };
+        let beside = |row: usize| -> f64 { rest[row][..row].iter().map(|x| x * x).sum() };
         let off: f64 = (0..n).map(beside).sum();
-        let all: f64 = (0..n).map(|at| m[at][at] * m[at][at]).sum();
+        let all: f64 = (0..n).map(|at| rest[at][at] * rest[at][at]).sum();
         if off <= 1e-24 * all {
             break;
         }
         for p in 0..n {
             for q in p + 1..n {
-                rotate(&mut m, &mut vectors, p, q);
+                rotate(&mut rest, &mut vectors, p, q);
             }
         }
     }
-    ((0..n).map(|at| m[at][at]).collect(), vectors)
+    ((0..n).map(|at| rest[at][at]).collect(), vectors)
 }
 
-fn rotate(m: &mut [Vec<f64>], vectors: &mut [Vec<f64>], p: usize, q: usize) {
-    if m[p][q] == 0.0 {
+/// Turns the plane of two axes so that the matrix has nothing between them; `first < second`.
+fn rotate(matrix: &mut [Vec<f64>], vectors: &mut [Vec<f64>], first: usize, second: usize) {
+    let between = matrix[first][second];
+    if between == 0.0 {
         return;
     }
-    let theta = (m[q][q] - m[p][p]) / (2.0 * m[p][q]);
-    let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-    let cosine = 1.0 / (t * t + 1.0).sqrt();
-    let sine = t * cosine;
-    let turn = |a: f64, b: f64| (cosine * a - sine * b, sine * a + cosine * b);
-    for row in m.iter_mut() {
-        (row[p], row[q]) = turn(row[p], row[q]);
+    let theta = (matrix[second][second] - matrix[first][first]) / (2.0 * between);
+    let tangent = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+    let cosine = 1.0 / (tangent * tangent + 1.0).sqrt();
+    let sine = tangent * cosine;
+    let turn = |one: f64, other: f64| (cosine * one - sine * other, sine * one + cosine * other);
+    for row in matrix.iter_mut() {
+        (row[first], row[second]) = turn(row[first], row[second]);
     }
-    for column in 0..m.len() {
-        let (a, b) = turn(m[p][column], m[q][column]);
-        m[p][column] = a;
-        m[q][column] = b;
+    let (upper, lower) = matrix.split_at_mut(second);
+    for (one, other) in upper[first].iter_mut().zip(lower[0].iter_mut()) {
+        (*one, *other) = turn(*one, *other);
     }
     for row in vectors.iter_mut() {
-        (row[p], row[q]) = turn(row[p], row[q]);
+        (row[first], row[second]) = turn(row[first], row[second]);
     }
 }

@@ -33,12 +33,36 @@ pub struct Progress {
     pub step: f64,
 }
 
+/// Which features a search weighs; the others weigh nothing. More of them can say more, and take
+/// more generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// What profiles and the whole GPU tell.
+    Coarse,
+    /// Also each state of each half of the GPU.
+    Halves,
+}
+
+impl Detail {
+    fn takes(self, feature: &str) -> bool {
+        self == Self::Halves || !feature.contains(" half: free placements")
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Coarse => "coarse",
+            Self::Halves => "all",
+        }
+    }
+}
+
 /// A search for weights.
 pub struct Training<'a> {
     goal: &'a Goal,
     features: Features,
-    /// Spread of each feature over the masks that occur.
-    spread: Vec<f64>,
+    detail: Detail,
+    /// The features that are weighed, and the spread of each over the masks that occur.
+    weighed: Vec<(usize, f64)>,
 }
 
 /// What a search found.
@@ -62,13 +86,17 @@ const LONGER: u32 = 80;
 
 impl<'a> Training<'a> {
     /// Prepares a search for a goal.
-    pub fn new(goal: &'a Goal) -> Self {
+    pub fn new(goal: &'a Goal, detail: Detail) -> Self {
         let features = Features::new(goal.geometry());
         let spread = spread(goal.geometry(), &features);
+        let weighed = spread.into_iter().enumerate();
         Self {
             goal,
+            detail,
+            weighed: weighed
+                .filter(|(column, _)| detail.takes(&features.names()[*column]))
+                .collect(),
             features,
-            spread,
         }
     }
 
@@ -136,8 +164,9 @@ impl<'a> Training<'a> {
         let table = self.table(&trained.weights)?.named(name);
         let origin = Origin {
             made: format!(
-                "value of a mask = weighted structural features, weights by CMA-ES over {} \
+                "value of a mask = weighted structural features ({}), weights by CMA-ES over {} \
                  generations in the loss model",
+                self.detail.name(),
                 trained.generations
             ),
             seed: Some(trained.seed),
@@ -154,8 +183,8 @@ impl<'a> Training<'a> {
             (name, f64::from(profile.size))
         });
         let sizes: Vec<(String, f64)> = sizes.collect();
-        let names = self.features.names().iter().zip(&self.spread);
-        let start = names.map(|(name, spread)| {
+        let start = self.weighed.iter().map(|(column, spread)| {
+            let name = &self.features.names()[*column];
             let known = sizes.iter().find(|(known, _)| known == name);
             known.map_or(0.0, |(_, size)| size * spread)
         });
@@ -167,10 +196,11 @@ impl<'a> Training<'a> {
         reason = "cut off where it would not fit"
     )]
     fn weights(&self, point: &[f64]) -> Vec<i32> {
-        let pairs = point.iter().zip(&self.spread);
-        pairs
-            .map(|(value, spread)| (value / spread * FINENESS).round() as i32)
-            .collect()
+        let mut weights = vec![0; self.features.len()];
+        for (value, (column, spread)) in point.iter().zip(&self.weighed) {
+            weights[*column] = (value / spread * FINENESS).round() as i32;
+        }
+        weights
     }
 }
 

@@ -60,7 +60,7 @@ fn small_goal() -> Goal {
 #[test]
 fn a_search_follows_from_its_seed() {
     let goal = small_goal();
-    let training = Training::new(&goal);
+    let training = Training::new(&goal, Detail::Coarse);
     let mut heard = 0;
     let mut run = |seed| training.search(seed, 3, &mut |_| heard += 1).unwrap();
     let trained = run(1);
@@ -72,7 +72,7 @@ fn a_search_follows_from_its_seed() {
 #[test]
 fn a_table_survives_being_written_down() {
     let goal = small_goal();
-    let training = Training::new(&goal);
+    let training = Training::new(&goal, Detail::Coarse);
     let trained = training.search(1, 1, &mut |_| {}).unwrap();
     let text = training.text(&trained, "ours").unwrap();
     let (table, origin) = placement::ScoreTable::from_text(&text, &a100()).unwrap();
