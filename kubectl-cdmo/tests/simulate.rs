@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Small and quick: the figures do not matter here.
-const SMALL: &str = "--gpus A100-80GB:4 --load 0.8..1.0 --runs 2 --policy ours --policy ff";
+const SMALL: &str = "--gpus A100-80GB:4 --load 0.8..1.0 --runs 2 --policy mfi --policy ff";
 
 fn command(folder: &Path, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-cdmo"));

@@ -520,6 +520,8 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -544,6 +546,41 @@ mod tests {
         for gpus in 1..50 {
             assert_eq!(scaled(&[3, 5, 9], gpus).iter().sum::<u32>(), gpus);
         }
+    }
+
+    fn plan(line: &str) -> Plan {
+        let args = crate::Args::try_parse_from(line.split(' ')).unwrap();
+        let crate::args::Command::Simulate(options) = args.command else {
+            panic!("{line} is another command");
+        };
+        Plan::new(&options, Input::read(&options).unwrap())
+    }
+
+    #[test]
+    fn what_is_stopped_ends_at_once_with_what_is_known() {
+        // Days of work, were it not stopped.
+        let plan = plan("x simulate --gpus A100-80GB:100000 --load 0.5,0.01 --runs 1000");
+        let progress = Progress::default();
+        let done = std::thread::scope(|scope| {
+            let runs = scope.spawn(|| plan.run(&progress));
+            while progress.steps.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            progress.stop();
+            runs.join().unwrap().unwrap()
+        });
+        assert!(done.len() < plan.jobs());
+        assert_eq!(plan.summary(&[]).rows.len(), 0);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_order_in_which_runs_end() {
+        let plan = plan("x simulate --gpus A30:8 --load 0.9,1 --runs 3 --policy mfi --policy ff");
+        let run = || {
+            let done = plan.run(&Progress::default()).unwrap();
+            format!("{:?}", plan.summary(&done).rows)
+        };
+        assert_eq!(run(), run());
     }
 
     #[test]

@@ -23,11 +23,10 @@ struct Column {
 pub fn text(summary: &Summary, width: Option<usize>) -> String {
     let mut columns = columns(summary);
     let mut left_out = Vec::new();
-    while let Some(width) = width.filter(|width| wide(&columns) > *width) {
+    while width.is_some_and(|width| wide(&columns) > width) {
         let Some(at) = (2..columns.len()).max_by_key(|at| columns[*at].rank) else {
             break;
         };
-        let _ = width;
         left_out.push(columns.remove(at).head);
     }
     let line = width.unwrap_or(100);

@@ -62,18 +62,29 @@ pub(super) fn measure(
 ) -> anyhow::Result<(Report, Findings)> {
     let field = Field::new(options.quick, Arc::clone(stop))?;
     let mut found = Findings::default();
+    let said = |block: &str| anstream::eprintln!("  placement: {block}");
+    said("loads");
     let loads = steady::loads(&field)?;
     promises::table(&field, &loads, &mut found)?;
     steady::tables(&field, &loads, &mut found)?;
+    said("load at 99 % accepted");
     carried::measure(&field, &mut found)?;
+    said("fill");
     steady::fill(&field, &mut found)?;
+    said("small and large clusters");
     steady::sizes(&field, &mut found)?;
+    said("laws of lifetimes");
     steady::laws(&field, &mut found)?;
+    said("GPUs in use and instances made");
     steady::active(&field, &mut found)?;
     steady::reuse(&field, &mut found)?;
+    said("waits");
     queue::measure(&field, &mut found)?;
+    said("the exact optimum");
     exact::measure(&field, &mut found)?;
+    said("a production trace");
     openb::measure(&field, options.openb.as_deref(), &mut found)?;
+    said("time of a decision");
     speed::measure(&field, &mut found)?;
     let report = Report {
         title: "Placement".to_owned(),
@@ -96,8 +107,8 @@ fn how(quick: bool) -> String {
          give all policies the same pods (crate `simulation`). Policies of others were rebuilt from their \
          papers and sources, use the same look-ups as ours, and see single pods without CPU and memory; \
          what was published in other words than code (MFI, MCC, MECC) is a reconstruction, and all its \
-         readings are shown. FGD-MIG, MECC and MECC-lost are told the true mix, which nobody knows in \
-         life. DAS, DRA and HAMi see nodes of four GPUs. REPACK may move all that runs at any moment: the \
+         readings are shown; baskets is GRMU without its migrations. FGD-MIG, MECC and MECC-lost are told the \
+         true mix, which nobody knows in life. DAS, DRA and HAMi see nodes of four GPUs. REPACK may move all that runs at any moment: the \
          reference for slices (it takes more large instances, and so may accept fewer pods).\n\n\
          The mixes are those of the MFI paper: shares of 7g, 4g, 3g, 2g, 1g with double memory and 1g. \
          The load is memory slices asked for concurrently, relative to all there are. What is behind ± \
