@@ -39,6 +39,10 @@ pub(super) fn measure(field: &Field, found: &mut Findings) -> anyhow::Result<()>
         Ok(samples)
     })?;
     let cells: Vec<Vec<Samples>> = done.chunks(rows.len()).map(<[_]>::to_vec).collect();
+    for cell in &cells {
+        let (_, apart) = best_other(&rows, cell, |samples| &samples.pods)?;
+        found.judge("load at 99 % accepted", apart);
+    }
     found.add(
         format!(
             "## Load at {ACCEPTED} % accepted\n\nThe load at which {GPUS} GPUs still accept {ACCEPTED} % of \

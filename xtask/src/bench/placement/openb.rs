@@ -109,6 +109,7 @@ fn fractional(field: &Field, pods: &[Pod], found: &mut Findings) -> anyhow::Resu
     let mut last = vec!["ours less best other".to_owned()];
     for cell in &figures {
         let (name, apart) = best_other(&rows, cell, |samples| &samples.pods)?;
+        found.judge("production trace (openb)", apart);
         let apart_words = super::field::difference(apart);
         last.push(format!("{apart_words} ({name}): {}", verdict(apart)));
     }

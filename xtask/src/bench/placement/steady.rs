@@ -132,6 +132,7 @@ fn against_best(field: &Field, loads: &Loads, found: &mut Findings) -> anyhow::R
     for (load, cells) in LOADS.iter().zip(&loads.cells) {
         for ((mix, _), cell) in field.mixes.iter().zip(cells) {
             let (pods, by_pods) = best_other(&loads.rows, cell, |samples| &samples.pods)?;
+            found.judge("loads", by_pods);
             let (slices, by_slices) = best_other(&loads.rows, cell, |samples| &samples.slices)?;
             let (ours, mfi) = (
                 row(&loads.rows, cell, "ours")?,
@@ -180,6 +181,7 @@ pub(super) fn fill(field: &Field, found: &mut Findings) -> anyhow::Result<()> {
     let mut best = vec!["ours less best other".to_owned()];
     for cell in &cells {
         let (name, apart) = best_other(&rows, cell, |samples| &samples.pods)?;
+        found.judge("filling an empty cluster", apart);
         best.push(format!(
             "{} ({name}): {}",
             difference(apart),
@@ -241,6 +243,10 @@ pub(super) fn sizes(field: &Field, found: &mut Findings) -> anyhow::Result<()> {
             })
             .collect();
         let figures = field.run(&cells, &rows, field.seeds(seeds))?;
+        for cell in &figures {
+            let (_, apart) = best_other(&rows, cell, |samples| &samples.pods)?;
+            found.judge("16 and 1000 GPUs", apart);
+        }
         found.add(
             format!(
                 "### {gpus} GPUs, load 1\n\nAccepted pods / memory slices / whole GPUs (7g) in percent; \
@@ -285,6 +291,7 @@ pub(super) fn laws(field: &Field, found: &mut Findings) -> anyhow::Result<()> {
             let (ours, mfi) = (row(&rows, cell, "ours")?, row(&rows, cell, "MFI")?);
             let by_mfi = Estimate::of_difference(&ours.pods, &mfi.pods);
             let (best, by_best) = best_other(&rows, cell, |samples| &samples.pods)?;
+            found.judge("lifetimes of other laws", by_best);
             table.row(&[
                 law_name.to_owned(),
                 (*mix).to_owned(),
