@@ -62,7 +62,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Measures in a release build of this program.
+/// Measures in an optimized build of this program.
 async fn again(options: &Options) -> anyhow::Result<Outcome> {
     let figures = options
         .figures
@@ -73,7 +73,8 @@ async fn again(options: &Options) -> anyhow::Result<Outcome> {
         .args([
             "run",
             "--quiet",
-            "--release",
+            "--profile",
+            "bench",
             "--package",
             "xtask",
             "--",
