@@ -3,10 +3,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use mig::{GpuModel, Layout, Placement};
 
 use crate::{
-    Cluster, Demand, Eligibility, Gpu, Instance, Node, NodePlan, Outcome, Refusal, RefusalKind,
+    Cluster, Demand, Eligibilities, Eligibility, Gpu, Instance, Node, NodePlan, Outcome, Refusal, RefusalKind,
     Usage, plan,
 };
 
+mod agreement;
 mod exactness;
 mod fractions;
 mod promises;
@@ -73,9 +74,15 @@ pub(super) fn mk_demand(cluster: &Cluster, wants: &[(&str, u32)]) -> Demand {
         wants: wants
             .iter()
             .map(|(name, n)| (resource(name), *n))
-            .collect::<BTreeMap<_, _>>(),
-        nodes: vec![Eligibility::Allowed; cluster.nodes.len()].into(),
+            .collect::<BTreeMap<_, _>>()
+            .into(),
+        nodes: allowed(cluster.nodes.len()),
     }
+}
+
+/// That many nodes, all of which a pod could run on.
+pub(super) fn allowed(nodes: usize) -> Arc<Eligibilities> {
+    Arc::new(std::iter::repeat_n(Eligibility::Allowed, nodes).collect())
 }
 
 fn resource(name: &str) -> String {
