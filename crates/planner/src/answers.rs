@@ -11,9 +11,9 @@ use crate::{
     demand::{Eligibilities, Wants},
     explain::{self, Verdict},
     node_set::NodeSet,
-    options::{Choice, Cost, Options, options},
+    options::{Choice, Cost, GpuOption, Options, Way, options},
     outcome::Refusal,
-    search::{Found, Goal, Search},
+    search::{Found, Goal, Search, by_counts},
     slot::{Slot, State},
     wants,
     work::{Board, Want},
@@ -25,8 +25,7 @@ use crate::{
 type Price = (u32, bool, Cost);
 
 fn price(busy: bool, cost: Cost) -> Price {
-    let changes = cost.given_up > 0 || cost.created > 0 || cost.exposed > 0;
-    (cost.given_up, changes && busy, cost)
+    (cost.given_up, cost.changes() && busy, cost)
 }
 
 /// What a node can do.
@@ -64,10 +63,12 @@ struct Refused {
 pub(crate) struct Answers {
     pub(crate) wants: Vec<Want>,
     goal: Goal,
-    /// What GPUs can do, by the number of their state.
+    /// What GPUs can do, by the number of their state; without ways if only nothing.
+    ways: Vec<Option<Box<[Way]>>>,
+    /// How, where it was chosen: by the number of their state and that of the counts served.
+    choices: HashMap<(BoardId, u16), Choice>,
+    /// The same, for wants of which there are too many counts for numbers.
     options: Vec<Option<Arc<Options>>>,
-    /// Of a GPU that can do nothing.
-    idle: Arc<Options>,
     given: Vec<Given>,
     /// Nodes that serve, by price.
     prices: BTreeMap<Price, NodeSet>,
@@ -93,11 +94,11 @@ impl Answers {
     pub(crate) fn new(wanted: &Wants, nodes: usize) -> Result<Self, Refusal> {
         let wants = wants::read(wanted)?;
         let goal = Goal::new(wants.iter().map(|want| want.count).collect());
-        let nothing = Choice::default();
         Ok(Self {
-            idle: Arc::new(vec![goal.option(vec![0; wants.len()], nothing)]),
             wants,
             goal,
+            ways: Vec::new(),
+            choices: HashMap::new(),
             options: Vec::new(),
             given: vec![NEVER_ASKED; nodes],
             prices: BTreeMap::new(),
@@ -167,8 +168,7 @@ impl Answers {
         if slot.touched {
             self.undo.push((node, *given));
         }
-        let options = self.of_boards(&slot.state.boards, boards);
-        let answer = match search.cost(&self.goal, &self.start(&slot.state), &options) {
+        let answer = match self.search(&slot.state.fixed, &slot.state.boards, boards, search) {
             Found::Served(cost) => Answer::Served(price(slot.state.busy, cost)),
             Found::Nothing => Answer::Nothing,
             Found::TooComplex => Answer::TooComplex,
@@ -226,9 +226,37 @@ impl Answers {
         boards: &mut Boards,
         search: &mut Search,
     ) -> Option<Vec<Choice>> {
-        let options = self.of_boards(&state.boards, boards);
-        let choices = search.choices(&self.goal, &self.start(state), &options)?;
-        Some(choices.into_iter().cloned().collect())
+        let ids = &state.boards;
+        if !self.goal.is_numbered(ids.len()) {
+            let options = self.options(ids, boards);
+            let start: Vec<_> = self.start(&state.fixed).collect();
+            let (_, choices) = by_counts(&self.goal, &start, &options);
+            return Some(choices?.into_iter().cloned().collect());
+        }
+        for id in ids {
+            self.find_ways(*id, boards);
+        }
+        let ways: Vec<_> = ids.iter().map(|id| self.ways(*id)).collect();
+        let start = self.goal.number_of(self.start(&state.fixed));
+        let numbers = search.numbers(&self.goal, start, &ways)?;
+        let served = ids.iter().zip(numbers);
+        served.map(|(id, n)| self.choice(*id, n, boards)).collect()
+    }
+
+    fn choice(&mut self, id: BoardId, number: u16, boards: &Boards) -> Option<Choice> {
+        let way = self.ways(id).iter().find(|way| way.number == number);
+        if way.is_none_or(|way| !way.cost.changes()) {
+            return Some(Choice::default());
+        }
+        if let Some(known) = self.choices.get(&(id, number)) {
+            return Some(known.clone());
+        }
+        let all = options(boards.get(id)?, &self.wants, &self.goal);
+        let same = |option: &GpuOption| option.number == usize::from(number);
+        let choice = all.into_iter().find(same)?.choice;
+        self.choices.insert((id, number), choice.clone());
+        self.remembered += 1;
+        Some(choice)
     }
 
     /// Why none of these nodes serves it.
@@ -278,49 +306,85 @@ impl Answers {
         let empty: Vec<_> = models
             .map(|model| boards.id(&Board::empty(Arc::clone(model))))
             .collect();
-        let options = self.of_boards(&empty, boards);
         // How many whole GPUs an empty node would have is not known here; leave the benefit of the doubt.
-        let fixed = |want: &Want| {
-            let known = node.fixed.contains_key(&want.resource);
-            if known { want.count } else { 0 }
-        };
-        let start: Vec<u32> = self.wants.iter().map(fixed).collect();
-        let could_be = search.cost(&self.goal, &start, &options);
+        let all = node.fixed.keys().map(|name| (name.clone(), u32::MAX));
+        let could_be = self.search(&all.collect(), &empty, boards, search);
         explain::if_empty(node, &self.wants, could_be)
     }
 
-    fn start(&self, state: &State) -> Vec<u32> {
-        let free = |want: &Want| {
-            let free = state.fixed.get(&want.resource);
-            free.copied().unwrap_or(0).min(want.count)
+    /// What is served of each want by devices that no plan can change.
+    fn start(&self, fixed: &BTreeMap<String, u32>) -> impl Iterator<Item = u32> {
+        let free = |want: &Want| match fixed.get(&want.resource) {
+            Some(free) => want.count.min(*free),
+            None => 0,
         };
-        self.wants.iter().map(free).collect()
+        self.wants.iter().map(free)
     }
 
-    fn of_boards(&mut self, ids: &[BoardId], boards: &Boards) -> Vec<Arc<Options>> {
-        ids.iter().map(|id| self.of_board(*id, boards)).collect()
+    fn search(
+        &mut self,
+        fixed: &BTreeMap<String, u32>,
+        ids: &[BoardId],
+        boards: &Boards,
+        search: &mut Search,
+    ) -> Found {
+        if !self.goal.is_numbered(ids.len()) {
+            let options = self.options(ids, boards);
+            let start: Vec<_> = self.start(fixed).collect();
+            return by_counts(&self.goal, &start, &options).0;
+        }
+        for id in ids {
+            self.find_ways(*id, boards);
+        }
+        let start = self.goal.number_of(self.start(fixed));
+        search.cost(&self.goal, start, ids.iter().map(|id| self.ways(*id)))
     }
 
-    fn of_board(&mut self, id: BoardId, boards: &Boards) -> Arc<Options> {
+    fn ways(&self, id: BoardId) -> &[Way] {
+        let known = self.ways.get(id.index());
+        known.and_then(Option::as_deref).unwrap_or_default()
+    }
+
+    fn find_ways(&mut self, id: BoardId, boards: &Boards) {
+        if matches!(self.ways.get(id.index()), Some(Some(_))) {
+            return;
+        }
+        let board = boards.get(id);
+        let all = board.map(|board| options(board, &self.wants, &self.goal));
+        let way = |option: &GpuOption| Way {
+            cost: option.choice.cost,
+            number: u16::try_from(option.number).unwrap_or(u16::MAX),
+        };
+        let mut ways: Box<[Way]> = all.unwrap_or_default().iter().map(way).collect();
+        if matches!(*ways, [Way { cost, number: 0 }] if !cost.changes()) {
+            // Every GPU can do nothing.
+            ways = Box::default();
+        }
+        self.remembered += ways.len();
+        if self.ways.len() <= id.index() {
+            self.ways.resize(id.index() + 1, None);
+        }
+        self.ways[id.index()] = Some(ways);
+    }
+
+    fn options(&mut self, ids: &[BoardId], boards: &Boards) -> Vec<Arc<Options>> {
+        let ids = ids.iter();
+        ids.map(|id| self.options_of(*id, boards)).collect()
+    }
+
+    fn options_of(&mut self, id: BoardId, boards: &Boards) -> Arc<Options> {
         if let Some(Some(known)) = self.options.get(id.index()) {
             return Arc::clone(known);
         }
-        let found = boards.get(id).map(|board| options(board, &self.wants, &self.goal));
-        let nothing = |found: &Options| {
-            let mut all = found.iter();
-            all.all(|o| o.served.iter().all(|n| *n == 0) && o.choice.changes_nothing())
-        };
-        let found = match found.filter(|found| !nothing(found)) {
-            Some(found) => {
-                self.remembered += found.len();
-                Arc::new(found)
-            }
-            None => Arc::clone(&self.idle),
-        };
+        let board = boards.get(id);
+        let all = board.map(|board| options(board, &self.wants, &self.goal));
+        let all = Arc::new(all.unwrap_or_default());
+        // They take up more than a way.
+        self.remembered += 4 * all.len();
         if self.options.len() <= id.index() {
             self.options.resize(id.index() + 1, None);
         }
-        self.options[id.index()] = Some(Arc::clone(&found));
-        found
+        self.options[id.index()] = Some(Arc::clone(&all));
+        all
     }
 }

@@ -10,7 +10,7 @@ use mig::{GpuModel, Placement};
 use crate::work::Board;
 
 /// Number of a state of a GPU. Ids of instances and busyness are no part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct BoardId(u32);
 
 impl BoardId {

@@ -28,6 +28,33 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
+    /// Whether something changes.
+    pub(crate) fn changes(self) -> bool {
+        self.given_up > 0 || self.created > 0 || self.exposed > 0
+    }
+
+    /// The same as one number: sums and orders of these are those of the costs. Each part has 32 bits, so none
+    /// runs over into the next.
+    pub(crate) fn packed(self) -> i128 {
+        let counts = [self.given_up, self.created, self.exposed];
+        let high = counts
+            .into_iter()
+            .fold(0, |sum, count| sum << 32 | i128::from(count));
+        (high << 32) + i128::from(self.loss)
+    }
+
+    /// The cost that was packed.
+    pub(crate) fn unpacked(packed: i128) -> Self {
+        let biased = packed - i128::from(i32::MIN);
+        let part = |at: u32| u32::try_from(biased >> (32 * at) & 0xffff_ffff).unwrap_or(u32::MAX);
+        Self {
+            given_up: part(3),
+            created: part(2),
+            exposed: part(1),
+            loss: part(0).cast_signed().wrapping_add(i32::MIN),
+        }
+    }
+
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             given_up: self.given_up + other.given_up,
@@ -68,6 +95,14 @@ impl Choice {
         let moved = self.expose.iter().filter(|moved| moved.1 == want).count();
         u32::try_from(made + moved).unwrap_or(u32::MAX)
     }
+}
+
+/// What the cheapest choice for some count of devices served costs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Way {
+    pub(crate) cost: Cost,
+    /// The number of that count.
+    pub(crate) number: u16,
 }
 
 /// The cheapest choice for some count of devices served.

@@ -218,7 +218,7 @@ impl Planner {
         });
         let outcome = pass::promise(node, &slot.node.gpus, work, &answers.wants, &choices);
         self.versions += 1;
-        slot.state = State::new(work, boards, self.versions);
+        slot.state.promised(work, boards, self.versions);
         self.promised_on.push(node);
         outcome
     }

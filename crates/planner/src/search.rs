@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::options::{Choice, Cost, GpuOption, Options};
+use crate::options::{Choice, Cost, GpuOption, Options, Way};
 
 /// Partial sums that one search may look at before it gives up. A demand of three profiles and
 /// twenty devices stays far below.
@@ -55,7 +55,7 @@ impl Goal {
             let pairs = all.iter().flat_map(|a| all.iter().map(move |b| (a, b)));
             let sum = |(a, b): (&Vec<u32>, &Vec<u32>)| add(a, b, &new.counts);
             new.sums = pairs
-                .map(|pair| u16::try_from(new.number_of(&sum(pair))).unwrap_or(u16::MAX))
+                .map(|pair| u16::try_from(new.number_of(sum(pair))).unwrap_or(u16::MAX))
                 .collect();
         }
         new
@@ -63,10 +63,10 @@ impl Goal {
 
     /// The number of these counts, none above the goal. Larger counts of earlier wants come later, as in
     /// the order of the counts themselves.
-    pub(crate) fn number_of(&self, counts: &[u32]) -> usize {
-        let digits = counts.iter().zip(&self.counts);
+    pub(crate) fn number_of(&self, counts: impl IntoIterator<Item = u32>) -> usize {
+        let digits = counts.into_iter().zip(&self.counts);
         digits.fold(0usize, |number, (digit, most)| {
-            let digit = usize::try_from(*digit).unwrap_or(usize::MAX);
+            let digit = usize::try_from(digit).unwrap_or(usize::MAX);
             let radix = usize::try_from(*most).unwrap_or(usize::MAX).saturating_add(1);
             number.saturating_mul(radix).saturating_add(digit)
         })
@@ -75,20 +75,20 @@ impl Goal {
     /// What a GPU does to serve these counts.
     pub(crate) fn option(&self, served: Vec<u32>, choice: Choice) -> GpuOption {
         GpuOption {
-            number: self.number_of(&served),
+            number: self.number_of(served.iter().copied()),
             served: served.into(),
             choice,
         }
     }
 
-    /// Whether counts have numbers.
-    pub(crate) fn is_numbered(&self) -> bool {
-        self.numbered > 0
+    /// Whether counts have numbers, so that no search over so many GPUs could be cut off.
+    pub(crate) fn is_numbered(&self, gpus: usize) -> bool {
+        self.numbered > 0 && self.numbered * self.numbered * gpus <= MOST_STATES
     }
 
     /// Whether that many different counts are all there are up to the goal.
     pub(crate) fn is_all(&self, counts: usize) -> bool {
-        self.is_numbered() && counts == self.numbered
+        self.numbered > 0 && counts == self.numbered
     }
 
     fn counts_of(&self, mut number: usize) -> Vec<u32> {
@@ -105,87 +105,106 @@ impl Goal {
 /// The cheapest way to some counts over the GPUs so far.
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    cost: Cost,
+    /// [`Cost::packed`], or [`NONE`].
+    cost: i128,
     /// Number of the counts before the last GPU.
     before: u16,
-    /// What the last GPU does: index into its options.
-    choice: u16,
+    /// Number of the counts that the last GPU serves.
+    served: u16,
 }
 
-/// Searches nodes; kept for its memory.
+const NONE: i128 = i128::MAX;
+
+/// Searches nodes by numbers of counts; kept for its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Search {
+    /// Cost of the way to each numbered count.
+    before: Vec<i128>,
+    after: Vec<i128>,
     /// After each GPU, the way to each numbered count.
-    steps: Vec<Option<Step>>,
+    steps: Vec<Step>,
 }
 
 impl Search {
-    /// What the cheapest way costs; `start` is served already, and each GPU has these options.
-    pub(crate) fn cost(&mut self, goal: &Goal, start: &[u32], gpus: &[Arc<Options>]) -> Found {
-        if !fits_array(goal, gpus.len()) {
-            return by_counts(goal, start, gpus).0;
-        }
-        self.by_numbers(goal, start, gpus);
-        let last = self.steps.last().copied().flatten();
-        last.map_or(Found::Nothing, |step| Found::Served(step.cost))
-    }
-
-    /// The cheapest choice for each GPU, in order.
-    pub(crate) fn choices<'a>(
+    /// What the cheapest way costs; counts with the number `start` are served already, and each GPU has these ways,
+    /// or can only do nothing. The goal's counts have numbers.
+    pub(crate) fn cost<'a>(
         &mut self,
         goal: &Goal,
-        start: &[u32],
-        gpus: &'a [Arc<Options>],
-    ) -> Option<Vec<&'a Choice>> {
-        if !fits_array(goal, gpus.len()) {
-            return by_counts(goal, start, gpus).1;
+        start: usize,
+        gpus: impl Iterator<Item = &'a [Way]>,
+    ) -> Found {
+        self.before.clear();
+        self.before.resize(goal.numbered, NONE);
+        self.before[start] = 0;
+        for ways in gpus.filter(|ways| !ways.is_empty()) {
+            self.after.clear();
+            self.after.resize(goal.numbered, NONE);
+            let so_far = self.before.iter().zip(goal.sums.chunks(goal.numbered));
+            for (so_far, sums) in so_far.filter(|(cost, _)| **cost != NONE) {
+                for way in ways {
+                    let known = &mut self.after[usize::from(sums[usize::from(way.number)])];
+                    *known = (so_far + way.cost.packed()).min(*known);
+                }
+            }
+            std::mem::swap(&mut self.before, &mut self.after);
         }
-        self.by_numbers(goal, start, gpus);
-        let mut number = goal.numbered - 1;
-        let mut choices = Vec::with_capacity(gpus.len());
-        for (at, options) in gpus.iter().enumerate().rev() {
-            let step = self.steps[(at + 1) * goal.numbered + number]?;
-            choices.push(&options.get(usize::from(step.choice))?.choice);
-            number = usize::from(step.before);
+        match self.before.last() {
+            Some(cost) if *cost != NONE => Found::Served(Cost::unpacked(*cost)),
+            _ => Found::Nothing,
         }
-        choices.reverse();
-        Some(choices)
     }
 
-    fn by_numbers(&mut self, goal: &Goal, start: &[u32], gpus: &[Arc<Options>]) {
+    /// The numbers of the counts that each GPU serves in the cheapest way. Of equal ways it is the first, by the
+    /// counts before each GPU and then by those that it serves.
+    pub(crate) fn numbers(
+        &mut self,
+        goal: &Goal,
+        start: usize,
+        gpus: &[&[Way]],
+    ) -> Option<Vec<u16>> {
         let numbered = goal.numbered;
-        self.steps.clear();
-        self.steps.resize((gpus.len() + 1) * numbered, None);
-        self.steps[goal.number_of(start)] = Some(Step {
-            cost: Cost::default(),
+        let none = Step {
+            cost: NONE,
             before: 0,
-            choice: 0,
-        });
-        for (at, options) in gpus.iter().enumerate() {
+            served: 0,
+        };
+        self.steps.clear();
+        self.steps.resize((gpus.len() + 1) * numbered, none);
+        self.steps[start].cost = 0;
+        for (at, ways) in gpus.iter().enumerate() {
             let (before, after) = self.steps.split_at_mut((at + 1) * numbered);
-            let ways = before[at * numbered..].iter().zip(0u16..);
-            for (so_far, number) in ways.filter_map(|(step, n)| step.map(|step| (step, n))) {
+            let so_far = before[at * numbered..].iter().zip(0u16..);
+            for (so_far, number) in so_far.filter(|(step, _)| step.cost != NONE) {
                 let sums = &goal.sums[usize::from(number) * numbered..][..numbered];
-                for (option, choice) in options.iter().zip(0u16..) {
-                    let cost = so_far.cost.plus(option.choice.cost);
-                    let known = &mut after[usize::from(sums[option.number])];
-                    if known.is_none_or(|known| cost < known.cost) {
-                        *known = Some(Step {
+                let nothing = [Way::default()];
+                let ways = if ways.is_empty() { &nothing } else { *ways };
+                for way in ways {
+                    let cost = so_far.cost + way.cost.packed();
+                    let known = &mut after[usize::from(sums[usize::from(way.number)])];
+                    if cost < known.cost {
+                        *known = Step {
                             cost,
                             before: number,
-                            choice,
-                        });
+                            served: way.number,
+                        };
                     }
                 }
             }
         }
+        let mut number = numbered - 1;
+        let mut numbers = Vec::with_capacity(gpus.len());
+        for after in (1..=gpus.len()).rev() {
+            let step = self.steps[after * numbered + number];
+            if step.cost == NONE {
+                return None;
+            }
+            numbers.push(step.served);
+            number = usize::from(step.before);
+        }
+        numbers.reverse();
+        (number == start).then_some(numbers)
     }
-}
-
-/// Whether an array serves, and no search in it could be cut off.
-fn fits_array(goal: &Goal, gpus: usize) -> bool {
-    let states = goal.numbered * goal.numbered * gpus;
-    goal.is_numbered() && states <= MOST_STATES
 }
 
 struct Partial {
@@ -194,7 +213,8 @@ struct Partial {
     choices: Vec<usize>,
 }
 
-fn by_counts<'a>(
+/// The cheapest choice for each GPU, in order, and what they cost together; for counts without numbers.
+pub(crate) fn by_counts<'a>(
     goal: &Goal,
     start: &[u32],
     gpus: &'a [Arc<Options>],

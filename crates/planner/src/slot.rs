@@ -30,6 +30,25 @@ impl State {
         }
     }
 
+    /// More was promised on the node.
+    pub(crate) fn promised(&mut self, work: &WorkNode, boards: &mut Boards, version: u64) {
+        self.version = version;
+        for (id, board) in self.boards.iter_mut().zip(&work.boards) {
+            let same = boards.get(*id).is_some_and(|known| {
+                // What is promised takes idle instances away, or puts firm ones there.
+                known.idle.len() == board.idle.len()
+                    && known.firm.occupants().len() == board.firm.occupants().len()
+            });
+            if !same {
+                *id = boards.id(board);
+            }
+        }
+        if self.fixed != work.fixed {
+            self.fixed.clone_from(&work.fixed);
+        }
+        self.busy = work.is_busy();
+    }
+
     /// Whether it gives the same answers.
     pub(crate) fn is_alike(&self, other: &Self) -> bool {
         self.boards == other.boards && self.fixed == other.fixed && self.busy == other.busy

@@ -26,7 +26,8 @@ const RESOURCES: [&str; 16] = [
 ];
 
 fn any_amounts(most: usize) -> impl Strategy<Value = BTreeMap<String, u32>> {
-    let one = (0..14usize, 0u32..4);
+    let count = prop_oneof![4 => 0u32..4, 1 => Just(200)];
+    let one = (0..14usize, count);
     prop::collection::vec(one, 0..=most).prop_map(|all| {
         let named = |(at, count): (usize, u32)| (RESOURCES[at].to_owned(), count);
         all.into_iter().map(named).collect()
