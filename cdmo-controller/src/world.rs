@@ -8,7 +8,10 @@
 mod alarms;
 mod demand;
 mod gates;
+mod board;
+mod kinds;
 mod operating;
+mod operations;
 mod planning;
 mod report;
 mod taking;
@@ -16,7 +19,7 @@ mod telling;
 mod tending;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     time::Duration,
 };
@@ -36,7 +39,6 @@ use crate::{
     nodes::{NodeChange, NodeIndex, Wrote},
     notes::Budget,
     objects::{NodeLite, PodLite},
-    operation::Operation,
     pods::{self, PodIndex, PodRow, key_of},
     session::{Report, Said},
     slices,
@@ -47,8 +49,9 @@ use crate::{
 pub use report::Clock;
 
 use alarms::{Alarm, Alarms};
+use board::Board;
 use demand::DemandState;
-use planning::Board;
+use operations::Operations;
 use taking::TakeoverKeeper;
 use tending::ProblemKeeper;
 
@@ -213,7 +216,7 @@ pub struct World {
     nodes: NodeIndex,
     agents: AgentTable,
     models: Models,
-    operations: BTreeMap<String, Operation>,
+    operations: Operations,
     operation_count: u64,
     /// Pods of a node as the API listed them just now, by operation.
     listed: HashMap<String, Vec<(PodKey, PodRow)>>,
@@ -222,6 +225,8 @@ pub struct World {
     problems: HashMap<String, ProblemKeeper>,
     takeovers: HashMap<String, TakeoverKeeper>,
     demands: HashMap<PodKey, DemandState>,
+    /// A list was heard in full; it may have dropped pods without an event each.
+    relisted: bool,
     board: Board,
     budget: Budget,
     /// Memory slices by use, as last counted, by node.
@@ -254,7 +259,7 @@ impl World {
             pods: PodIndex::default(),
             nodes: NodeIndex::default(),
             models: Models::default(),
-            operations: BTreeMap::new(),
+            operations: Operations::default(),
             operation_count: 0,
             listed: HashMap::new(),
             statuses: HashMap::new(),
@@ -262,6 +267,7 @@ impl World {
             problems: HashMap::new(),
             takeovers: HashMap::new(),
             demands: HashMap::new(),
+            relisted: false,
             board: Board::default(),
             budget: Budget::new(now),
             slices: HashMap::new(),
@@ -376,6 +382,7 @@ impl World {
             Event::Apply(pod) | Event::InitApply(pod) => pods::gate(&pod.spec).map(|_| pod.clone()),
             Event::Delete(_) | Event::Init | Event::InitDone => None,
         };
+        self.relisted |= matches!(event, Event::InitDone);
         let was_synced = self.pods.is_synced();
         let changed = self.pods.apply(event);
         if let Some(pod) = gated {

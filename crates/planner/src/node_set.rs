@@ -121,6 +121,12 @@ impl NodeSet {
         }
     }
 
+    /// Whether each of its nodes is in one of the others.
+    pub fn is_within(&self, one: &Self, other: &Self) -> bool {
+        let mut words = self.words.iter().enumerate();
+        words.all(|(at, word)| word & !(one.word(at) | other.word(at)) == 0)
+    }
+
     /// The first node that is in both.
     pub fn first_common(&self, other: &Self) -> Option<usize> {
         let mut words = self.words.iter().zip(&other.words).enumerate();
@@ -194,6 +200,9 @@ mod tests {
             prop_assert_eq!(a.and(&b).iter().collect::<Vec<_>>(), both.clone());
             prop_assert_eq!(a.and(&b).len(), both.len());
             prop_assert_eq!(a.and(&b).is_empty(), both.is_empty());
+            prop_assert_eq!(a.is_within(&b, &NodeSet::default()), both.len() == a.len());
+            prop_assert_eq!(a.is_within(&NodeSet::default(), &b), both.len() == a.len());
+            prop_assert!(a.is_within(&a, &b));
         }
 
         #[test]
