@@ -6,9 +6,9 @@
 //! waiting pods a few milliseconds later, so that a burst of events makes one pass.
 
 mod alarms;
+mod board;
 mod demand;
 mod gates;
-mod board;
 mod kinds;
 mod operating;
 mod operations;

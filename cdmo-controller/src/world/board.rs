@@ -258,11 +258,13 @@ impl<'a> Needed<'a> {
 
     fn number(&mut self, resource: &'a str) -> usize {
         let mut known = self.resources.iter();
-        known.position(|known| *known == resource).unwrap_or_else(|| {
-            self.resources.push(resource);
-            self.counts.push(vec![0; self.nodes]);
-            self.resources.len() - 1
-        })
+        known
+            .position(|known| *known == resource)
+            .unwrap_or_else(|| {
+                self.resources.push(resource);
+                self.counts.push(vec![0; self.nodes]);
+                self.resources.len() - 1
+            })
     }
 
     fn add(&mut self, node: usize, resource: usize, count: u32) {

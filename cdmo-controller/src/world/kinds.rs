@@ -196,7 +196,9 @@ impl Kinds {
         self.kind_at.clear();
         let covers = self.covers.iter_mut().map(|cover| &mut cover.lately);
         let places = self.places.iter_mut().map(|place| &mut place.lately);
-        covers.chain(places).for_each(|lately| lately.forget_old(now));
+        covers
+            .chain(places)
+            .for_each(|lately| lately.forget_old(now));
     }
 
     /// Forgets what no pod of the last pass asked for.
@@ -227,10 +229,7 @@ impl Kinds {
         free: impl Iterator<Item = &'a Devices>,
         eligibilities: impl FnOnce(&Constraints) -> Eligibilities,
     ) -> KindId {
-        let key = (
-            Arc::as_ptr(wants).addr(),
-            Arc::as_ptr(constraints).addr(),
-        );
+        let key = (Arc::as_ptr(wants).addr(), Arc::as_ptr(constraints).addr());
         if let Some(known) = self.kind_at.get(&key) {
             return KindId(*known);
         }

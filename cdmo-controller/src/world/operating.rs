@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::{
     Action, World,
     alarms::Alarm,
-    demand::Standing,
     board::{LONGEST_PAUSE, LONGEST_REST},
+    demand::Standing,
 };
 use crate::{
     names::PodKey,

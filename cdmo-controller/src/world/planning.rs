@@ -174,12 +174,7 @@ impl World {
 }
 
 /// What the pod asks for, as others that ask for the same.
-fn recognise(
-    state: &mut DemandState,
-    row: &PodRow,
-    board: &mut Board,
-    now: Instant,
-) -> Arc<Wants> {
+fn recognise(state: &mut DemandState, row: &PodRow, board: &mut Board, now: Instant) -> Arc<Wants> {
     match &state.kind {
         Some(kind) if *kind.wants == row.wants => {
             let wants = Arc::clone(&kind.wants);
@@ -255,8 +250,8 @@ impl Candidates {
                 self.guarded.extend(wants.map(|w| (at, Arc::clone(w))));
             }
             if state.aside.contains(name, now) {
-                let own = nodes
-                    .get_or_insert_with(|| Eligibilities::clone(board.kinds.nodes(kind)));
+                let own =
+                    nodes.get_or_insert_with(|| Eligibilities::clone(board.kinds.nodes(kind)));
                 let why = "set aside, the pod was not bound there in time";
                 own.set(at, Eligibility::Excluded(why.into()));
                 ready.set(at, false);
@@ -273,3 +268,6 @@ impl Candidates {
         self.wake_at = self.wake_at.into_iter().chain(at).min();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use mig::{GpuModel, Layout, ProfileIndex};
 use planner::{
-    Cluster, Demand, Eligibilities, Eligibility, Gpu, Instance, Node, Outcome, Planner, Usage, Wants,
+    Cluster, Demand, Eligibilities, Eligibility, Gpu, Instance, Node, Outcome, Planner, Usage,
+    Wants,
 };
 
 const NODES: usize = 1_000;
@@ -185,7 +186,8 @@ fn measure(products: &[&str], fill: Fill, vectors: usize, count: usize) {
     // Its idle instances are gone.
     let mut node = cluster.nodes[NODES / 2].clone();
     for gpu in &mut node.gpus {
-        gpu.instances.retain(|instance| instance.usage == Usage::Held);
+        gpu.instances
+            .retain(|instance| instance.usage == Usage::Held);
     }
     let ((), change) = timed(|| planner.replace(NODES / 2, node));
     let (_, changed) = timed(|| planner.plan(&demands));

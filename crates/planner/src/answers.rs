@@ -213,6 +213,12 @@ impl Answers {
         self.refusals.retain(|_, refused| refused.pass == pass);
     }
 
+    /// How many refusals are remembered.
+    #[cfg(test)]
+    pub(crate) fn refusals(&self) -> usize {
+        self.refusals.len()
+    }
+
     /// The node that serves at the lowest price.
     pub(crate) fn best(&self, allowed: &NodeSet) -> Option<usize> {
         let mut prices = self.prices.values();

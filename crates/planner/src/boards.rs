@@ -80,7 +80,10 @@ impl Boards {
         key.clear();
         key.push(self.model(&board.model) << 1 | u32::from(board.changeable));
         let firm = board.firm.occupants();
-        key.extend(firm.iter().map(|o| u32::from(o.profile.0) << 16 | at(o.placement)));
+        key.extend(
+            firm.iter()
+                .map(|o| u32::from(o.profile.0) << 16 | at(o.placement)),
+        );
         // In which order they were placed makes no difference to what else fits.
         key[1..].sort_unstable();
         // No occupant is so large.

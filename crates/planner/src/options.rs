@@ -318,7 +318,11 @@ impl Search<'_> {
             exposed: number(self.expose.len()),
             loss: i32::MIN,
         };
-        if self.found.get(served).is_some_and(|known| cost > known.cost) {
+        if self
+            .found
+            .get(served)
+            .is_some_and(|known| cost > known.cost)
+        {
             return;
         }
         cost.loss = self.free_before - freedom(layout, self.model);

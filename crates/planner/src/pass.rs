@@ -59,13 +59,7 @@ pub(crate) fn promise(
     }
 }
 
-fn gpu_plan(
-    number: usize,
-    gpu: &Gpu,
-    board: &Board,
-    wants: &[Want],
-    choice: &Choice,
-) -> GpuPlan {
+fn gpu_plan(number: usize, gpu: &Gpu, board: &Board, wants: &[Want], choice: &Choice) -> GpuPlan {
     let name = |profile| board.model.profile(profile).map(|p| p.name);
     let give_up = choice.give_up.iter().filter_map(|&index| {
         let idle = &board.idle[index];
@@ -107,4 +101,4 @@ fn gpu_plan(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

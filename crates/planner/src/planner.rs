@@ -151,7 +151,6 @@ impl Planner {
     /// Demands are served by priority, then age, then position. A demand whose number of `nodes` is not
     /// the cluster's is looked at on the nodes that both have.
     pub fn plan(&mut self, demands: &[Demand]) -> Vec<Outcome> {
-        self.forget();
         self.passes += 1;
         let mut order: Vec<_> = demands
             .iter()
@@ -173,6 +172,7 @@ impl Planner {
             };
         }
         self.end();
+        self.forget();
         outcomes
     }
 
@@ -183,15 +183,13 @@ impl Planner {
 
     /// The number of the answers for these wants.
     fn wish(&mut self, wants: &Wants) -> Result<usize, Refusal> {
-        let known = self.wishes.get(wants).copied();
-        let number = match known {
-            Some(known) => known,
-            None => {
-                let new = Answers::new(wants, self.slots.len())?;
-                self.answers.push(new);
-                self.wishes.insert(wants.clone(), self.answers.len() - 1);
-                self.answers.len() - 1
-            }
+        let number = if let Some(known) = self.wishes.get(wants) {
+            *known
+        } else {
+            let new = Answers::new(wants, self.slots.len())?;
+            self.answers.push(new);
+            self.wishes.insert(wants.clone(), self.answers.len() - 1);
+            self.answers.len() - 1
         };
         self.answers[number].pass = self.passes;
         Ok(number)
@@ -246,7 +244,8 @@ impl Planner {
         }
     }
 
-    fn forget_all(&mut self) {
+    /// Forgets everything but the nodes.
+    pub(crate) fn forget_all(&mut self) {
         self.answers.clear();
         self.wishes.clear();
         self.boards = Boards::default();
@@ -258,7 +257,7 @@ impl Planner {
     }
 
     /// Forgets the wishes that were not asked for the longest time.
-    fn forget_wishes(&mut self) {
+    pub(crate) fn forget_wishes(&mut self) {
         let mut keys: Vec<_> = std::mem::take(&mut self.wishes).into_iter().collect();
         keys.sort_unstable_by_key(|(_, number)| *number);
         let mut all: Vec<_> = keys
@@ -278,3 +277,6 @@ impl Planner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

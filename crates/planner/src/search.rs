@@ -67,7 +67,9 @@ impl Goal {
         let digits = counts.into_iter().zip(&self.counts);
         digits.fold(0usize, |number, (digit, most)| {
             let digit = usize::try_from(digit).unwrap_or(usize::MAX);
-            let radix = usize::try_from(*most).unwrap_or(usize::MAX).saturating_add(1);
+            let radix = usize::try_from(*most)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1);
             number.saturating_mul(radix).saturating_add(digit)
         })
     }
@@ -94,7 +96,9 @@ impl Goal {
     fn counts_of(&self, mut number: usize) -> Vec<u32> {
         let mut counts = vec![0; self.counts.len()];
         for (digit, most) in counts.iter_mut().zip(&self.counts).rev() {
-            let radix = usize::try_from(*most).unwrap_or(usize::MAX).saturating_add(1);
+            let radix = usize::try_from(*most)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1);
             *digit = u32::try_from(number % radix).unwrap_or(u32::MAX);
             number /= radix;
         }

@@ -3,8 +3,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use mig::{GpuModel, Layout, Placement};
 
 use crate::{
-    Cluster, Demand, Eligibilities, Eligibility, Gpu, Instance, Node, NodePlan, Outcome, Refusal, RefusalKind,
-    Usage, plan,
+    Cluster, Demand, Eligibilities, Eligibility, Gpu, Instance, Node, NodePlan, Outcome, Refusal,
+    RefusalKind, Usage, plan,
 };
 
 mod agreement;
@@ -46,7 +46,7 @@ pub(super) fn mk_gpu(product: &str, instances: &[(&str, u8, Usage)]) -> Gpu {
     }
 }
 
-pub(super) fn a100(instances: &[(&str, u8, Usage)]) -> Gpu {
+pub(crate) fn a100(instances: &[(&str, u8, Usage)]) -> Gpu {
     mk_gpu("NVIDIA A100-SXM4-40GB", instances)
 }
 
@@ -54,7 +54,7 @@ pub(super) fn h100(instances: &[(&str, u8, Usage)]) -> Gpu {
     mk_gpu("NVIDIA H100 80GB HBM3", instances)
 }
 
-pub(super) fn mk_node(gpus: Vec<Gpu>) -> Node {
+pub(crate) fn mk_node(gpus: Vec<Gpu>) -> Node {
     Node {
         name: "a".to_owned(),
         gpus,
@@ -62,11 +62,11 @@ pub(super) fn mk_node(gpus: Vec<Gpu>) -> Node {
     }
 }
 
-pub(super) fn mk_cluster(nodes: Vec<Node>) -> Cluster {
+pub(crate) fn mk_cluster(nodes: Vec<Node>) -> Cluster {
     Cluster { nodes }
 }
 
-pub(super) fn mk_demand(cluster: &Cluster, wants: &[(&str, u32)]) -> Demand {
+pub(crate) fn mk_demand(cluster: &Cluster, wants: &[(&str, u32)]) -> Demand {
     Demand {
         id: "pod".to_owned(),
         priority: 0,

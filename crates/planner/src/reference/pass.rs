@@ -56,7 +56,10 @@ impl Pass<'_> {
         let memo = self.memos.entry(Wants::clone(&demand.wants)).or_default();
         let mut best: Option<(Price, usize, Vec<Choice>)> = None;
         let mut cut_off = false;
-        for (number, eligibility) in super::eligibilities(demand).enumerate().take(self.work.len()) {
+        for (number, eligibility) in super::eligibilities(demand)
+            .enumerate()
+            .take(self.work.len())
+        {
             if eligibility != Eligibility::Allowed {
                 continue;
             }
@@ -207,4 +210,3 @@ fn wants(demand: &Demand) -> Result<Vec<Want>, Refusal> {
     };
     demand.wants.iter().map(one).collect()
 }
-

@@ -104,6 +104,7 @@ enum Step {
     Changes(Index, Node),
     Reserves(Index, BTreeMap<String, u32>),
     Goes(Index),
+    Forgets(bool),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -112,6 +113,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         (any::<Index>(), any_node()).prop_map(|(at, node)| Step::Changes(at, node)),
         (any::<Index>(), any_amounts(2)).prop_map(|(at, all)| Step::Reserves(at, all)),
         any::<Index>().prop_map(Step::Goes),
+        any::<bool>().prop_map(Step::Forgets),
     ]
 }
 
@@ -160,6 +162,8 @@ proptest! {
                     cluster.nodes.insert(at, node.clone());
                     planner.insert(at, node);
                 }
+                Step::Forgets(true) => planner.forget_all(),
+                Step::Forgets(false) => planner.forget_wishes(),
                 _ if count == 0 => {}
                 Step::Changes(at, node) => {
                     cluster.nodes[at.index(count)] = node.clone();
