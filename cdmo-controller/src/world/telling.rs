@@ -55,6 +55,9 @@ impl World {
 
     /// Pods that no longer wait; a list may have dropped them without an event each.
     pub(super) fn forget_demands(&mut self) {
+        if !std::mem::take(&mut self.relisted) {
+            return;
+        }
         self.demands.retain(|key, _| self.pods.is_pending(key));
     }
 

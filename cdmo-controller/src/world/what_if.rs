@@ -4,16 +4,13 @@
 //! promised is not promised to the next; only CPU, memory and the like are held against each of them
 //! alone.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use planner::{Demand, Eligibility, Outcome};
+use planner::{Demand, Outcome, Wants};
 use serde::Deserialize;
 use status_report::{API_VERSION, Fate, MOST_PODS, Prospect, WhatIf};
 
-use super::{Clock, World, planning::eligibility, report::pieces};
+use super::{Clock, World, report::pieces};
 use crate::{constraints::Constraints, objects::PodSpec, requests, words};
 
 /// Pods that somebody asks about.
@@ -71,13 +68,14 @@ impl World {
                 demands.push(demand.clone());
             }
         }
-        let outcomes = planner::plan(&self.board.cluster, &demands);
+        // What a pass promises it takes back at its end.
+        let outcomes = self.board.planner.plan(&demands);
         // Those that really wait come first, and nobody asked about them.
         let asked = demands.into_iter().zip(outcomes).skip(real);
         let pods = names
             .into_iter()
             .zip(asked)
-            .map(|(name, (demand, outcome))| self.prospect(name, demand.wants, outcome));
+            .map(|(name, (demand, outcome))| self.prospect(name, &demand.wants, outcome));
         WhatIf {
             api_version: API_VERSION.to_owned(),
             time: clock.at(clock.now),
@@ -92,19 +90,19 @@ impl World {
     }
 
     /// The demands of the pods that wait, without what experience has taught about single nodes.
-    fn waiting_demands(&self) -> Vec<Demand> {
-        let mut known: HashMap<*const Constraints, Arc<[Eligibility]>> = HashMap::new();
+    fn waiting_demands(&mut self) -> Vec<Demand> {
+        let board = &mut self.board;
         let pending = self.pods.pending();
-        let demands = pending.map(|(_, row)| Demand {
-            id: String::new(),
-            priority: row.priority,
-            created: row.age,
-            wants: row.wants.clone(),
-            nodes: Arc::clone(
-                known
-                    .entry(Arc::as_ptr(&row.constraints))
-                    .or_insert_with(|| self.eligible(&row.constraints)),
-            ),
+        let demands = pending.map(|(_, row)| {
+            let wants = board.wants.intern(row.wants.clone());
+            let kind = board.kind(&wants, &row.constraints, &self.nodes, &self.pods);
+            Demand {
+                id: String::new(),
+                priority: row.priority,
+                created: row.age,
+                wants,
+                nodes: Arc::clone(board.kinds.nodes(kind)),
+            }
         });
         demands.collect()
     }
@@ -112,35 +110,26 @@ impl World {
     fn suppose(&self, spec: &PodSpec) -> Demand {
         let total = requests::of_pod(spec);
         let ours = total.iter().filter(|(name, _)| requests::is_ours(name));
-        let wants = ours.map(|(name, count)| {
-            let count = u32::try_from(*count).unwrap_or(u32::MAX);
-            (name.clone(), count)
-        });
+        let wants: Wants = ours
+            .map(|(name, count)| (name.clone(), u32::try_from(*count).unwrap_or(u32::MAX)))
+            .collect();
+        let constraints = Constraints::of(spec, &total);
+        let nodes = self.board.eligible(&constraints, &self.nodes, &self.pods);
         Demand {
             id: String::new(),
             priority: spec.priority.unwrap_or(0),
             // Younger than all.
             created: i64::MAX,
-            wants: wants.collect(),
-            nodes: self.eligible(&Constraints::of(spec, &total)),
+            wants: Arc::new(wants),
+            nodes: Arc::new(nodes),
         }
     }
 
-    fn eligible(&self, constraints: &Constraints) -> Arc<[Eligibility]> {
-        let nodes = self.board.cluster.nodes.iter();
-        nodes
-            .map(|node| eligibility(constraints, node, &self.nodes, &self.pods))
-            .collect()
-    }
-
-    fn prospect(&self, name: String, wants: BTreeMap<String, u32>, outcome: Outcome) -> Prospect {
-        let of = |node: usize| {
-            let node = self.board.cluster.nodes.get(node);
-            node.map_or_else(String::new, |node| node.name.clone())
-        };
+    fn prospect(&self, name: String, wants: &Wants, outcome: Outcome) -> Prospect {
+        let of = |node: usize| self.board.name(node).to_owned();
         let mut prospect = Prospect {
             name,
-            wants,
+            wants: wants.clone(),
             fate: Fate::Nothing,
             node: None,
             message: String::new(),
@@ -176,7 +165,7 @@ impl World {
             }
             Outcome::Refused(refusal) => {
                 prospect.fate = Fate::Refused;
-                prospect.message = refusal.text;
+                prospect.message = refusal.text.to_string();
             }
         }
         prospect
