@@ -49,7 +49,7 @@ struct Candidates {
 impl World {
     /// Looks at every waiting pod once, and begins to carry out what was planned.
     pub(super) fn plan(&mut self, now: Instant) {
-        if !self.is_synced() || !(self.agents.is_settled() || now >= self.started + GATHER) {
+        if !self.can_plan(now) {
             return;
         }
         self.forget_demands();
@@ -73,6 +73,12 @@ impl World {
             }
         }
         self.count_demands();
+    }
+
+    /// Whether enough of the cluster is known: everything that is listed, and what agents have, but for
+    /// those that keep silent for long.
+    pub(super) fn can_plan(&self, now: Instant) -> bool {
+        self.is_synced() && (self.agents.is_settled() || now >= self.started + GATHER)
     }
 
     fn conclude(

@@ -1,17 +1,25 @@
 //! What would become of pods that are not there yet: the planner's answer, with nothing begun.
 //!
-//! They are looked at behind all pods that wait already, as if each had been created now. What one is
+//! They are looked at as if each had been created now, and so behind all pods of their priority that wait. What one is
 //! promised is not promised to the next; only CPU, memory and the like are held against each of them
 //! alone.
 
 use std::sync::Arc;
 
-use planner::{Demand, Outcome, Wants};
+use planner::{Demand, Eligibility, Outcome, Wants};
 use serde::Deserialize;
 use status_report::{API_VERSION, Fate, MOST_PODS, Prospect, WhatIf};
+use tokio::time::Instant;
 
 use super::{Clock, World, report::pieces};
 use crate::{constraints::Constraints, objects::PodSpec, requests, words};
+
+/// Different pods that one question may be about.
+const MOST_KINDS: usize = 64;
+/// Resources of ours that one of them may ask for.
+const MOST_WANTS: usize = 16;
+/// Bytes of a name: a workload's kind and a name as Kubernetes allows it.
+const LONGEST_NAME: usize = 300;
 
 /// Pods that somebody asks about.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,10 +38,10 @@ fn one() -> usize {
     1
 }
 
-/// Reads a question.
+/// Reads a question. What an answer costs is bounded by what a question may hold.
 ///
 /// # Errors
-/// A sentence: it is not the JSON that it should be, or it is about too many pods.
+/// A sentence: it is not the JSON that it should be, or it is about too much.
 pub fn read(text: &str) -> Result<Vec<Supposed>, String> {
     let pods: Vec<Supposed> = serde_json::from_str(text).map_err(|error| {
         format!(
@@ -48,14 +56,40 @@ pub fn read(text: &str) -> Result<Vec<Supposed>, String> {
             "the question is about {count} pods; ask about {MOST_PODS} at most"
         ));
     }
+    if pods.len() > MOST_KINDS {
+        return Err(format!(
+            "the question is about {} different pods; ask about {MOST_KINDS} at most",
+            pods.len()
+        ));
+    }
+    for pod in &pods {
+        if pod.name.len() > LONGEST_NAME {
+            return Err(format!(
+                "a pod's name has {} bytes; give it {LONGEST_NAME} at most",
+                pod.name.len()
+            ));
+        }
+        let total = requests::of_pod(&pod.spec);
+        let wants = total.keys().filter(|name| requests::is_ours(name)).count();
+        if wants > MOST_WANTS {
+            return Err(format!(
+                "pod {} asks for {wants} different slices and fractions; ask about {MOST_WANTS} at most",
+                pod.name
+            ));
+        }
+    }
     Ok(pods)
 }
 
 impl World {
-    /// What would become of these pods if they were created now.
-    pub fn what_if(&mut self, supposed: &[Supposed], clock: Clock) -> WhatIf {
+    /// What would become of these pods if they were created now; nothing as long as too little of the
+    /// cluster is known to plan.
+    pub fn what_if(&mut self, supposed: &[Supposed], clock: Clock) -> Option<WhatIf> {
+        if !self.can_plan(clock.now) {
+            return None;
+        }
         self.refresh_board(clock.now);
-        let mut demands = self.waiting_demands();
+        let mut demands = self.waiting_demands(clock.now);
         let real = demands.len();
         let mut names = Vec::new();
         for pods in supposed {
@@ -76,11 +110,11 @@ impl World {
             .into_iter()
             .zip(asked)
             .map(|(name, (demand, outcome))| self.prospect(name, &demand.wants, outcome));
-        WhatIf {
+        Some(WhatIf {
             api_version: API_VERSION.to_owned(),
             time: clock.at(clock.now),
             pods: pods.collect(),
-        }
+        })
     }
 
     /// NVML's index of a node's GPU, as its agent last reported it.
@@ -89,22 +123,36 @@ impl World {
         snapshot.gpu(uuid).map(|gpu| gpu.index)
     }
 
-    /// The demands of the pods that wait, without what experience has taught about single nodes.
-    fn waiting_demands(&mut self) -> Vec<Demand> {
+    /// The demands of the pods that wait.
+    fn waiting_demands(&mut self, now: Instant) -> Vec<Demand> {
         let board = &mut self.board;
-        let pending = self.pods.pending();
-        let demands = pending.map(|(_, row)| {
-            let wants = board.wants.intern(row.wants.clone());
+        let mut demands = Vec::new();
+        for (key, row) in self.pods.pending() {
+            let state = self.demands.get(key);
+            let kind = state.and_then(|state| state.kind.as_ref());
+            let wants = match kind {
+                Some(kind) if *kind.wants == row.wants => Arc::clone(&kind.wants),
+                _ => board.wants.intern(row.wants.clone()),
+            };
             let kind = board.kind(&wants, &row.constraints, &self.nodes, &self.pods);
-            Demand {
+            let mut nodes = Arc::clone(board.kinds.nodes(kind));
+            let aside = state.into_iter().flat_map(|state| {
+                let nodes = state.aside.nodes();
+                nodes.filter(move |name| state.aside.contains(name, now))
+            });
+            for at in aside.filter_map(|name| board.planner.find(name).ok()) {
+                let aside = Eligibility::Excluded("set aside".into());
+                Arc::make_mut(&mut nodes).set(at, aside);
+            }
+            demands.push(Demand {
                 id: String::new(),
                 priority: row.priority,
                 created: row.age,
                 wants,
-                nodes: Arc::clone(board.kinds.nodes(kind)),
-            }
-        });
-        demands.collect()
+                nodes,
+            });
+        }
+        demands
     }
 
     fn suppose(&self, spec: &PodSpec) -> Demand {
