@@ -153,9 +153,31 @@ impl Answers {
             }
         }
         for node in &touched[self.looked_at.min(touched.len())..] {
+            // Promises take away, they never give: what could be done after one could have been done before, with what
+            // it gives up given up, too.
+            if self.is_hopeless(*node, slots) {
+                continue;
+            }
             self.ask(*node, slots, boards, search);
         }
         self.looked_at = touched.len();
+    }
+
+    /// Whether a node that could do nothing can do nothing after further promises either. Where a search may be cut off,
+    /// nothing found means less.
+    fn is_hopeless(&mut self, node: usize, slots: &[Slot]) -> bool {
+        let (Some(slot), Some(given)) = (slots.get(node), self.given.get_mut(node)) else {
+            return true;
+        };
+        let hopeless = given.answer == Answer::Nothing && given.version > 0;
+        if !hopeless || !self.goal.is_numbered(slot.state.boards.len()) {
+            return false;
+        }
+        if given.version != slot.state.version {
+            self.undo.push((node, *given));
+            given.version = slot.state.version;
+        }
+        true
     }
 
     fn ask(&mut self, node: usize, slots: &[Slot], boards: &mut Boards, search: &mut Search) {
