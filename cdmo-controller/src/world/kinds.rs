@@ -119,7 +119,7 @@ pub(super) struct Kinds {
     /// Positions of covers and places by the addresses of their wants and constraints, which they keep.
     cover_at: HashMap<usize, usize>,
     place_at: HashMap<usize, usize>,
-    kinds: Vec<Kind>,
+    in_pass: Vec<Kind>,
     kind_at: HashMap<(usize, usize), usize>,
     pass: u64,
 }
@@ -192,7 +192,7 @@ impl Kinds {
     pub(super) fn begin(&mut self, now: Instant) {
         self.forget_unused();
         self.pass += 1;
-        self.kinds.clear();
+        self.in_pass.clear();
         self.kind_at.clear();
         let covers = self.covers.iter_mut().map(|cover| &mut cover.lately);
         let places = self.places.iter_mut().map(|place| &mut place.lately);
@@ -264,35 +264,35 @@ impl Kinds {
         allowed.pass = self.pass;
         let ready = known.nodes.and(allowed.nodes.allowed());
         let lately = (&known.lately.nodes, &allowed.lately.nodes);
-        self.kinds.push(Kind {
+        self.in_pass.push(Kind {
             cover,
             place,
             long: !ready.is_within(lately.0, lately.1),
             ready,
             pods: 0,
         });
-        self.kind_at.insert(key, self.kinds.len() - 1);
-        KindId(self.kinds.len() - 1)
+        self.kind_at.insert(key, self.in_pass.len() - 1);
+        KindId(self.in_pass.len() - 1)
     }
 
     /// Where pods of the kind could run.
     pub(super) fn nodes(&self, kind: KindId) -> &Arc<Eligibilities> {
-        &self.places[self.kinds[kind.0].place].nodes
+        &self.places[self.in_pass[kind.0].place].nodes
     }
 
     /// Where free devices cover what pods of the kind ask for, wherever they could run.
     pub(super) fn covered(&self, kind: KindId) -> &NodeSet {
-        &self.covers[self.kinds[kind.0].cover].nodes
+        &self.covers[self.in_pass[kind.0].cover].nodes
     }
 
     /// Where devices lie ready for pods of the kind.
     pub(super) fn ready(&self, kind: KindId) -> &NodeSet {
-        &self.kinds[kind.0].ready
+        &self.in_pass[kind.0].ready
     }
 
     /// Since when devices have been ready on a node, as far as it was not always so.
     pub(super) fn ready_since(&self, kind: KindId, node: usize) -> Option<Instant> {
-        let kind = &self.kinds[kind.0];
+        let kind = &self.in_pass[kind.0];
         let cover = self.covers[kind.cover].lately.since.get(&node);
         let place = self.places[kind.place].lately.since.get(&node);
         cover.max(place).copied()
@@ -301,7 +301,7 @@ impl Kinds {
     /// When a pod that was first looked at then has had devices ready on some node for so long that the node is set
     /// aside, at the earliest.
     pub(super) fn ready_in_vain(&self, kind: KindId, looked_at: Instant) -> Option<Instant> {
-        let kind = &self.kinds[kind.0];
+        let kind = &self.in_pass[kind.0];
         if kind.ready.is_empty() {
             return None;
         }
@@ -316,12 +316,12 @@ impl Kinds {
 
     /// A pod of the kind of which nothing else is known.
     pub(super) fn count(&mut self, kind: KindId) {
-        self.kinds[kind.0].pods += 1;
+        self.in_pass[kind.0].pods += 1;
     }
 
     /// What was counted: how many pods ask for what, and where devices lie ready for them.
     pub(super) fn counted(&self) -> impl Iterator<Item = (u32, &Wants, &NodeSet)> {
-        let counted = self.kinds.iter().filter(|kind| kind.pods > 0);
+        let counted = self.in_pass.iter().filter(|kind| kind.pods > 0);
         counted.map(|kind| {
             let wants = self.covers[kind.cover].wants.as_ref();
             (kind.pods, wants, &kind.ready)

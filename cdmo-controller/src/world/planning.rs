@@ -24,6 +24,8 @@ struct Candidate {
     ready: Ready,
     /// It has our scheduling gate.
     gated: bool,
+    /// Why it was refused in the last pass.
+    refused: Option<Arc<str>>,
 }
 
 /// Nodes whose free devices cover a pod.
@@ -66,10 +68,9 @@ impl World {
             .map(|operation| operation.pod.0.clone())
             .collect();
         for (candidate, outcome) in candidates.all.into_iter().zip(outcomes) {
-            let key = &candidate.key;
-            self.conclude(key, &candidate.ready, served.contains(key), outcome, now);
+            self.conclude(&candidate, &served, outcome, now);
             if candidate.gated {
-                self.tend_gate(key, now);
+                self.tend_gate(&candidate.key, now);
             }
         }
         self.count_demands();
@@ -81,26 +82,27 @@ impl World {
         self.is_synced() && (self.agents.is_settled() || now >= self.started + GATHER)
     }
 
+    /// Draws the conclusion for one pod; `served` are those for which operations are under way.
     fn conclude(
         &mut self,
-        key: &PodKey,
-        ready: &Ready,
-        served: bool,
+        candidate: &Candidate,
+        served: &HashSet<PodKey>,
         outcome: Outcome,
         now: Instant,
     ) {
-        let is_ready = |node: usize| match ready {
+        let key = &candidate.key;
+        let is_ready = |node: usize| match &candidate.ready {
             Ready::Kind(kind) => self.board.kinds.ready(*kind).contains(node),
             Ready::Own(nodes) => nodes.contains(node),
         };
         match outcome {
             Outcome::Covered { node } | Outcome::Wait { node } if is_ready(node) => {
                 let node = self.board.name(node).to_owned();
-                self.cover(key, &node, served);
+                self.cover(key, &node, served.contains(key));
             }
             // Free for the agent, but the node's status does not show it yet.
             Outcome::Covered { .. } | Outcome::Wait { .. } => {
-                let standing = if served {
+                let standing = if served.contains(key) {
                     Standing::Planned
                 } else {
                     Standing::Waiting
@@ -112,7 +114,13 @@ impl World {
                 self.stand(key, Standing::Planned);
                 self.begin(&node, plan, key, now);
             }
-            Outcome::Refused(refusal) => self.refuse(key, refusal, now),
+            Outcome::Refused(refusal) => {
+                // Thousands may wait for long, and there is nothing more to say to them.
+                let known = candidate.refused.as_ref();
+                if !known.is_some_and(|text| Arc::ptr_eq(text, &refusal.text)) {
+                    self.refuse(key, refusal, now);
+                }
+            }
         }
     }
 
@@ -166,6 +174,10 @@ impl World {
                 key: key.clone(),
                 ready,
                 gated: row.gate.is_some(),
+                refused: match &state.standing {
+                    Standing::Refused { text, .. } => Some(Arc::clone(text)),
+                    _ => None,
+                },
             });
             candidates.demands.push(Demand {
                 id: String::new(),
@@ -238,7 +250,9 @@ impl Candidates {
             .filter(|name| state.aside.contains(name, now))
             .filter_map(|name| board.planner.find(name).ok())
             .collect();
-        aside.iter().for_each(|at| ready.set(*at, false));
+        for at in aside {
+            ready.set(at, false);
+        }
         let names: Vec<&str> = ready.iter().map(|at| board.name(at)).collect();
         for name in state.aside.review(names.into_iter(), now) {
             tracing::info!(pod = %key, node = name, "devices lie ready, but the pod is not bound; setting the node aside");

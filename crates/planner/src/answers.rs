@@ -48,6 +48,19 @@ const NEVER_ASKED: Given = Given {
     version: 0,
 };
 
+/// A part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// Of which nothing is known yet.
+const UNKNOWN: Span = Span {
+    start: u32::MAX,
+    end: u32::MAX,
+};
+
 /// A refusal of those who ask for this and could run on these nodes.
 #[derive(Debug)]
 struct Refused {
@@ -63,8 +76,10 @@ struct Refused {
 pub(crate) struct Answers {
     pub(crate) wants: Vec<Want>,
     goal: Goal,
-    /// What GPUs can do, by the number of their state; without ways if only nothing.
-    ways: Vec<Option<Box<[Way]>>>,
+    /// What GPUs can do, one after the other; nothing for one that can only do nothing.
+    ways: Vec<Way>,
+    /// Where in that, by the number of their state.
+    ways_at: Vec<Span>,
     /// How, where it was chosen: by the number of their state and that of the counts served.
     choices: HashMap<(BoardId, u16), Choice>,
     /// The same, for wants of which there are too many counts for numbers.
@@ -98,6 +113,7 @@ impl Answers {
             wants,
             goal,
             ways: Vec::new(),
+            ways_at: Vec::new(),
             choices: HashMap::new(),
             options: Vec::new(),
             given: vec![NEVER_ASKED; nodes],
@@ -153,9 +169,31 @@ impl Answers {
             }
         }
         for node in &touched[self.looked_at.min(touched.len())..] {
+            // Promises take away, they never give: what could be done after one could have been done before, with what
+            // it gives up given up, too.
+            if self.is_hopeless(*node, slots) {
+                continue;
+            }
             self.ask(*node, slots, boards, search);
         }
         self.looked_at = touched.len();
+    }
+
+    /// Whether a node that could do nothing can do nothing after further promises either. Where a search may be cut off,
+    /// nothing found means less.
+    fn is_hopeless(&mut self, node: usize, slots: &[Slot]) -> bool {
+        let (Some(slot), Some(given)) = (slots.get(node), self.given.get_mut(node)) else {
+            return true;
+        };
+        let hopeless = given.answer == Answer::Nothing && given.version > 0;
+        if !hopeless || !self.goal.is_numbered(slot.state.boards.len()) {
+            return false;
+        }
+        if given.version != slot.state.version {
+            self.undo.push((node, *given));
+            given.version = slot.state.version;
+        }
+        true
     }
 
     fn ask(&mut self, node: usize, slots: &[Slot], boards: &mut Boards, search: &mut Search) {
@@ -347,12 +385,14 @@ impl Answers {
     }
 
     fn ways(&self, id: BoardId) -> &[Way] {
-        let known = self.ways.get(id.index());
-        known.and_then(Option::as_deref).unwrap_or_default()
+        let at = self.ways_at.get(id.index()).copied();
+        let Span { start, end } = at.unwrap_or(UNKNOWN);
+        self.ways.get(start as usize..end as usize).unwrap_or(&[])
     }
 
     fn find_ways(&mut self, id: BoardId, boards: &Boards) {
-        if matches!(self.ways.get(id.index()), Some(Some(_))) {
+        let known = self.ways_at.get(id.index());
+        if known.is_some_and(|at| *at != UNKNOWN) {
             return;
         }
         let board = boards.get(id);
@@ -361,16 +401,22 @@ impl Answers {
             cost: option.choice.cost,
             number: u16::try_from(option.number).unwrap_or(u16::MAX),
         };
-        let mut ways: Box<[Way]> = all.unwrap_or_default().iter().map(way).collect();
-        if matches!(*ways, [Way { cost, number: 0 }] if !cost.changes()) {
+        let start = self.ways.len();
+        self.ways.extend(all.iter().flatten().map(way));
+        if matches!(self.ways[start..], [Way { cost, number: 0 }] if !cost.changes()) {
             // Every GPU can do nothing.
-            ways = Box::default();
+            self.ways.truncate(start);
         }
-        self.remembered += ways.len();
-        if self.ways.len() <= id.index() {
-            self.ways.resize(id.index() + 1, None);
+        self.remembered += self.ways.len() - start;
+        if self.ways_at.len() <= id.index() {
+            self.ways_at.resize(id.index() + 1, UNKNOWN);
         }
-        self.ways[id.index()] = Some(ways);
+        // So many are never remembered.
+        let at = |at: usize| u32::try_from(at).unwrap_or(0);
+        self.ways_at[id.index()] = Span {
+            start: at(start),
+            end: at(self.ways.len()),
+        };
     }
 
     fn options(&mut self, ids: &[BoardId], boards: &Boards) -> Vec<Arc<Options>> {

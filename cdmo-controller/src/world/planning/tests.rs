@@ -186,11 +186,11 @@ proptest! {
                 for node in 0..NODES {
                     let aside = pod.alone.contains(&name(node), now);
                     prop_assert_eq!(pod.state.aside.contains(&name(node), now), aside);
-                    let expected = match aside {
-                        true => Eligibility::Excluded(
-                            "set aside, the pod was not bound there in time".into(),
-                        ),
-                        false => eligibility(scene.allowed[node][pod.kind.1]),
+                    let why = "set aside, the pod was not bound there in time";
+                    let expected = if aside {
+                        Eligibility::Excluded(why.into())
+                    } else {
+                        eligibility(scene.allowed[node][pod.kind.1])
                     };
                     prop_assert_eq!(nodes.get(node), Some(expected));
                 }

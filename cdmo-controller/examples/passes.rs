@@ -1,6 +1,6 @@
 //! How long decisions take on a large cluster: 1,000 nodes with 8 A100 GPUs each and 10,000 waiting pods.
 //!
-//! `cargo run --release -p cdmo-controller --example scale`, with the number of pods if not 10,000.
+//! `cargo run --release -p cdmo-controller --example passes`, with the number of pods if not 10,000.
 
 use std::{collections::BTreeMap, time::Duration};
 
