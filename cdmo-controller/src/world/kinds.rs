@@ -24,7 +24,8 @@ pub(super) type Devices = BTreeMap<String, u32>;
 struct Lately {
     nodes: NodeSet,
     since: BTreeMap<usize, Instant>,
-    first: Option<Instant>,
+    /// How many nodes there are for each of these times.
+    times: BTreeMap<Instant, usize>,
 }
 
 impl Lately {
@@ -39,12 +40,24 @@ impl Lately {
 
     fn set(&mut self, node: usize, is_true: bool, now: Instant) {
         self.nodes.set(node, is_true);
-        if is_true {
-            self.since.insert(node, now);
+        let before = if is_true {
+            *self.times.entry(now).or_default() += 1;
+            self.since.insert(node, now)
         } else {
-            self.since.remove(&node);
+            self.since.remove(&node)
+        };
+        let Some(before) = before else { return };
+        if let Some(count) = self.times.get_mut(&before) {
+            *count -= 1;
+            if *count == 0 {
+                self.times.remove(&before);
+            }
         }
-        self.first = self.since.values().min().copied();
+    }
+
+    /// The earliest of these times.
+    fn first(&self) -> Option<Instant> {
+        self.times.keys().next().copied()
     }
 
     fn insert(&mut self, node: usize) {
@@ -70,10 +83,11 @@ impl Lately {
 
     fn count_again(&mut self) {
         self.nodes = NodeSet::default();
-        for node in self.since.keys() {
+        self.times.clear();
+        for (node, since) in &self.since {
             self.nodes.set(*node, true);
+            *self.times.entry(*since).or_default() += 1;
         }
-        self.first = self.since.values().min().copied();
     }
 }
 
@@ -306,8 +320,8 @@ impl Kinds {
             return None;
         }
         let first = [
-            self.covers[kind.cover].lately.first,
-            self.places[kind.place].lately.first,
+            self.covers[kind.cover].lately.first(),
+            self.places[kind.place].lately.first(),
         ];
         let first = first.into_iter().flatten().min();
         let since = first.filter(|_| !kind.long).max(Some(looked_at))?;
@@ -319,9 +333,10 @@ impl Kinds {
         self.in_pass[kind.0].pods += 1;
     }
 
-    /// What was counted: how many pods ask for what, and where devices lie ready for them.
+    /// What was counted and has devices ready somewhere: how many pods ask for what, and where.
     pub(super) fn counted(&self) -> impl Iterator<Item = (u32, &Wants, &NodeSet)> {
-        let counted = self.in_pass.iter().filter(|kind| kind.pods > 0);
+        let ready = |kind: &&Kind| kind.pods > 0 && !kind.ready.is_empty();
+        let counted = self.in_pass.iter().filter(ready);
         counted.map(|kind| {
             let wants = self.covers[kind.cover].wants.as_ref();
             (kind.pods, wants, &kind.ready)

@@ -43,6 +43,14 @@ struct Given {
     version: u64,
 }
 
+/// Version of an answer that the next pass looks for again.
+const UNFINISHED: u64 = u64::MAX;
+/// Partial sums that demands which ask for the same may look at in one pass, over all nodes and GPU states. Only
+/// demands of many devices of several kinds have so many; nodes that are left over then are asked in the next pass.
+pub(crate) const MOST_SUMS: usize = 4_000_000;
+/// Nodes of different content whose searches are remembered.
+const MOST_SEARCHES: usize = 4096;
+
 const NEVER_ASKED: Given = Given {
     answer: Answer::Nothing,
     version: 0,
@@ -84,6 +92,10 @@ pub(crate) struct Answers {
     choices: HashMap<(BoardId, u16), Choice>,
     /// The same, for wants of which there are too many counts for numbers.
     options: Vec<Option<Arc<Options>>>,
+    /// And what nodes of these states and fixed devices can do then, for most nodes are like another.
+    searches: HashMap<(Vec<u32>, Vec<BoardId>), Found>,
+    /// Partial sums that may still be looked at in this pass.
+    left: usize,
     given: Vec<Given>,
     /// Nodes that serve, by price.
     prices: BTreeMap<Price, NodeSet>,
@@ -116,6 +128,8 @@ impl Answers {
             ways_at: Vec::new(),
             choices: HashMap::new(),
             options: Vec::new(),
+            searches: HashMap::new(),
+            left: 0,
             given: vec![NEVER_ASKED; nodes],
             prices: BTreeMap::new(),
             complex: NodeSet::default(),
@@ -127,6 +141,14 @@ impl Answers {
             pass: 0,
             remembered: 0,
         })
+    }
+
+    /// A pass asks, in which so many partial sums may be looked at.
+    pub(crate) fn begin(&mut self, pass: u64, sums: usize) {
+        if self.pass != pass {
+            self.pass = pass;
+            self.left = sums;
+        }
     }
 
     /// A node comes; those from this position on move up by one.
@@ -163,7 +185,7 @@ impl Answers {
         boards: &mut Boards,
         search: &mut Search,
     ) {
-        if !self.stale.is_empty() {
+        if !self.stale.is_empty() && self.left > 0 {
             for node in std::mem::take(&mut self.stale).iter() {
                 self.ask(node, slots, boards, search);
             }
@@ -206,12 +228,21 @@ impl Answers {
         if slot.touched {
             self.undo.push((node, *given));
         }
-        let answer = match self.search(&slot.state.fixed, &slot.state.boards, boards, search) {
+        let found = if explain::has_all(&slot.node, &self.wants) {
+            self.search(&slot.state.fixed, &slot.state.boards, boards, search)
+        } else {
+            Found::Nothing
+        };
+        let mut version = slot.state.version;
+        let answer = match found {
             Found::Served(cost) => Answer::Served(price(slot.state.busy, cost)),
             Found::Nothing => Answer::Nothing,
             Found::TooComplex => Answer::TooComplex,
         };
-        let version = slot.state.version;
+        if found == Found::TooComplex && self.left == 0 {
+            version = UNFINISHED;
+            self.stale.set(node, true);
+        }
         self.write(node, Given { answer, version });
     }
 
@@ -274,7 +305,9 @@ impl Answers {
         if !self.goal.is_numbered(ids.len()) {
             let options = self.options(ids, boards);
             let start: Vec<_> = self.start(&state.fixed).collect();
-            let (_, choices) = by_counts(&self.goal, &start, &options);
+            // It was found before, so that it ends.
+            let mut left = usize::MAX;
+            let (_, choices) = by_counts(&self.goal, &start, &options, &mut left);
             return Some(choices?.into_iter().cloned().collect());
         }
         for id in ids {
@@ -373,9 +406,22 @@ impl Answers {
         search: &mut Search,
     ) -> Found {
         if !self.goal.is_numbered(ids.len()) {
+            let key = (self.start(fixed).collect(), ids.to_vec());
+            if let Some(known) = self.searches.get(&key) {
+                return *known;
+            }
+            if self.left == 0 {
+                return Found::TooComplex;
+            }
             let options = self.options(ids, boards);
-            let start: Vec<_> = self.start(fixed).collect();
-            return by_counts(&self.goal, &start, &options).0;
+            let found = by_counts(&self.goal, &key.0, &options, &mut self.left).0;
+            if found != Found::TooComplex || self.left > 0 {
+                if self.searches.len() >= MOST_SEARCHES {
+                    self.searches.clear();
+                }
+                self.searches.insert(key, found);
+            }
+            return found;
         }
         for id in ids {
             self.find_ways(*id, boards);

@@ -112,7 +112,7 @@ pub(crate) fn no_class(resource: &str) -> String {
 
 /// Why a node does not serve it, if that needs no search.
 pub(crate) fn at_first_sight(node: &Node, wants: &[Want]) -> Option<Verdict> {
-    if wants.iter().any(|want| !has(node, want)) {
+    if !has_all(node, wants) {
         return Some(Verdict {
             kind: RefusalKind::NoSuchProfile,
             text: "no GPU has it".into(),
@@ -140,6 +140,11 @@ pub(crate) fn if_empty(node: &Node, wants: &[Want], could_be: Found) -> Verdict 
         kind: RefusalKind::NoRoom,
         text: "running pods are in the way".into(),
     }
+}
+
+/// Whether the node could ever serve each of the wants.
+pub(crate) fn has_all(node: &Node, wants: &[Want]) -> bool {
+    wants.iter().all(|want| has(node, want))
 }
 
 /// Whether the node has any GPU or fixed device that could ever serve the want.

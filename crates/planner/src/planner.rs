@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    answers::Answers,
+    answers::{Answers, MOST_SUMS},
     boards::Boards,
     classes::Classes,
     demand::{Demand, Wants},
@@ -26,8 +26,10 @@ use crate::{
 /// Different wishes that are remembered from pass to pass.
 const MOST_WISHES: usize = 64;
 /// Ways of GPUs to serve something that are remembered from pass to pass, over all wishes. One takes up
-/// about 200 bytes.
-const MOST_WAYS: usize = 150_000;
+/// about 20 bytes.
+const MOST_WAYS: usize = 600_000;
+/// Passes until all is forgotten again for the sake of that bound, so that what no GPU is any more goes, too.
+const SWEEP: u64 = 16;
 /// States of GPUs that are remembered from pass to pass. One takes up about 500 bytes.
 const MOST_BOARDS: usize = 20_000;
 /// Classes of nodes that are remembered, empty ones included.
@@ -36,10 +38,10 @@ const MOST_CLASSES: usize = 256;
 /// Plans for a cluster that changes.
 ///
 /// A pass over demands costs what changed on the nodes since the last one, what is promised in it, and a
-/// look-up for each demand. What is remembered for that is bounded: 64 different wishes, 150,000 ways of GPUs to
+/// look-up for each demand. What is remembered for that is bounded: 64 different wishes, 600,000 ways of GPUs to
 /// serve something, and 20,000 states of GPUs. Beyond that the next pass finds out again what it
 /// needs; its answers are the same.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Planner {
     slots: Vec<Slot>,
     boards: Boards,
@@ -51,10 +53,33 @@ pub struct Planner {
     search: Search,
     versions: u64,
     passes: u64,
+    /// The pass after which all was forgotten for the last time.
+    swept: u64,
     /// Nodes touched by promises in this pass, as they are with these, and as they were.
     touched: BTreeMap<usize, (WorkNode, State)>,
     /// The same nodes, once for each promise.
     promised_on: Vec<usize>,
+    /// Partial sums that each wish may look at in a pass: [`MOST_SUMS`].
+    sums: usize,
+}
+
+impl Default for Planner {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            boards: Boards::default(),
+            classes: Classes::default(),
+            answers: Vec::new(),
+            wishes: HashMap::new(),
+            search: Search::default(),
+            versions: 0,
+            passes: 0,
+            swept: 0,
+            touched: BTreeMap::new(),
+            promised_on: Vec::new(),
+            sums: MOST_SUMS,
+        }
+    }
 }
 
 impl From<&Cluster> for Planner {
@@ -191,7 +216,7 @@ impl Planner {
             self.wishes.insert(wants.clone(), self.answers.len() - 1);
             self.answers.len() - 1
         };
-        self.answers[number].pass = self.passes;
+        self.answers[number].begin(self.passes, self.sums);
         Ok(number)
     }
 
@@ -239,6 +264,9 @@ impl Planner {
         let ways = |answers: &[Answers]| answers.iter().map(|a| a.remembered).sum::<usize>();
         if self.boards.len() > MOST_BOARDS || self.classes.len() > MOST_CLASSES {
             self.forget_all();
+        } else if ways(&self.answers) > MOST_WAYS && self.passes - self.swept > SWEEP {
+            self.forget_all();
+            self.swept = self.passes;
         } else if self.answers.len() > MOST_WISHES || ways(&self.answers) > MOST_WAYS {
             self.forget_wishes();
         }
@@ -268,10 +296,10 @@ impl Planner {
         all.sort_by_key(|(_, answers)| std::cmp::Reverse(answers.pass));
         let mut ways = 0;
         for (wants, answers) in all.into_iter().take(MOST_WISHES) {
-            ways += answers.remembered;
-            if ways > MOST_WAYS {
-                break;
+            if ways + answers.remembered > MOST_WAYS {
+                continue;
             }
+            ways += answers.remembered;
             self.wishes.insert(wants, self.answers.len());
             self.answers.push(answers);
         }

@@ -217,11 +217,13 @@ struct Partial {
     choices: Vec<usize>,
 }
 
-/// The cheapest choice for each GPU, in order, and what they cost together; for counts without numbers.
+/// The cheapest choice for each GPU, in order, and what they cost together; for counts without numbers. Each
+/// partial sum is taken off `left`; at 0 the search is cut off, too.
 pub(crate) fn by_counts<'a>(
     goal: &Goal,
     start: &[u32],
     gpus: &'a [Arc<Options>],
+    left: &mut usize,
 ) -> (Found, Option<Vec<&'a Choice>>) {
     let mut partial = BTreeMap::from([(
         start.to_vec(),
@@ -236,9 +238,10 @@ pub(crate) fn by_counts<'a>(
         for (served, so_far) in &partial {
             for (at, option) in options.iter().enumerate() {
                 states += 1;
-                if states > MOST_STATES {
+                if states > MOST_STATES || *left == 0 {
                     return (Found::TooComplex, None);
                 }
+                *left -= 1;
                 let sum = add(served, &option.served, &goal.counts);
                 let cost = so_far.cost.plus(option.choice.cost);
                 if next.get(&sum).is_none_or(|known| cost < known.cost) {

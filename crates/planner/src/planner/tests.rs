@@ -1,6 +1,6 @@
 use super::*;
 use crate::pass::tests::{a100, mk_cluster, mk_demand, mk_node};
-use crate::{Eligibility, Outcome, Usage, plan};
+use crate::{Eligibility, Outcome, RefusalKind, Usage, plan};
 
 fn cluster() -> Cluster {
     let half = || a100(&[("3g.20gb", 0, Usage::Held), ("1g.5gb", 4, Usage::Idle)]);
@@ -106,4 +106,33 @@ fn a_node_that_came_in_between_is_planned_for() {
             .collect(),
     );
     assert!(matches!(planner.plan(&[demand])[..], [Outcome::Refused(_)]));
+}
+
+#[test]
+fn a_demand_of_too_many_ways_is_answered_over_several_passes() {
+    // Every node is another, so that what one could do says nothing of the next.
+    let node = |held: usize| {
+        let gpus = (0..4).map(|number| match number < held {
+            true => a100(&[("7g.40gb", 0, Usage::Held)]),
+            false => a100(&[]),
+        });
+        mk_node(gpus.collect())
+    };
+    let cluster = mk_cluster([4, 3, 2, 1, 0].map(node).into());
+    let wants = [("1g.5gb", 7), ("2g.10gb", 5), ("3g.20gb", 3)];
+    let demands = [mk_demand(&cluster, &wants)];
+    let mut planner = Planner::from(&cluster);
+    planner.sums = 12_000;
+    let mut passes = 0;
+    let outcome = loop {
+        passes += 1;
+        assert!(passes < 100, "it never ends");
+        let outcome = planner.plan(&demands).remove(0);
+        match &outcome {
+            Outcome::Refused(refusal) if refusal.kind == RefusalKind::TooComplex => {}
+            _ => break outcome,
+        }
+    };
+    assert!(passes > 1, "one pass was enough");
+    assert_eq!([outcome][..], plan(&cluster, &demands)[..]);
 }
