@@ -343,3 +343,62 @@ impl Kinds {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "nvidia.com/mig-1g.5gb";
+
+    fn kind(kinds: &mut Kinds, wants: &Arc<Wants>, constraints: &Arc<Constraints>) -> KindId {
+        let all = |_: &Constraints| std::iter::repeat_n(Eligibility::Allowed, 2).collect();
+        kinds.kind(
+            wants,
+            constraints,
+            [Devices::new(), Devices::new()].iter(),
+            all,
+        )
+    }
+
+    #[test]
+    fn a_node_that_comes_or_goes_moves_what_is_known_of_the_others() {
+        let (wants, constraints) = (Arc::new(Wants::from([(ONE.into(), 1)])), Arc::default());
+        let free = Devices::from([(ONE.to_owned(), 1)]);
+        let (mut kinds, now) = (Kinds::default(), Instant::now());
+        kinds.begin(now);
+        let known = kind(&mut kinds, &wants, &constraints);
+        assert!(kinds.ready(known).is_empty());
+        kinds.change(1, &free, |_| Eligibility::Allowed, now);
+        kinds.insert(0);
+        kinds.begin(now);
+        let known = kind(&mut kinds, &wants, &constraints);
+        assert_eq!(kinds.ready(known).iter().collect::<Vec<_>>(), [2]);
+        assert_eq!(kinds.ready_since(known, 2), Some(now));
+        assert!(
+            !kinds.nodes(known).allowed().contains(0),
+            "nobody has said yet"
+        );
+        kinds.remove(0);
+        kinds.begin(now);
+        let known = kind(&mut kinds, &wants, &constraints);
+        assert_eq!(kinds.ready(known).iter().collect::<Vec<_>>(), [1]);
+        assert_eq!(kinds.ready_since(known, 1), Some(now));
+        kinds.remove(1);
+        kinds.begin(now);
+        let known = kind(&mut kinds, &wants, &constraints);
+        assert!(kinds.ready(known).is_empty());
+    }
+
+    #[test]
+    fn what_no_pod_asks_for_any_more_is_forgotten() {
+        let (wants, constraints) = (Arc::new(Wants::from([(ONE.into(), 1)])), Arc::default());
+        let (mut kinds, now) = (Kinds::default(), Instant::now());
+        kinds.begin(now);
+        kind(&mut kinds, &wants, &constraints);
+        kinds.begin(now);
+        assert_eq!((kinds.covers.len(), kinds.places.len()), (1, 1));
+        kinds.begin(now);
+        assert!(kinds.covers.is_empty() && kinds.places.is_empty());
+        assert_eq!(Arc::strong_count(&wants), 1);
+    }
+}

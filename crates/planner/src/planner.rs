@@ -30,17 +30,18 @@ const MOST_WISHES: usize = 64;
 const MOST_WAYS: usize = 600_000;
 /// Passes until all is forgotten again for the sake of that bound, so that what no GPU is any more goes, too.
 const SWEEP: u64 = 16;
-/// States of GPUs that are remembered from pass to pass. One takes up about 500 bytes.
+/// States of GPUs that are remembered from pass to pass, or twice as many as there are GPUs. One takes up about 500
+/// bytes.
 const MOST_BOARDS: usize = 20_000;
-/// Classes of nodes that are remembered, empty ones included.
+/// Classes of nodes that are remembered, empty ones included, or twice as many as there are nodes.
 const MOST_CLASSES: usize = 256;
 
 /// Plans for a cluster that changes.
 ///
 /// A pass over demands costs what changed on the nodes since the last one, what is promised in it, and a
 /// look-up for each demand. What is remembered for that is bounded: 64 different wishes, 600,000 ways of GPUs to
-/// serve something, and 20,000 states of GPUs. Beyond that the next pass finds out again what it
-/// needs; its answers are the same.
+/// serve something, and 20,000 states of GPUs, or twice as many as there are GPUs. Beyond that the next pass
+/// finds out again what it needs; its answers are the same.
 #[derive(Debug)]
 pub struct Planner {
     slots: Vec<Slot>,
@@ -262,7 +263,11 @@ impl Planner {
     /// Keeps what is remembered within its bounds.
     fn forget(&mut self) {
         let ways = |answers: &[Answers]| answers.iter().map(|a| a.remembered).sum::<usize>();
-        if self.boards.len() > MOST_BOARDS || self.classes.len() > MOST_CLASSES {
+        // What the cluster itself has would be there again at once.
+        let gpus: usize = self.slots.iter().map(|slot| slot.state.boards.len()).sum();
+        let too_many_boards = self.boards.len() > MOST_BOARDS.max(2 * gpus);
+        let too_many_classes = self.classes.len() > MOST_CLASSES.max(2 * self.slots.len());
+        if too_many_boards || too_many_classes {
             self.forget_all();
         } else if ways(&self.answers) > MOST_WAYS && self.passes - self.swept > SWEEP {
             self.forget_all();
