@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use placement::policy::{
-    ByTable, Das, Dra, FirstFit, Hami, HamiServes, HamiStart, MfiWindows, Nos, Policy, RoundRobin,
-    best_fit, expected_capability, fewest_blocked, fragmentation_gradient, least_capability_lost,
-    least_fragmentation, longest_run, most_capability, ours, worst_fit,
+    Baskets, ByTable, Das, Dra, FirstFit, Hami, HamiServes, HamiStart, MfiWindows, Nos, Policy,
+    RoundRobin, best_fit, expected_capability, fewest_blocked, fragmentation_gradient,
+    least_capability_lost, least_fragmentation, longest_run, most_capability, ours, worst_fit,
 };
 use placement::{Geometry, ScoreTable, TableError, TextError};
 
 use crate::demand::Demand;
+
+/// Part of the GPUs that the baskets keep for the largest profile.
+const BASKET_PERCENT: u8 = 30;
 
 /// Why a contestant cannot take part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,13 +76,15 @@ pub enum Contestant {
     Dra,
     /// nos.
     Nos,
+    /// GRMU's two baskets without its migrations; 30 % of the GPUs for the largest profile is a guess.
+    Baskets,
     /// Our table.
     Ours,
 }
 
 impl Contestant {
     /// All of them with the names of the tables; ours last.
-    pub const ALL: [(&'static str, Self); 21] = [
+    pub const ALL: [(&'static str, Self); 22] = [
         ("FF", Self::FirstFit),
         ("FF-BI", Self::FirstFitBestIndex),
         ("RR", Self::RoundRobin),
@@ -100,6 +105,7 @@ impl Contestant {
         ("DAS", Self::Das),
         ("DRA", Self::Dra),
         ("nos", Self::Nos),
+        ("baskets", Self::Baskets),
         ("ours", Self::Ours),
     ];
 
@@ -157,6 +163,7 @@ impl Contestant {
             Self::Das => Ok(Box::new(Das::new(geometry)?)),
             Self::Dra => Ok(Box::new(Dra::new(geometry, seed)?)),
             Self::Nos => Ok(Box::new(Nos::new(geometry)?)),
+            Self::Baskets => Ok(Box::new(Baskets::new(geometry, BASKET_PERCENT)?)),
             Self::Ours => table(&ours(geometry)?),
         }
     }
@@ -168,7 +175,7 @@ mod tests {
     use crate::testing::a100;
 
     #[test]
-    fn everybody_is_found_by_name_and_places_on_an_empty_gpu() {
+    fn everybody_is_found_by_name_and_places_on_empty_gpus() {
         let geometry = a100();
         let (_, demand) = Demand::mixes(&geometry).remove(0);
         for (name, contestant) in Contestant::ALL {
@@ -176,7 +183,9 @@ mod tests {
             let mut policy = contestant.policy(&geometry, &demand, 1).unwrap();
             let index = Arc::clone(policy.index());
             let mut pool = placement::Pool::new(Arc::clone(&geometry), index);
-            pool.add(placement::GpuPlace::default());
+            for _ in 0..4 {
+                pool.add(placement::GpuPlace::default());
+            }
             for profile in geometry.profile_ids() {
                 // nos has no set with a small instance of double memory.
                 let is_known = contestant != Contestant::Nos || profile.0 != 4;
