@@ -112,9 +112,12 @@ fn a_node_that_came_in_between_is_planned_for() {
 fn a_demand_of_too_many_ways_is_answered_over_several_passes() {
     // Every node is another, so that what one could do says nothing of the next.
     let node = |held: usize| {
-        let gpus = (0..4).map(|number| match number < held {
-            true => a100(&[("7g.40gb", 0, Usage::Held)]),
-            false => a100(&[]),
+        let gpus = (0..4).map(|number| {
+            if number < held {
+                a100(&[("7g.40gb", 0, Usage::Held)])
+            } else {
+                a100(&[])
+            }
         });
         mk_node(gpus.collect())
     };
