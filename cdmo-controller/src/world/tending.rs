@@ -58,10 +58,11 @@ impl World {
 
     /// Operations that wait for the node's status to show something.
     fn advance_operations(&mut self, node: &str, now: Instant) {
-        let wanted = self.wanted_counts(node);
-        let (Some(row), false) = (self.nodes.get(node), !self.operations.is_busy(node)) else {
+        let busy_here = self.operations.is_busy(node);
+        let Some(row) = self.nodes.get(node).filter(|_| busy_here) else {
             return;
         };
+        let wanted = self.wanted_counts(node);
         let busy = self
             .statuses
             .get(node)

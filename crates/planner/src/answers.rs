@@ -191,8 +191,8 @@ impl Answers {
             }
         }
         for node in &touched[self.looked_at.min(touched.len())..] {
-            // Promises take away, they never give: what could be done after one could have been done before, with what
-            // it gives up given up, too.
+            // Promises take away, they never give: what could be done after one could have been done before,
+            // with what it gives up given up, too. (Instances of one GPU never overlap.)
             if self.is_hopeless(*node, slots) {
                 continue;
             }
