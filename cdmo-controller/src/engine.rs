@@ -91,18 +91,19 @@ impl Engine {
         }
     }
 
-    /// Answers; who gave up waiting needs no answer.
+    /// Answers whoever still waits.
     fn tell(&mut self, ask: Ask) {
-        let (synced, clock) = (self.world.is_synced(), Clock::now());
+        let clock = Clock::now();
         match ask {
-            Ask::Status { nodes, answer } => {
+            Ask::Status { nodes, answer } if !answer.is_closed() => {
+                let synced = self.world.is_synced();
                 let report = || self.world.report(&self.me, nodes.as_deref(), clock);
                 let _ = answer.send(synced.then(report));
             }
-            Ask::WhatIf { pods, answer } => {
-                let told = synced.then(|| self.world.what_if(&pods, clock));
-                let _ = answer.send(told);
+            Ask::WhatIf { pods, answer } if !answer.is_closed() => {
+                let _ = answer.send(self.world.what_if(&pods, clock));
             }
+            Ask::Status { .. } | Ask::WhatIf { .. } => {}
         }
     }
 

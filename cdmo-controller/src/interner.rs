@@ -41,6 +41,12 @@ impl Identity for crate::constraints::Constraints {
     }
 }
 
+impl Identity for planner::Wants {
+    fn identity(&self) -> String {
+        json(self)
+    }
+}
+
 impl Identity for Vec<cdmo_proto::agent::Container> {
     fn identity(&self) -> String {
         format!("{self:?}")

@@ -1,6 +1,6 @@
 //! Which Events are worth sending: none twice, none too often, and never a flood.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -23,14 +23,14 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Told {
     reason: &'static str,
-    text: String,
+    text: Arc<str>,
     at: Instant,
 }
 
 /// When a sentence may be said, given what was said last.
 pub fn due(last: Option<&Told>, reason: &str, text: &str, now: Instant) -> Instant {
     match last {
-        Some(told) if told.reason == reason && told.text == text => told.at + REPEAT,
+        Some(told) if told.reason == reason && *told.text == *text => told.at + REPEAT,
         Some(told) if told.reason == reason => told.at + REPHRASE,
         _ => now,
     }
@@ -38,7 +38,7 @@ pub fn due(last: Option<&Told>, reason: &str, text: &str, now: Instant) -> Insta
 
 impl Told {
     /// Something was said now.
-    pub fn now(reason: &'static str, text: String, now: Instant) -> Self {
+    pub fn now(reason: &'static str, text: Arc<str>, now: Instant) -> Self {
         Self {
             reason,
             text,

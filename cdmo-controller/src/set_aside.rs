@@ -42,6 +42,21 @@ impl SetAside {
         known.is_some_and(|(until, times)| now < *until && *times <= SLOW_BINDING)
     }
 
+    /// Whether no node was ever set aside.
+    pub fn is_blank(&self) -> bool {
+        self.until.is_empty()
+    }
+
+    /// The nodes that are set aside, or were.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.until.keys().map(String::as_str)
+    }
+
+    /// Devices on the node have been ready for the pod since then, as somebody else kept in mind so far.
+    pub fn was_ready(&mut self, node: &str, since: Instant) {
+        self.ready.insert(node.to_owned(), since);
+    }
+
     /// Says on which nodes devices are ready for the pod now; returns those set aside by that.
     pub fn review<'a>(
         &mut self,

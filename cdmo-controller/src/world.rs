@@ -6,9 +6,12 @@
 //! waiting pods a few milliseconds later, so that a burst of events makes one pass.
 
 mod alarms;
+mod board;
 mod demand;
 mod gates;
+mod kinds;
 mod operating;
+mod operations;
 mod planning;
 mod report;
 mod taking;
@@ -17,7 +20,7 @@ mod tending;
 mod what_if;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     time::Duration,
 };
@@ -37,7 +40,6 @@ use crate::{
     nodes::{NodeChange, NodeIndex, Wrote},
     notes::Budget,
     objects::{NodeLite, PodLite},
-    operation::Operation,
     pods::{self, PodIndex, PodRow, key_of},
     session::{Report, Said},
     slices,
@@ -49,8 +51,9 @@ pub use report::Clock;
 pub use what_if::{Supposed, read as read_supposed};
 
 use alarms::{Alarm, Alarms};
+use board::Board;
 use demand::DemandState;
-use planning::Board;
+use operations::Operations;
 use taking::TakeoverKeeper;
 use tending::ProblemKeeper;
 
@@ -215,7 +218,7 @@ pub struct World {
     nodes: NodeIndex,
     agents: AgentTable,
     models: Models,
-    operations: BTreeMap<String, Operation>,
+    operations: Operations,
     operation_count: u64,
     /// Pods of a node as the API listed them just now, by operation.
     listed: HashMap<String, Vec<(PodKey, PodRow)>>,
@@ -224,6 +227,8 @@ pub struct World {
     problems: HashMap<String, ProblemKeeper>,
     takeovers: HashMap<String, TakeoverKeeper>,
     demands: HashMap<PodKey, DemandState>,
+    /// A list was heard in full; it may have dropped pods without an event each.
+    relisted: bool,
     board: Board,
     budget: Budget,
     /// Memory slices by use, as last counted, by node.
@@ -256,7 +261,7 @@ impl World {
             pods: PodIndex::default(),
             nodes: NodeIndex::default(),
             models: Models::default(),
-            operations: BTreeMap::new(),
+            operations: Operations::default(),
             operation_count: 0,
             listed: HashMap::new(),
             statuses: HashMap::new(),
@@ -264,6 +269,7 @@ impl World {
             problems: HashMap::new(),
             takeovers: HashMap::new(),
             demands: HashMap::new(),
+            relisted: false,
             board: Board::default(),
             budget: Budget::new(now),
             slices: HashMap::new(),
@@ -378,6 +384,7 @@ impl World {
             Event::Apply(pod) | Event::InitApply(pod) => pods::gate(&pod.spec).map(|_| pod.clone()),
             Event::Delete(_) | Event::Init | Event::InitDone => None,
         };
+        self.relisted |= matches!(event, Event::InitDone);
         let was_synced = self.pods.is_synced();
         let changed = self.pods.apply(event);
         if let Some(pod) = gated {

@@ -22,6 +22,17 @@ pub struct Pods {
     pub warnings: Vec<String>,
 }
 
+/// Kinds whose objects make pods.
+const MAKE_PODS: [&str; 8] = [
+    "CronJob",
+    "DaemonSet",
+    "Deployment",
+    "Job",
+    "Pod",
+    "ReplicaSet",
+    "ReplicationController",
+    "StatefulSet",
+];
 /// Fields of a pod's spec that decide where it can run.
 const DECISIVE: [&str; 9] = [
     "affinity",
@@ -123,6 +134,9 @@ fn understand(object: &Value) -> Result<Option<Pods>, String> {
     let Some(kind) = text("/kind") else {
         return Err("this is no Kubernetes object; it must have apiVersion and kind".to_owned());
     };
+    if !MAKE_PODS.contains(&kind) {
+        return Ok(None);
+    }
     let name = text("/metadata/name").or_else(|| text("/metadata/generateName"));
     let Some(name) = name else {
         return Err(format!("the {kind} has no metadata.name"));
@@ -214,7 +228,7 @@ fn decisive(spec: &Value) -> Value {
             .filter_map(|field| Some(((*field).to_owned(), value.get(*field)?.clone())));
         Value::Object(kept.collect())
     };
-    let mut spec = only(spec, &DECISIVE);
+    let mut spec = without_nulls(only(spec, &DECISIVE));
     for containers in ["containers", "initContainers"] {
         if let Some(Value::Array(containers)) = spec.get_mut(containers) {
             for container in containers {
@@ -223,6 +237,22 @@ fn decisive(spec: &Value) -> Value {
         }
     }
     spec
+}
+
+/// A field without a value is as one that is not there, as to the API server.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(
+                fields
+                    .map(|(name, value)| (name, without_nulls(value)))
+                    .collect(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
 }
 
 #[cfg(test)]

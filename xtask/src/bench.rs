@@ -108,7 +108,7 @@ async fn place(options: &Options, interrupt: &mut Interrupt) -> anyhow::Result<O
     Ok(Outcome::Good)
 }
 
-/// Measures in a release build of this program.
+/// Measures in an optimized build of this program.
 async fn again(options: &Options) -> anyhow::Result<Outcome> {
     let figures = options
         .figures
@@ -119,7 +119,8 @@ async fn again(options: &Options) -> anyhow::Result<Outcome> {
         .args([
             "run",
             "--quiet",
-            "--release",
+            "--profile",
+            "bench",
             "--package",
             "xtask",
             "--",

@@ -1,10 +1,12 @@
 //! What is remembered of a waiting pod from pass to pass.
 
-use planner::RefusalKind;
+use std::sync::Arc;
+
+use planner::{RefusalKind, Wants};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::{notes::Told, set_aside::SetAside};
+use crate::{constraints::Constraints, notes::Told, set_aside::SetAside};
 
 /// How things stand with a waiting pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +24,7 @@ pub(super) enum Standing {
         /// The bounded kind.
         kind: RefusalKind,
         /// The sentence.
-        text: String,
+        text: Arc<str>,
         /// Since when it is refused for a reason of this kind.
         since: Instant,
     },
@@ -41,6 +43,15 @@ impl Standing {
     }
 }
 
+/// What a pod asks for, shared with all that ask for the same.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) wants: Arc<Wants>,
+    pub(super) constraints: Arc<Constraints>,
+    /// Since when passes have known it like this.
+    pub(super) since: Instant,
+}
+
 /// A waiting pod.
 #[derive(Debug)]
 pub(super) struct DemandState {
@@ -48,6 +59,8 @@ pub(super) struct DemandState {
     /// When it was first seen.
     pub(super) seen: Instant,
     pub(super) standing: Standing,
+    /// What it asks for and under which constraints, once a pass has looked at it.
+    pub(super) kind: Option<Kind>,
     pub(super) aside: SetAside,
     pub(super) told: Option<Told>,
     /// Its annotation was written, which moves it out of the scheduler's back-off.
@@ -67,6 +80,7 @@ impl DemandState {
             uid,
             seen: now,
             standing: Standing::New,
+            kind: None,
             aside: SetAside::default(),
             told: None,
             annotated: false,

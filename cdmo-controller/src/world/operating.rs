@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::{
     Action, World,
     alarms::Alarm,
+    board::{LONGEST_PAUSE, LONGEST_REST},
     demand::Standing,
-    planning::{LONGEST_PAUSE, LONGEST_REST},
 };
 use crate::{
     names::PodKey,
@@ -49,7 +49,7 @@ impl World {
             self.config.settle,
             now,
         );
-        self.operations.insert(id.clone(), operation);
+        self.operations.insert(operation);
         self.touch(node, now);
         self.follow(&id, output, now);
     }
@@ -237,8 +237,8 @@ impl World {
         let free = u32::try_from(free.count()).unwrap_or(u32::MAX);
         let others = self
             .operations
-            .values()
-            .filter(|o| o.node == operation.node && o.id != operation.id && o.lowers())
+            .of_node(&operation.node)
+            .filter(|o| o.id != operation.id && o.lowers())
             .flat_map(Operation::withdrawn)
             .filter(|gone| gone.resource == Some(resource))
             .count();
@@ -384,8 +384,7 @@ impl World {
     pub(super) fn lose_session(&mut self, node: &str, now: Instant) {
         let lost: Vec<_> = self
             .operations
-            .values()
-            .filter(|operation| operation.node == node)
+            .of_node(node)
             .map(|operation| operation.id.clone())
             .collect();
         for id in lost {

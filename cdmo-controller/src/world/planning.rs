@@ -1,202 +1,108 @@
 //! One planning pass over the waiting pods.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use planner::{Cluster, Demand, Eligibility, Node, Outcome, Usage};
+use planner::{Demand, Eligibilities, Eligibility, Node, NodeSet, Outcome, Wants};
 use tokio::time::Instant;
 
-use super::{GATHER, World, alarms::Alarm, demand::Standing};
-use crate::{
-    constraints::Constraints,
-    names::PodKey,
-    requests::Amounts,
-    snapshot::GpuRow,
-    view::{self, Facts, Marks},
+use super::{
+    GATHER, World,
+    alarms::Alarm,
+    board::Board,
+    demand::{DemandState, Kind, Standing},
+    kinds::KindId,
 };
-
-/// How long a report is taken for out of date at most, should no newer one come.
-const OUTDATED: Duration = Duration::from_secs(2);
-/// First rest of a GPU after a failure; doubles up to [`LONGEST_REST`].
-const REST: Duration = Duration::from_secs(1);
-/// Longest rest of a GPU; a failure so long after the last rest is a first one again.
-pub(super) const LONGEST_REST: Duration = Duration::from_mins(5);
-/// Longest rest of a GPU whose plan was called off for a pod's sake: nothing is wrong with it.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-
-/// The planner's input, kept up to date node by node.
-#[derive(Debug, Default)]
-pub(super) struct Board {
-    /// Sorted by name.
-    pub(super) cluster: Cluster,
-    stale: BTreeSet<String>,
-    /// Versions of GPU states that are known to be out of date, and until when that is believed.
-    outdated: HashMap<String, (u64, Instant)>,
-    /// GPUs left alone.
-    resting: HashMap<String, Rest>,
-}
-
-/// A GPU is left alone.
-#[derive(Debug)]
-pub(super) struct Rest {
-    /// Until when.
-    pub(super) until: Instant,
-    /// How often it failed in a row.
-    pub(super) failures: u32,
-    /// How it failed last.
-    pub(super) why: Box<str>,
-}
-
-impl Marks for Board {
-    fn is_outdated(&self, gpu: &GpuRow, now: Instant) -> bool {
-        self.outdated
-            .get(&gpu.uuid)
-            .is_some_and(|(version, until)| gpu.version <= *version && now < *until)
-    }
-
-    fn is_resting(&self, gpu: &str, now: Instant) -> bool {
-        self.resting_for(gpu, now).is_some()
-    }
-}
-
-impl Board {
-    /// The node must be looked at before the next pass.
-    pub(super) fn mark_stale(&mut self, node: &str) {
-        self.stale.insert(node.to_owned());
-    }
-
-    /// The GPU's state has moved beyond this version; returns until when that is believed.
-    pub(super) fn outdate(&mut self, gpu: &str, version: u64, now: Instant) -> Instant {
-        let until = now + OUTDATED;
-        self.outdated.insert(gpu.to_owned(), (version, until));
-        until
-    }
-
-    /// A report of this version came.
-    pub(super) fn reported(&mut self, gpu: &str, version: u64) {
-        if self
-            .outdated
-            .get(gpu)
-            .is_some_and(|(old, _)| version > *old)
-        {
-            self.outdated.remove(gpu);
-        }
-    }
-
-    /// Leaves a GPU alone after a failure, for `longest` at most; returns until when.
-    pub(super) fn rest(
-        &mut self,
-        gpu: &str,
-        longest: Duration,
-        why: &str,
-        now: Instant,
-    ) -> Instant {
-        let known = self.resting.get(gpu);
-        let failures = known
-            .filter(|rest| now < rest.until + LONGEST_REST)
-            .map_or(0, |rest| rest.failures);
-        let until = now + (REST * 2u32.pow(failures.min(9))).min(longest);
-        let rest = Rest {
-            until,
-            failures: failures + 1,
-            why: why.into(),
-        };
-        self.resting.insert(gpu.to_owned(), rest);
-        until
-    }
-
-    /// Why a GPU is left alone now, if it is.
-    pub(super) fn resting_for(&self, gpu: &str, now: Instant) -> Option<&Rest> {
-        self.resting.get(gpu).filter(|rest| now < rest.until)
-    }
-
-    /// The GPU works.
-    pub(super) fn forgive(&mut self, gpu: &str) {
-        self.resting.remove(gpu);
-    }
-
-    fn put(&mut self, name: &str, node: Option<Node>) {
-        let nodes = &mut self.cluster.nodes;
-        match (
-            nodes.binary_search_by(|known| known.name.as_str().cmp(name)),
-            node,
-        ) {
-            (Ok(at), Some(node)) => nodes[at] = node,
-            (Ok(at), None) => {
-                nodes.remove(at);
-            }
-            (Err(at), Some(node)) => nodes.insert(at, node),
-            (Err(_), None) => {}
-        }
-    }
-}
-
-/// Free devices by resource, for nodes that have any (by position in the cluster).
-type Free = Vec<(usize, BTreeMap<String, u32>)>;
+use crate::{
+    names::PodKey,
+    pods::PodRow,
+    view::{self, Facts},
+};
 
 /// A waiting pod in a pass.
 struct Candidate {
     key: PodKey,
-    demand: Demand,
-    /// Nodes whose free devices cover it.
-    ready_on: Vec<usize>,
-    /// Nodes set aside whose free devices it may be about to get all the same.
-    guarded: Vec<usize>,
+    ready: Ready,
+    /// It has our scheduling gate.
+    gated: bool,
+    /// Why it was refused in the last pass.
+    refused: Option<Arc<str>>,
+}
+
+/// Nodes whose free devices cover a pod.
+enum Ready {
+    /// Those of all pods of its kind.
+    Kind(KindId),
+    /// Other ones: some were set aside for it.
+    Own(NodeSet),
+}
+
+/// All waiting pods in a pass.
+#[derive(Default)]
+struct Candidates {
+    all: Vec<Candidate>,
+    /// What each of them demands.
+    demands: Vec<Demand>,
+    /// Devices on nodes that single pods may be getting.
+    guarded: Vec<(usize, Arc<Wants>)>,
+    /// When something changes by time alone.
+    wake_at: Option<Instant>,
 }
 
 impl World {
     /// Looks at every waiting pod once, and begins to carry out what was planned.
     pub(super) fn plan(&mut self, now: Instant) {
-        if !self.is_synced() || !(self.agents.is_settled() || now >= self.started + GATHER) {
+        if !self.can_plan(now) {
             return;
         }
         self.forget_demands();
         self.refresh_board(now);
         let candidates = self.candidates(now);
-        self.protect(&candidates);
-        let (demands, rest): (Vec<_>, Vec<_>) = candidates
-            .into_iter()
-            .map(|candidate| (candidate.demand, (candidate.key, candidate.ready_on)))
-            .unzip();
-        let outcomes = planner::plan(&self.board.cluster, &demands);
+        if let Some(at) = candidates.wake_at {
+            self.alarms.set(at, Alarm::Plan);
+        }
+        self.board.protect(&candidates.guarded);
+        let outcomes = self.board.planner.plan(&candidates.demands);
         let served: HashSet<PodKey> = self
             .operations
             .values()
             .map(|operation| operation.pod.0.clone())
             .collect();
-        for ((key, ready_on), outcome) in rest.into_iter().zip(outcomes) {
-            self.conclude(&key, &ready_on, served.contains(&key), outcome, now);
-            self.tend_gate(&key, now);
+        for (candidate, outcome) in candidates.all.into_iter().zip(outcomes) {
+            self.conclude(&candidate, &served, outcome, now);
+            if candidate.gated {
+                self.tend_gate(&candidate.key, now);
+            }
         }
         self.count_demands();
     }
 
+    /// Whether enough of the cluster is known: everything that is listed, and what agents have, but for
+    /// those that keep silent for long.
+    pub(super) fn can_plan(&self, now: Instant) -> bool {
+        self.is_synced() && (self.agents.is_settled() || now >= self.started + GATHER)
+    }
+
+    /// Draws the conclusion for one pod; `served` are those for which operations are under way.
     fn conclude(
         &mut self,
-        key: &PodKey,
-        ready_on: &[usize],
-        served: bool,
+        candidate: &Candidate,
+        served: &HashSet<PodKey>,
         outcome: Outcome,
         now: Instant,
     ) {
-        let name = |node: usize| {
-            self.board
-                .cluster
-                .nodes
-                .get(node)
-                .map(|node| node.name.clone())
+        let key = &candidate.key;
+        let is_ready = |node: usize| match &candidate.ready {
+            Ready::Kind(kind) => self.board.kinds.ready(*kind).contains(node),
+            Ready::Own(nodes) => nodes.contains(node),
         };
         match outcome {
-            Outcome::Covered { node } | Outcome::Wait { node } if ready_on.contains(&node) => {
-                let Some(node) = name(node) else { return };
-                self.cover(key, &node, served);
+            Outcome::Covered { node } | Outcome::Wait { node } if is_ready(node) => {
+                let node = self.board.name(node).to_owned();
+                self.cover(key, &node, served.contains(key));
             }
             // Free for the agent, but the node's status does not show it yet.
             Outcome::Covered { .. } | Outcome::Wait { .. } => {
-                let standing = if served {
+                let standing = if served.contains(key) {
                     Standing::Planned
                 } else {
                     Standing::Waiting
@@ -204,11 +110,17 @@ impl World {
                 self.stand(key, standing);
             }
             Outcome::Plan(plan) => {
-                let Some(node) = name(plan.node) else { return };
+                let node = self.board.name(plan.node).to_owned();
                 self.stand(key, Standing::Planned);
                 self.begin(&node, plan, key, now);
             }
-            Outcome::Refused(refusal) => self.refuse(key, refusal, now),
+            Outcome::Refused(refusal) => {
+                // Thousands may wait for long, and there is nothing more to say to them.
+                let known = candidate.refused.as_ref();
+                if !known.is_some_and(|text| Arc::ptr_eq(text, &refusal.text)) {
+                    self.refuse(key, refusal, now);
+                }
+            }
         }
     }
 
@@ -223,7 +135,7 @@ impl World {
         let stale = std::mem::take(&mut self.board.stale);
         for name in stale {
             let view = self.view_of(&name, now);
-            self.board.put(&name, view);
+            self.board.put(&name, view, &self.nodes, &self.pods, now);
         }
     }
 
@@ -233,11 +145,7 @@ impl World {
         if !row.managed && agent.is_none() && !row.offers_devices() {
             return None;
         }
-        let operations: Vec<_> = self
-            .operations
-            .values()
-            .filter(|o| o.node == name)
-            .collect();
+        let operations: Vec<_> = self.operations.of_node(name).collect();
         let bound: Vec<_> = self.pods.bound(name).collect();
         let load = self.pods.load(name);
         let facts = Facts {
@@ -251,173 +159,135 @@ impl World {
         Some(view::node(&facts, &self.board))
     }
 
-    fn candidates(&mut self, now: Instant) -> Vec<Candidate> {
-        let free = self.free_devices();
-        let mut known: HashMap<*const Constraints, Arc<[Eligibility]>> = HashMap::new();
-        let mut candidates = Vec::new();
-        let pending: Vec<_> = self.pods.pending().map(|(key, _)| key.clone()).collect();
-        for key in pending {
-            let (Some(row), Some(state)) = (self.pods.get(&key), self.demands.get_mut(&key)) else {
+    fn candidates(&mut self, now: Instant) -> Candidates {
+        let board = &mut self.board;
+        let mut candidates = Candidates::default();
+        board.kinds.begin(now);
+        for (key, row) in self.pods.pending() {
+            let Some(state) = self.demands.get_mut(key) else {
                 continue;
             };
-            let nodes = known
-                .entry(Arc::as_ptr(&row.constraints))
-                .or_insert_with(|| {
-                    let nodes = self.board.cluster.nodes.iter();
-                    nodes
-                        .map(|node| eligibility(&row.constraints, node, &self.nodes, &self.pods))
-                        .collect()
-                });
-            let mut nodes = Arc::clone(nodes);
-            let names = &self.board.cluster.nodes;
-            let ready: Vec<usize> = free
-                .iter()
-                .filter(|(at, free)| {
-                    nodes.get(*at) == Some(&Eligibility::Allowed)
-                        && !state.aside.contains(&names[*at].name, now)
-                        && covers(free, &row.wants)
-                })
-                .map(|(at, _)| *at)
-                .collect();
-            for name in state
-                .aside
-                .review(ready.iter().map(|at| names[*at].name.as_str()), now)
-            {
-                tracing::info!(pod = %key, node = name, "devices lie ready, but the pod is not bound; setting the node aside");
-            }
-            let may_come = |at: &usize| {
-                row.constraints.binds_slowly && state.aside.may_be_bound_to(&names[*at].name, now)
-            };
-            let guarded = free
-                .iter()
-                .filter(|(_, free)| covers(free, &row.wants))
-                .map(|(at, _)| *at)
-                .filter(may_come)
-                .collect();
-            if let Some(at) = state.aside.wake_at(now) {
-                self.alarms.set(at, Alarm::Plan);
-                nodes = set_aside(&nodes, names, |name| state.aside.contains(name, now));
-            }
-            let ready_on: Vec<usize> = ready
-                .into_iter()
-                .filter(|at| nodes.get(*at) == Some(&Eligibility::Allowed))
-                .collect();
-            let demand = Demand {
+            let wants = recognise(state, row, board, now);
+            let kind = board.kind(&wants, &row.constraints, &self.nodes, &self.pods);
+            let (ready, nodes) = candidates.review((key, row), state, kind, board, now);
+            candidates.all.push(Candidate {
+                key: key.clone(),
+                ready,
+                gated: row.gate.is_some(),
+                refused: match &state.standing {
+                    Standing::Refused { text, .. } => Some(Arc::clone(text)),
+                    _ => None,
+                },
+            });
+            candidates.demands.push(Demand {
                 id: String::new(),
                 priority: row.priority,
                 created: row.age,
-                wants: row.wants.clone(),
-                nodes,
-            };
-            candidates.push(Candidate {
-                key,
-                demand,
-                ready_on,
-                guarded,
+                wants,
+                nodes: nodes.unwrap_or_else(|| Arc::clone(board.kinds.nodes(kind))),
             });
         }
         candidates
     }
+}
 
-    /// Free devices as both the agent and the node's status show them: what the scheduler may give.
-    fn free_devices(&self) -> Free {
-        let mut all = Free::new();
-        for (at, node) in self.board.cluster.nodes.iter().enumerate() {
-            let Some(row) = self.nodes.get(&node.name) else {
+/// What the pod asks for, as others that ask for the same.
+fn recognise(state: &mut DemandState, row: &PodRow, board: &mut Board, now: Instant) -> Arc<Wants> {
+    match &state.kind {
+        Some(kind) if *kind.wants == row.wants => {
+            let wants = Arc::clone(&kind.wants);
+            if !Arc::ptr_eq(&kind.constraints, &row.constraints) {
+                state.kind = Some(Kind {
+                    wants: Arc::clone(&wants),
+                    constraints: Arc::clone(&row.constraints),
+                    since: now,
+                });
+            }
+            wants
+        }
+        _ => {
+            let wants = board.wants.intern(row.wants.clone());
+            state.kind = Some(Kind {
+                wants: Arc::clone(&wants),
+                constraints: Arc::clone(&row.constraints),
+                since: now,
+            });
+            wants
+        }
+    }
+}
+
+impl Candidates {
+    /// Sets nodes aside for a pod where devices lie ready in vain. Returns where they lie ready now, and where it
+    /// could run if that is not where its kind could.
+    fn review(
+        &mut self,
+        (key, row): (&PodKey, &PodRow),
+        state: &mut DemandState,
+        kind: KindId,
+        board: &mut Board,
+        now: Instant,
+    ) -> (Ready, Option<Arc<Eligibilities>>) {
+        let kinds = &mut board.kinds;
+        let since = state.kind.as_ref().map_or(now, |kind| kind.since);
+        if state.aside.is_blank() {
+            let in_vain = kinds.ready_in_vain(kind, since);
+            if in_vain.is_none_or(|at| now < at) {
+                self.wake(in_vain);
+                kinds.count(kind);
+                return (Ready::Kind(kind), None);
+            }
+            for at in kinds.ready(kind).iter() {
+                let since = kinds.ready_since(kind, at).max(Some(since)).unwrap_or(now);
+                let name = board.planner.node(at).map_or("", |node| &node.name);
+                state.aside.was_ready(name, since);
+            }
+        }
+        let mut ready = board.kinds.ready(kind).clone();
+        let aside: Vec<usize> = state
+            .aside
+            .nodes()
+            .filter(|name| state.aside.contains(name, now))
+            .filter_map(|name| board.planner.find(name).ok())
+            .collect();
+        for at in aside {
+            ready.set(at, false);
+        }
+        let names: Vec<&str> = ready.iter().map(|at| board.name(at)).collect();
+        for name in state.aside.review(names.into_iter(), now) {
+            tracing::info!(pod = %key, node = name, "devices lie ready, but the pod is not bound; setting the node aside");
+        }
+        let wants = state.kind.as_ref().map(|kind| &kind.wants);
+        let mut nodes = None;
+        for name in state.aside.nodes() {
+            let Ok(at) = board.planner.find(name) else {
                 continue;
             };
-            let mut free = node.fixed.clone();
-            for instance in node.gpus.iter().flat_map(|gpu| &gpu.instances) {
-                if let (Usage::Idle, Some(resource)) = (instance.usage, &instance.resource) {
-                    *free.entry(resource.clone()).or_default() += 1;
-                }
+            if row.constraints.binds_slowly
+                && state.aside.may_be_bound_to(name, now)
+                && board.kinds.covered(kind).contains(at)
+            {
+                self.guarded.extend(wants.map(|w| (at, Arc::clone(w))));
             }
-            let used = self.pods.load(&node.name).map(|load| &load.used);
-            let amount = |amounts: Option<&Amounts>, name: &str| {
-                amounts.and_then(|a| a.get(name)).copied().unwrap_or(0)
-            };
-            free.retain(|resource, count| {
-                let claimed = node.claimed.get(resource).copied().unwrap_or(0);
-                let shown = amount(Some(&row.allocatable), resource) - amount(used, resource);
-                *count = count
-                    .saturating_sub(claimed)
-                    .min(u32::try_from(shown).unwrap_or(0));
-                *count > 0
-            });
-            if !free.is_empty() {
-                all.push((at, free));
+            if state.aside.contains(name, now) {
+                let own =
+                    nodes.get_or_insert_with(|| Eligibilities::clone(board.kinds.nodes(kind)));
+                let why = "set aside, the pod was not bound there in time";
+                own.set(at, Eligibility::Excluded(why.into()));
+                ready.set(at, false);
             }
         }
-        all
+        for at in ready.iter() {
+            self.guarded.extend(wants.map(|w| (at, Arc::clone(w))));
+        }
+        self.wake(state.aside.wake_at(now));
+        (Ready::Own(ready), nodes.map(Arc::new))
     }
 
-    /// Keeps idle devices that the scheduler may be giving to a waiting pod at this moment from
-    /// being given up: the pod may sit between the scheduler's choice and its binding for long, and
-    /// would fail on a node that lost the device.
-    fn protect(&mut self, candidates: &[Candidate]) {
-        let mut needed: BTreeMap<(usize, &str), u32> = BTreeMap::new();
-        for candidate in candidates {
-            for at in candidate.ready_on.iter().chain(&candidate.guarded) {
-                for (resource, count) in &candidate.demand.wants {
-                    let sum = needed.entry((*at, resource)).or_default();
-                    *sum = sum.saturating_add(*count);
-                }
-            }
-        }
-        for ((at, resource), mut count) in needed {
-            let node = &mut self.board.cluster.nodes[at];
-            self.board.stale.insert(node.name.clone());
-            // Those that bound pods are about to get come on top.
-            count = count.saturating_add(node.claimed.get(resource).copied().unwrap_or(0));
-            for instance in node.gpus.iter_mut().flat_map(|gpu| &mut gpu.instances) {
-                let idle = instance.usage == Usage::Idle;
-                if count > 0 && idle && instance.resource.as_deref() == Some(resource) {
-                    instance.usage = Usage::Arriving;
-                    count -= 1;
-                }
-            }
-        }
+    fn wake(&mut self, at: Option<Instant>) {
+        self.wake_at = self.wake_at.into_iter().chain(at).min();
     }
 }
 
-fn covers(free: &BTreeMap<String, u32>, wants: &BTreeMap<String, u32>) -> bool {
-    wants
-        .iter()
-        .all(|(resource, count)| free.get(resource).is_some_and(|have| have >= count))
-}
-
-pub(super) fn eligibility(
-    constraints: &Constraints,
-    node: &Node,
-    nodes: &crate::nodes::NodeIndex,
-    pods: &crate::pods::PodIndex,
-) -> Eligibility {
-    let Some(row) = nodes.get(&node.name) else {
-        return Eligibility::Excluded("gone".into());
-    };
-    if row.managed && node.gpus.is_empty() && node.fixed.is_empty() {
-        return Eligibility::Excluded("nothing is known of its GPUs (yet)".into());
-    }
-    let nothing = Amounts::new();
-    let used = pods.load(&node.name).map_or(&nothing, |load| &load.used);
-    constraints.check(row, used)
-}
-
-fn set_aside(
-    nodes: &Arc<[Eligibility]>,
-    names: &[Node],
-    is_aside: impl Fn(&str) -> bool,
-) -> Arc<[Eligibility]> {
-    let aside = || Eligibility::Excluded("set aside, the pod was not bound there in time".into());
-    nodes
-        .iter()
-        .zip(names)
-        .map(|(known, node)| {
-            if is_aside(&node.name) {
-                aside()
-            } else {
-                known.clone()
-            }
-        })
-        .collect()
-}
+#[cfg(test)]
+mod tests;

@@ -101,11 +101,7 @@ impl World {
             .and_then(|agent| agent.problem.as_ref());
         let snapshot = agent.and_then(|agent| agent.snapshot.as_ref());
         let gpus = snapshot.into_iter().flat_map(|snapshot| &snapshot.gpus);
-        let mut operations: Vec<_> = self
-            .operations
-            .values()
-            .filter(|operation| operation.node == row.name)
-            .collect();
+        let mut operations: Vec<_> = self.operations.of_node(&row.name).collect();
         operations.sort_by_key(|operation| operation.times.planned);
         Some(Node {
             name: row.name.clone(),
@@ -162,7 +158,7 @@ impl World {
                 ("Planned", words::being_made(node))
             }
             Some(Standing::Waiting) => ("Waiting", words::WAITING.to_owned()),
-            Some(Standing::Refused { kind, text, .. }) => (words::reason(*kind), text.clone()),
+            Some(Standing::Refused { kind, text, .. }) => (words::reason(*kind), text.to_string()),
         };
         WaitingPod {
             pod: pod(key),

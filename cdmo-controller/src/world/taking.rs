@@ -12,7 +12,7 @@ use cdmo_proto::agent::{
 use planner::{GivenUp, GpuPlan};
 use tokio::time::Instant;
 
-use super::{Action, World, alarms::Alarm, planning::Board};
+use super::{Action, World, alarms::Alarm, board::Board};
 use crate::{
     names::PodKey,
     node_status::{self, Answer},
@@ -98,7 +98,7 @@ impl World {
     /// Nothing of ours is left on the node, as far as anybody can tell.
     fn is_cleared(&self, row: &NodeRow, lonely: bool) -> bool {
         let node = row.name.as_str();
-        let busy = self.operations.values().any(|o| o.node == node);
+        let busy = self.operations.is_busy(node);
         let agent = self.agents.get(node).filter(|agent| agent.up);
         let snapshot = agent.and_then(|agent| agent.snapshot.as_ref());
         match snapshot {
@@ -232,8 +232,7 @@ impl World {
         let alone = takeover::leave_alone(row);
         let busy: BTreeSet<&str> = self
             .operations
-            .values()
-            .filter(|operation| operation.node == node)
+            .of_node(node)
             .flat_map(|operation| &operation.gpus)
             .map(|plan| plan.uuid.as_str())
             .collect();
@@ -256,7 +255,7 @@ impl World {
                 self.config.settle,
                 now,
             );
-            self.operations.insert(id.clone(), operation);
+            self.operations.insert(operation);
             self.touch(node, now);
             self.follow(&id, output, now);
         }

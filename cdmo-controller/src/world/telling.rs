@@ -1,6 +1,6 @@
 //! What waiting pods are told: that devices are there for them, or why there are none.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use planner::{Refusal, RefusalKind};
 use serde_json::json;
@@ -55,13 +55,20 @@ impl World {
 
     /// Pods that no longer wait; a list may have dropped them without an event each.
     pub(super) fn forget_demands(&mut self) {
+        if !std::mem::take(&mut self.relisted) {
+            return;
+        }
         self.demands.retain(|key, _| self.pods.is_pending(key));
     }
 
     pub(super) fn count_demands(&self) {
-        let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+        let mut counts: Vec<(&str, i64)> = Vec::new();
         for demand in self.demands.values() {
-            *counts.entry(demand.standing.category()).or_default() += 1;
+            let category = demand.standing.category();
+            match counts.iter_mut().find(|(known, _)| *known == category) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((category, 1)),
+            }
         }
         self.metrics.pending(counts.into_iter());
     }

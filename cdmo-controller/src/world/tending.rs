@@ -58,10 +58,11 @@ impl World {
 
     /// Operations that wait for the node's status to show something.
     fn advance_operations(&mut self, node: &str, now: Instant) {
-        let wanted = self.wanted_counts(node);
-        let (Some(row), false) = (self.nodes.get(node), self.operations.is_empty()) else {
+        let busy_here = self.operations.is_busy(node);
+        let Some(row) = self.nodes.get(node).filter(|_| busy_here) else {
             return;
         };
+        let wanted = self.wanted_counts(node);
         let busy = self
             .statuses
             .get(node)
@@ -92,8 +93,7 @@ impl World {
         };
         let steps: Vec<_> = self
             .operations
-            .values()
-            .filter(|operation| operation.node == node)
+            .of_node(node)
             .filter_map(|operation| Some((operation.id.clone(), reached(operation)?)))
             .collect();
         for (id, input) in steps {
@@ -141,10 +141,7 @@ impl World {
             .get(node)
             .filter(|a| a.up)
             .and_then(|a| a.snapshot.as_ref());
-        let on_node = self
-            .operations
-            .values()
-            .filter(|operation| operation.node == node);
+        let on_node = self.operations.of_node(node);
         let wanted = snapshot.map(|s| node_status::wanted(s, &on_node));
         let mut wanted = wanted.unwrap_or_default();
         self.hold_back(node, &mut wanted);
@@ -158,10 +155,7 @@ impl World {
             return;
         }
         let wanted = self.wanted_counts(node);
-        let calm = !self
-            .operations
-            .values()
-            .any(|operation| operation.node == node);
+        let calm = !self.operations.is_busy(node);
         let Some(row) = self.nodes.get(node) else {
             return;
         };
@@ -195,8 +189,8 @@ impl World {
         if asserted {
             let waiting: Vec<_> = self
                 .operations
-                .values()
-                .filter(|op| op.node == node && op.stage() == Stage::Asserting)
+                .of_node(node)
+                .filter(|op| op.stage() == Stage::Asserting)
                 .map(|op| op.id.clone())
                 .collect();
             for id in waiting {

@@ -1,20 +1,25 @@
 //! What would become of pods that are not there yet: the planner's answer, with nothing begun.
 //!
-//! They are looked at behind all pods that wait already, as if each had been created now. What one is
+//! They are looked at as if each had been created now, and so behind all pods of their priority that wait. What one is
 //! promised is not promised to the next; only CPU, memory and the like are held against each of them
 //! alone.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use planner::{Demand, Eligibility, Outcome};
+use planner::{Demand, Eligibility, Outcome, Wants};
 use serde::Deserialize;
 use status_report::{API_VERSION, Fate, MOST_PODS, Prospect, WhatIf};
+use tokio::time::Instant;
 
-use super::{Clock, World, planning::eligibility, report::pieces};
+use super::{Clock, World, report::pieces};
 use crate::{constraints::Constraints, objects::PodSpec, requests, words};
+
+/// Different pods that one question may be about.
+const MOST_KINDS: usize = 64;
+/// Resources of ours that one of them may ask for.
+const MOST_WANTS: usize = 16;
+/// Bytes of a name: a workload's kind and a name as Kubernetes allows it.
+const LONGEST_NAME: usize = 300;
 
 /// Pods that somebody asks about.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,10 +38,10 @@ fn one() -> usize {
     1
 }
 
-/// Reads a question.
+/// Reads a question. What an answer costs is bounded by what a question may hold.
 ///
 /// # Errors
-/// A sentence: it is not the JSON that it should be, or it is about too many pods.
+/// A sentence: it is not the JSON that it should be, or it is about too much.
 pub fn read(text: &str) -> Result<Vec<Supposed>, String> {
     let pods: Vec<Supposed> = serde_json::from_str(text).map_err(|error| {
         format!(
@@ -51,14 +56,40 @@ pub fn read(text: &str) -> Result<Vec<Supposed>, String> {
             "the question is about {count} pods; ask about {MOST_PODS} at most"
         ));
     }
+    if pods.len() > MOST_KINDS {
+        return Err(format!(
+            "the question is about {} different pods; ask about {MOST_KINDS} at most",
+            pods.len()
+        ));
+    }
+    for pod in &pods {
+        if pod.name.len() > LONGEST_NAME {
+            return Err(format!(
+                "a pod's name has {} bytes; give it {LONGEST_NAME} at most",
+                pod.name.len()
+            ));
+        }
+        let total = requests::of_pod(&pod.spec);
+        let wants = total.keys().filter(|name| requests::is_ours(name)).count();
+        if wants > MOST_WANTS {
+            return Err(format!(
+                "pod {} asks for {wants} different slices and fractions; ask about {MOST_WANTS} at most",
+                pod.name
+            ));
+        }
+    }
     Ok(pods)
 }
 
 impl World {
-    /// What would become of these pods if they were created now.
-    pub fn what_if(&mut self, supposed: &[Supposed], clock: Clock) -> WhatIf {
+    /// What would become of these pods if they were created now; nothing as long as too little of the
+    /// cluster is known to plan.
+    pub fn what_if(&mut self, supposed: &[Supposed], clock: Clock) -> Option<WhatIf> {
+        if !self.can_plan(clock.now) {
+            return None;
+        }
         self.refresh_board(clock.now);
-        let mut demands = self.waiting_demands();
+        let mut demands = self.waiting_demands(clock.now);
         let real = demands.len();
         let mut names = Vec::new();
         for pods in supposed {
@@ -71,18 +102,19 @@ impl World {
                 demands.push(demand.clone());
             }
         }
-        let outcomes = planner::plan(&self.board.cluster, &demands);
+        // What a pass promises it takes back at its end.
+        let outcomes = self.board.planner.plan(&demands);
         // Those that really wait come first, and nobody asked about them.
         let asked = demands.into_iter().zip(outcomes).skip(real);
         let pods = names
             .into_iter()
             .zip(asked)
-            .map(|(name, (demand, outcome))| self.prospect(name, demand.wants, outcome));
-        WhatIf {
+            .map(|(name, (demand, outcome))| self.prospect(name, &demand.wants, outcome));
+        Some(WhatIf {
             api_version: API_VERSION.to_owned(),
             time: clock.at(clock.now),
             pods: pods.collect(),
-        }
+        })
     }
 
     /// NVML's index of a node's GPU, as its agent last reported it.
@@ -91,56 +123,61 @@ impl World {
         snapshot.gpu(uuid).map(|gpu| gpu.index)
     }
 
-    /// The demands of the pods that wait, without what experience has taught about single nodes.
-    fn waiting_demands(&self) -> Vec<Demand> {
-        let mut known: HashMap<*const Constraints, Arc<[Eligibility]>> = HashMap::new();
-        let pending = self.pods.pending();
-        let demands = pending.map(|(_, row)| Demand {
-            id: String::new(),
-            priority: row.priority,
-            created: row.age,
-            wants: row.wants.clone(),
-            nodes: Arc::clone(
-                known
-                    .entry(Arc::as_ptr(&row.constraints))
-                    .or_insert_with(|| self.eligible(&row.constraints)),
-            ),
-        });
-        demands.collect()
+    /// The demands of the pods that wait.
+    fn waiting_demands(&mut self, now: Instant) -> Vec<Demand> {
+        let board = &mut self.board;
+        let mut demands = Vec::new();
+        for (key, row) in self.pods.pending() {
+            let state = self.demands.get(key);
+            let kind = state.and_then(|state| state.kind.as_ref());
+            let wants = match kind {
+                Some(kind) if *kind.wants == row.wants => Arc::clone(&kind.wants),
+                _ => board.wants.intern(row.wants.clone()),
+            };
+            let kind = board.kind(&wants, &row.constraints, &self.nodes, &self.pods);
+            let mut nodes = Arc::clone(board.kinds.nodes(kind));
+            let aside = state.into_iter().flat_map(|state| {
+                let nodes = state.aside.nodes();
+                nodes.filter(move |name| state.aside.contains(name, now))
+            });
+            for at in aside.filter_map(|name| board.planner.find(name).ok()) {
+                let aside = Eligibility::Excluded("set aside".into());
+                Arc::make_mut(&mut nodes).set(at, aside);
+            }
+            demands.push(Demand {
+                id: String::new(),
+                priority: row.priority,
+                created: row.age,
+                wants,
+                nodes,
+            });
+        }
+        demands
     }
 
     fn suppose(&self, spec: &PodSpec) -> Demand {
         let total = requests::of_pod(spec);
         let ours = total.iter().filter(|(name, _)| requests::is_ours(name));
-        let wants = ours.map(|(name, count)| {
-            let count = u32::try_from(*count).unwrap_or(u32::MAX);
-            (name.clone(), count)
-        });
+        let wants: Wants = ours
+            .map(|(name, count)| (name.clone(), u32::try_from(*count).unwrap_or(u32::MAX)))
+            .collect();
+        let constraints = Constraints::of(spec, &total);
+        let nodes = self.board.eligible(&constraints, &self.nodes, &self.pods);
         Demand {
             id: String::new(),
             priority: spec.priority.unwrap_or(0),
             // Younger than all.
             created: i64::MAX,
-            wants: wants.collect(),
-            nodes: self.eligible(&Constraints::of(spec, &total)),
+            wants: Arc::new(wants),
+            nodes: Arc::new(nodes),
         }
     }
 
-    fn eligible(&self, constraints: &Constraints) -> Arc<[Eligibility]> {
-        let nodes = self.board.cluster.nodes.iter();
-        nodes
-            .map(|node| eligibility(constraints, node, &self.nodes, &self.pods))
-            .collect()
-    }
-
-    fn prospect(&self, name: String, wants: BTreeMap<String, u32>, outcome: Outcome) -> Prospect {
-        let of = |node: usize| {
-            let node = self.board.cluster.nodes.get(node);
-            node.map_or_else(String::new, |node| node.name.clone())
-        };
+    fn prospect(&self, name: String, wants: &Wants, outcome: Outcome) -> Prospect {
+        let of = |node: usize| self.board.name(node).to_owned();
         let mut prospect = Prospect {
             name,
-            wants,
+            wants: wants.clone(),
             fate: Fate::Nothing,
             node: None,
             message: String::new(),
@@ -176,7 +213,7 @@ impl World {
             }
             Outcome::Refused(refusal) => {
                 prospect.fate = Fate::Refused;
-                prospect.message = refusal.text;
+                prospect.message = refusal.text.to_string();
             }
         }
         prospect

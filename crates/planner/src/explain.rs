@@ -8,43 +8,54 @@ use mig::{
 };
 
 use crate::{
-    demand::{Demand, Eligibility},
-    node_search::{Found, Memo, search},
+    classes::{Classes, is_stuck},
+    demand::Eligibilities,
+    node_set::NodeSet,
     outcome::{Refusal, RefusalKind},
-    state::{Cluster, Node},
-    work::{Board, Kind, Want, WorkNode},
+    search::Found,
+    state::Node,
+    work::{Kind, Want},
 };
 
 /// Why one node does not serve it.
-struct Verdict {
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
     kind: RefusalKind,
     text: Cow<'static, str>,
 }
 
-/// Explains a demand that the pass could not serve.
+/// For a search that was cut off.
+pub(crate) fn too_complex(wants: &[Want]) -> Refusal {
+    let text = format!(
+        "{} has too many combinations to search; ask for fewer devices or profiles in one pod",
+        asked(wants)
+    );
+    Refusal {
+        kind: RefusalKind::TooComplex,
+        text: text.into(),
+    }
+}
+
+/// Explains a demand that could run on `nodes` and that none of them serves, out of a cluster of `count`
+/// nodes; `verdicts` are those of each class.
 pub(crate) fn refusal(
-    cluster: &Cluster,
-    demand: &Demand,
     wants: &[Want],
-    cut_off: bool,
-    memo: &mut Memo,
+    nodes: &Eligibilities,
+    count: usize,
+    classes: &Classes,
+    verdicts: &[Option<Verdict>],
 ) -> Refusal {
     let asked = asked(wants);
-    if cut_off {
-        let text = format!(
-            "{asked} has too many combinations to search; ask for fewer devices or profiles in one pod"
-        );
-        return Refusal {
-            kind: RefusalKind::TooComplex,
-            text,
-        };
+    let mut groups = Groups::default();
+    for (number, class) in classes.iter() {
+        if let Some(Some(verdict)) = verdicts.get(number) {
+            groups.add(verdict.kind, &verdict.text, &class.nodes, nodes.allowed());
+        }
     }
-    let verdicts: Vec<Verdict> = cluster
-        .nodes
-        .iter()
-        .zip(demand.nodes.iter())
-        .map(|(node, eligibility)| verdict(node, eligibility, wants, memo))
-        .collect();
+    let all = NodeSet::below(count);
+    for (text, excluded) in nodes.excluded() {
+        groups.add(RefusalKind::NoNode, text, excluded, &all);
+    }
     let kind = [
         RefusalKind::NoRoom,
         RefusalKind::TooMany,
@@ -52,9 +63,9 @@ pub(crate) fn refusal(
         RefusalKind::NoNode,
     ]
     .into_iter()
-    .find(|kind| verdicts.iter().any(|v| v.kind == *kind))
+    .find(|kind| groups.kinds.contains(kind))
     .unwrap_or(RefusalKind::NoNode);
-    let detail = detail(&verdicts);
+    let detail = groups.detail();
     let text = match kind {
         RefusalKind::NoRoom => format!("no room for {asked} now: {detail}"),
         RefusalKind::TooMany => {
@@ -62,15 +73,18 @@ pub(crate) fn refusal(
         }
         RefusalKind::NoSuchProfile if wants.iter().any(Want::is_profile) => format!(
             "no node offers {asked}: {detail}; the nodes of this cluster have {}",
-            profiles(cluster)
+            profiles(classes)
         ),
         RefusalKind::NoSuchProfile => format!("no node offers {asked}: {detail}"),
-        _ if verdicts.is_empty() => format!(
+        _ if groups.all.is_empty() => format!(
             "no node for {asked}: no node with GPUs is managed; label one with cdmo.clear.ml/gpu-partitioning=mig"
         ),
         _ => format!("no node for {asked}: {detail}"),
     };
-    Refusal { kind, text }
+    Refusal {
+        kind,
+        text: text.into(),
+    }
 }
 
 fn asked(wants: &[Want]) -> String {
@@ -96,26 +110,23 @@ pub(crate) fn no_class(resource: &str) -> String {
     )
 }
 
-fn verdict(node: &Node, eligibility: &Eligibility, wants: &[Want], memo: &mut Memo) -> Verdict {
-    if let Eligibility::Excluded(text) = eligibility {
-        return Verdict {
-            kind: RefusalKind::NoNode,
-            text: text.clone(),
-        };
-    }
-    if wants.iter().any(|want| !has(node, want)) {
-        return Verdict {
+/// Why a node does not serve it, if that needs no search.
+pub(crate) fn at_first_sight(node: &Node, wants: &[Want]) -> Option<Verdict> {
+    if !has_all(node, wants) {
+        return Some(Verdict {
             kind: RefusalKind::NoSuchProfile,
             text: "no GPU has it".into(),
-        };
+        });
     }
-    if !node.gpus.is_empty() && !node.gpus.iter().any(|gpu| gpu.changeable) {
-        return Verdict {
-            kind: RefusalKind::NoRoom,
-            text: "its GPUs cannot be partitioned at the moment".into(),
-        };
-    }
-    if matches!(search(&emptied(node, wants), wants, memo), Found::Nothing) {
+    is_stuck(node).then_some(Verdict {
+        kind: RefusalKind::NoRoom,
+        text: "its GPUs cannot be partitioned at the moment".into(),
+    })
+}
+
+/// Why a node does not serve it, given whether it could if no pod ran on it.
+pub(crate) fn if_empty(node: &Node, wants: &[Want], could_be: Found) -> Verdict {
+    if could_be == Found::Nothing {
         let text = match wants {
             [want] => format!("at most {}", most(node, want)).into(),
             _ => "not all of it at once".into(),
@@ -131,30 +142,15 @@ fn verdict(node: &Node, eligibility: &Eligibility, wants: &[Want], memo: &mut Me
     }
 }
 
+/// Whether the node could ever serve each of the wants.
+pub(crate) fn has_all(node: &Node, wants: &[Want]) -> bool {
+    wants.iter().all(|want| has(node, want))
+}
+
 /// Whether the node has any GPU or fixed device that could ever serve the want.
 fn has(node: &Node, want: &Want) -> bool {
     let mut gpus = node.gpus.iter();
     node.fixed.contains_key(&want.resource) || gpus.any(|gpu| want.profile(&gpu.model).is_some())
-}
-
-/// The node as it would be if no pod ran on it.
-fn emptied(node: &Node, wants: &[Want]) -> WorkNode {
-    let mut work = WorkNode::new(node);
-    for board in &mut work.boards {
-        *board = Board {
-            firm: Layout::default(),
-            idle: Vec::new(),
-            changeable: true,
-            ..board.clone()
-        };
-    }
-    let fixed = |want: &&Want| node.fixed.contains_key(&want.resource);
-    for want in wants.iter().filter(fixed) {
-        // How many whole GPUs an empty node would have is not known here; leave the benefit of the
-        // doubt.
-        work.fixed.insert(want.resource.clone(), want.count);
-    }
-    work
 }
 
 /// The most devices of a want that the empty node could give.
@@ -172,30 +168,45 @@ fn most(node: &Node, want: &Want) -> u32 {
     node.gpus.iter().filter_map(on_one).sum()
 }
 
-/// "2 nodes: running pods are in the way; 1 node: no GPU has it", the most frequent first.
-fn detail(verdicts: &[Verdict]) -> String {
-    let mut groups: Vec<(&str, usize)> = Vec::new();
-    for verdict in verdicts {
-        match groups.iter_mut().find(|(text, _)| *text == verdict.text) {
-            Some((_, count)) => *count += 1,
-            None => groups.push((&verdict.text, 1)),
+/// Nodes by the words for them.
+#[derive(Default)]
+struct Groups<'a> {
+    /// Words, how many nodes, and the first of them.
+    all: Vec<(&'a str, usize, usize)>,
+    kinds: BTreeSet<RefusalKind>,
+}
+
+impl<'a> Groups<'a> {
+    /// Adds the nodes that are in both sets.
+    fn add(&mut self, kind: RefusalKind, text: &'a str, nodes: &NodeSet, among: &NodeSet) {
+        let Some(first) = nodes.first_common(among) else {
+            return;
+        };
+        let count = nodes.count_common(among);
+        self.kinds.insert(kind);
+        match self.all.iter_mut().find(|(known, ..)| *known == text) {
+            Some((_, sum, earliest)) => {
+                *sum += count;
+                *earliest = first.min(*earliest);
+            }
+            None => self.all.push((text, count, first)),
         }
     }
-    groups.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let words = |(text, count): &(&str, usize)| {
-        format!("{count} node{}: {text}", if *count == 1 { "" } else { "s" })
-    };
-    groups.iter().map(words).collect::<Vec<_>>().join("; ")
+
+    /// "2 nodes: running pods are in the way; 1 node: no GPU has it", the most frequent first.
+    fn detail(&mut self) -> String {
+        self.all
+            .sort_by_key(|(_, count, first)| (std::cmp::Reverse(*count), *first));
+        let words = |(text, count, _): &(&str, usize, usize)| {
+            format!("{count} node{}: {text}", if *count == 1 { "" } else { "s" })
+        };
+        self.all.iter().map(words).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Every profile that some GPU has, smallest first.
-fn profiles(cluster: &Cluster) -> String {
-    let names: BTreeSet<_> = cluster
-        .nodes
-        .iter()
-        .flat_map(|node| &node.gpus)
-        .flat_map(|gpu| gpu.model.profiles.iter().map(|profile| profile.name))
-        .collect();
+fn profiles(classes: &Classes) -> String {
+    let names = classes.profiles();
     if names.is_empty() {
         return "no MIG profiles".to_owned();
     }

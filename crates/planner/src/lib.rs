@@ -1,6 +1,6 @@
 //! Turns cluster state and demands into plans, and explains them. Pure: no I/O, no clock.
 //!
-//! [`plan`] looks at every [`Demand`] once, highest priority and oldest first, and says what
+//! A [`Planner`] looks at every [`Demand`] once, highest priority and oldest first, and says what
 //! becomes of it: [`Outcome::Covered`] by devices that are there, a [`NodePlan`] that makes what is
 //! missing, [`Outcome::Wait`] for an operation under way, or a [`Refusal`] in words. What one demand
 //! was promised is not promised to the next.
@@ -17,16 +17,28 @@
 
 #![forbid(unsafe_code)]
 
+mod answers;
+mod boards;
+mod classes;
 mod demand;
 mod explain;
-mod node_search;
+mod node_set;
 mod options;
 mod outcome;
 mod pass;
+mod planner;
+mod search;
+mod slot;
 mod state;
+mod wants;
 mod work;
 
-pub use demand::{Demand, Eligibility};
+#[cfg(test)]
+mod reference;
+
+pub use demand::{Demand, Eligibilities, Eligibility, Wants};
+pub use node_set::NodeSet;
 pub use outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind};
 pub use pass::plan;
+pub use planner::Planner;
 pub use state::{Cluster, Gpu, Instance, Node, Usage};

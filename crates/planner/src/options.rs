@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use mig::{GpuModel, Layout, Placement, ProfileIndex};
 
-use crate::work::{Board, Want};
+use crate::{
+    search::Goal,
+    work::{Board, Want},
+};
 
 /// Price of a choice; smaller is better, the first field decides first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +28,33 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
+    /// Whether something changes.
+    pub(crate) fn changes(self) -> bool {
+        self.given_up > 0 || self.created > 0 || self.exposed > 0
+    }
+
+    /// The same as one number: sums and orders of these are those of the costs. Each part has 32 bits, so none
+    /// runs over into the next.
+    pub(crate) fn packed(self) -> i128 {
+        let counts = [self.given_up, self.created, self.exposed];
+        let high = counts
+            .into_iter()
+            .fold(0, |sum, count| sum << 32 | i128::from(count));
+        (high << 32) + i128::from(self.loss)
+    }
+
+    /// The cost that was packed.
+    pub(crate) fn unpacked(packed: i128) -> Self {
+        let biased = packed - i128::from(i32::MIN);
+        let part = |at: u32| u32::try_from(biased >> (32 * at) & 0xffff_ffff).unwrap_or(u32::MAX);
+        Self {
+            given_up: part(3),
+            created: part(2),
+            exposed: part(1),
+            loss: part(0).cast_signed().wrapping_add(i32::MIN),
+        }
+    }
+
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             given_up: self.given_up + other.given_up,
@@ -67,15 +97,49 @@ impl Choice {
     }
 }
 
-/// For each count of devices served, by want, the cheapest choice.
-pub(crate) type Options = BTreeMap<Vec<u32>, Choice>;
+/// What the cheapest choice for some count of devices served costs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Way {
+    pub(crate) cost: Cost,
+    /// The number of that count.
+    pub(crate) number: u16,
+}
 
-/// Everything that the GPU could do for these wants, cheapest first per outcome.
-pub(crate) fn options(board: &Board, model: &GpuModel, wants: &[Want]) -> Options {
-    let mut found = Options::new();
+/// The cheapest choice for some count of devices served.
+#[derive(Clone, Debug)]
+pub(crate) struct GpuOption {
+    /// Devices by want.
+    pub(crate) served: Box<[u32]>,
+    /// The number of that, if counts of the [`Goal`] have numbers.
+    pub(crate) number: usize,
+    /// What the GPU does for it.
+    pub(crate) choice: Choice,
+}
+
+/// For each count of devices that a GPU can serve, in order, the cheapest choice.
+pub(crate) type Options = Vec<GpuOption>;
+
+/// What is known so far, by the count of devices served.
+type Best = BTreeMap<Vec<u32>, Choice>;
+
+/// Everything that the GPU could do for these wants.
+pub(crate) fn options(board: &Board, wants: &[Want], goal: &Goal) -> Options {
+    let best = best(board, &board.model, wants, goal);
+    best.into_iter()
+        .map(|(served, choice)| goal.option(served, choice))
+        .collect()
+}
+
+fn best(board: &Board, model: &GpuModel, wants: &[Want], goal: &Goal) -> Best {
+    let mut found = Best::new();
     let free_before = freedom(&standing(board, model, &[]), model);
     let profiles: Vec<_> = wants.iter().map(|want| want.profile(model)).collect();
     for subset in give_up_sets(board) {
+        let fewer = |known: &Choice| known.give_up.len() < subset.len();
+        if goal.is_all(found.len()) && found.values().all(fewer) {
+            // To give up more makes nothing cheaper.
+            continue;
+        }
         let layout = standing(board, model, &subset);
         for (served, expose) in reused(board, &profiles, wants, &subset) {
             let mut search = Search {
@@ -189,7 +253,7 @@ struct Search<'a> {
     free_before: i32,
     give_up: &'a [usize],
     expose: &'a [(usize, usize)],
-    found: &'a mut Options,
+    found: &'a mut Best,
 }
 
 impl Search<'_> {
@@ -248,12 +312,20 @@ impl Search<'_> {
         create: &[(usize, ProfileIndex, Placement)],
     ) {
         let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
-        let cost = Cost {
+        let mut cost = Cost {
             given_up: number(self.give_up.len()),
             created: number(create.len()),
             exposed: number(self.expose.len()),
-            loss: self.free_before - freedom(layout, self.model),
+            loss: i32::MIN,
         };
+        if self
+            .found
+            .get(served)
+            .is_some_and(|known| cost > known.cost)
+        {
+            return;
+        }
+        cost.loss = self.free_before - freedom(layout, self.model);
         let better = self.found.get(served).is_none_or(|known| cost < known.cost);
         if better {
             let choice = Choice {

@@ -1,6 +1,6 @@
 //! What the planner says.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use mig::{Placement, ProfileName};
 
@@ -94,8 +94,9 @@ pub struct Creation {
 pub struct Refusal {
     /// The bounded kind.
     pub kind: RefusalKind,
-    /// One sentence for people: what, where, what to do.
-    pub text: String,
+    /// One sentence for people: what, where, what to do. Shared among demands that are refused for the same
+    /// reasons.
+    pub text: Arc<str>,
 }
 
 impl fmt::Display for Refusal {

@@ -22,6 +22,9 @@ pub struct Node {
     pub fixed: BTreeMap<String, u32>,
     /// Devices by resource that pods bound to the node count on but do not hold yet.
     pub claimed: BTreeMap<String, u32>,
+    /// Idle devices by resource that a pod may be getting at this moment, on top of `claimed`: they may
+    /// be counted on, but are not given up. It is the first so many, in the order of `gpus`.
+    pub reserved: BTreeMap<String, u32>,
 }
 
 /// One GPU with MIG.

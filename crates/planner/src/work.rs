@@ -42,13 +42,14 @@ impl Want {
 }
 
 /// A node with what is promised taken out.
+#[derive(Debug)]
 pub(crate) struct WorkNode {
     pub(crate) fixed: BTreeMap<String, u32>,
     pub(crate) boards: Vec<Board>,
 }
 
 /// A GPU with what is promised taken out.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Board {
     pub(crate) model: Arc<GpuModel>,
     pub(crate) changeable: bool,
@@ -60,7 +61,7 @@ pub(crate) struct Board {
     pub(crate) idle: Vec<IdleInstance>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdleInstance {
     pub(crate) gi_id: u32,
     pub(crate) profile: ProfileIndex,
@@ -76,10 +77,29 @@ impl WorkNode {
             fixed: node.fixed.clone(),
             boards,
         };
+        for (resource, count) in &node.reserved {
+            // Those that bound pods are about to get come on top.
+            let claimed = node.claimed.get(resource).copied().unwrap_or(0);
+            work.reserve(resource, count.saturating_add(claimed));
+        }
         for (resource, count) in &node.claimed {
             work.promise(resource, *count);
         }
         work
+    }
+
+    /// Keeps idle devices of a resource from being given up.
+    fn reserve(&mut self, resource: &str, count: u32) {
+        let idle = self.boards.iter_mut().flat_map(|board| &mut board.idle);
+        let offered = idle.filter(|i| !i.arriving && i.resource.as_deref() == Some(resource));
+        for instance in offered.take(usize::try_from(count).unwrap_or(usize::MAX)) {
+            instance.arriving = true;
+        }
+    }
+
+    /// Whether a plan is under way on any GPU, or was made in this pass.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.boards.iter().any(|board| board.busy)
     }
 
     /// Takes up to `count` free devices of a resource out of reach; returns whether any of them is
@@ -127,6 +147,17 @@ impl Board {
             }
         }
         board
+    }
+
+    /// A GPU on which nothing stands.
+    pub(crate) fn empty(model: Arc<GpuModel>) -> Self {
+        Self {
+            model,
+            changeable: true,
+            busy: false,
+            firm: Layout::default(),
+            idle: Vec::new(),
+        }
     }
 
     /// Puts an instance where it is never touched.

@@ -67,7 +67,7 @@ fn what_the_webhook_refuses_is_refused_here_and_what_it_warns_of_is_told() {
 
 #[test]
 fn what_makes_no_pods_is_passed_over_but_a_file_without_any_is_refused() {
-    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n";
+    let service = "apiVersion: v1\nkind: Kustomization\nresources: [web.yaml]\n";
     let both = format!("{service}---\n{}", workload("Deployment", "replicas: 1"));
     assert_eq!(pods(&both).len(), 1);
     assert!(error(service).contains("nothing in it makes pods"));
@@ -119,4 +119,14 @@ fn a_slip_is_told_with_its_line() {
         sentence.starts_with("/no/such/file: failed to read it"),
         "{sentence}"
     );
+}
+
+#[test]
+fn a_field_without_a_value_is_as_one_that_is_not_there() {
+    let text = "kind: Pod\nmetadata: {name: x}\nspec:\n  tolerations:\n  nodeSelector:\n  containers:\n    - name: main\n      \
+                resources: {limits: {nvidia.com/mig-1g.5gb: 1}, requests: }\n";
+    let expected = json!({
+        "containers": [{ "name": "main", "resources": { "limits": { "nvidia.com/mig-1g.5gb": 1 } } }],
+    });
+    assert_eq!(pods(text)[0].spec, expected);
 }

@@ -12,7 +12,7 @@ fn ask(bench: &mut Bench, pods: &str) -> Vec<Prospect> {
         now: bench.now,
         time: "2026-03-01T12:00:00Z".parse().unwrap(),
     };
-    bench.world.what_if(&pods, clock).pods
+    bench.world.what_if(&pods, clock).unwrap().pods
 }
 
 fn pods(name: &str, count: usize, resource: &str) -> String {
@@ -115,4 +115,35 @@ fn a_pod_that_asks_for_nothing_of_ours_is_told_so() {
     let told = ask(&mut bench, &pods("web", 1, "example.com/other")).remove(0);
     assert_eq!(told.fate, Fate::Nothing);
     assert!(told.wants.is_empty());
+}
+
+#[test]
+fn a_question_is_bounded_in_all_that_its_answer_costs() {
+    let limits: serde_json::Map<_, _> = (1..=17)
+        .map(|memory| (format!("nvidia.com/mig-1g.{memory}gb"), 1.into()))
+        .collect();
+    let wide = serde_json::json!([{
+        "name": "wide", "spec": { "containers": [{ "resources": { "limits": limits } }] },
+    }]);
+    let many = serde_json::json!(vec![serde_json::json!({ "spec": {} }); 65]);
+    let long = serde_json::json!([{ "name": "x".repeat(301), "spec": {} }]);
+    for (question, words) in [
+        (wide, "asks for 17 different slices"),
+        (many, "about 65 different pods"),
+        (long, "has 301 bytes"),
+    ] {
+        let sentence = read_supposed(&question.to_string()).unwrap_err();
+        assert!(sentence.contains(words), "{sentence}");
+    }
+}
+
+#[test]
+fn nothing_is_told_before_the_agents_are_heard() {
+    let mut bench = Bench::unheard(&[("a", 1)]);
+    let pods = read_supposed(&pods("train", 1, THREE)).unwrap();
+    let clock = Clock {
+        now: bench.now,
+        time: "2026-03-01T12:00:00Z".parse().unwrap(),
+    };
+    assert_eq!(bench.world.what_if(&pods, clock), None);
 }

@@ -3,10 +3,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use mig::{GpuModel, Layout, Placement};
 
 use crate::{
-    Cluster, Demand, Eligibility, Gpu, Instance, Node, NodePlan, Outcome, Refusal, RefusalKind,
-    Usage, plan,
+    Cluster, Demand, Eligibilities, Eligibility, Gpu, Instance, Node, NodePlan, Outcome, Refusal,
+    RefusalKind, Usage, plan,
 };
 
+mod agreement;
 mod exactness;
 mod fractions;
 mod promises;
@@ -45,7 +46,7 @@ pub(super) fn mk_gpu(product: &str, instances: &[(&str, u8, Usage)]) -> Gpu {
     }
 }
 
-pub(super) fn a100(instances: &[(&str, u8, Usage)]) -> Gpu {
+pub(crate) fn a100(instances: &[(&str, u8, Usage)]) -> Gpu {
     mk_gpu("NVIDIA A100-SXM4-40GB", instances)
 }
 
@@ -53,7 +54,7 @@ pub(super) fn h100(instances: &[(&str, u8, Usage)]) -> Gpu {
     mk_gpu("NVIDIA H100 80GB HBM3", instances)
 }
 
-pub(super) fn mk_node(gpus: Vec<Gpu>) -> Node {
+pub(crate) fn mk_node(gpus: Vec<Gpu>) -> Node {
     Node {
         name: "a".to_owned(),
         gpus,
@@ -61,11 +62,11 @@ pub(super) fn mk_node(gpus: Vec<Gpu>) -> Node {
     }
 }
 
-pub(super) fn mk_cluster(nodes: Vec<Node>) -> Cluster {
+pub(crate) fn mk_cluster(nodes: Vec<Node>) -> Cluster {
     Cluster { nodes }
 }
 
-pub(super) fn mk_demand(cluster: &Cluster, wants: &[(&str, u32)]) -> Demand {
+pub(crate) fn mk_demand(cluster: &Cluster, wants: &[(&str, u32)]) -> Demand {
     Demand {
         id: "pod".to_owned(),
         priority: 0,
@@ -73,9 +74,15 @@ pub(super) fn mk_demand(cluster: &Cluster, wants: &[(&str, u32)]) -> Demand {
         wants: wants
             .iter()
             .map(|(name, n)| (resource(name), *n))
-            .collect::<BTreeMap<_, _>>(),
-        nodes: vec![Eligibility::Allowed; cluster.nodes.len()].into(),
+            .collect::<BTreeMap<_, _>>()
+            .into(),
+        nodes: allowed(cluster.nodes.len()),
     }
+}
+
+/// That many nodes, all of which a pod could run on.
+pub(super) fn allowed(nodes: usize) -> Arc<Eligibilities> {
+    Arc::new(std::iter::repeat_n(Eligibility::Allowed, nodes).collect())
 }
 
 fn resource(name: &str) -> String {

@@ -182,13 +182,13 @@ fn an_instance_that_was_moved_for_one_pod_is_not_promised_to_the_next() {
 fn a_refusal_speaks_of_fractions_as_users_do() {
     let full = mk_cluster(vec![mk_node(vec![a100(&[("7g.40gb", 0, Usage::Held)])])]);
     assert_eq!(
-        refused(&plan_one(&full, &[(HALF, 1), (QUARTER, 2)])).text,
+        &*refused(&plan_one(&full, &[(HALF, 1), (QUARTER, 2)])).text,
         "no room for 2x cdmo.clear.ml/fraction-0.250 (0.25 of a GPU) + 1x \
          cdmo.clear.ml/fraction-0.500 (0.5 of a GPU) now: 1 node: running pods are in the way"
     );
     let outcome = plan_one(&full, &[(HALF, 3)]);
     assert_eq!(
-        (refused(&outcome).kind, refused(&outcome).text.as_str()),
+        (refused(&outcome).kind, &*refused(&outcome).text),
         (
             RefusalKind::TooMany,
             "3x cdmo.clear.ml/fraction-0.500 (0.5 of a GPU) is more than any node can give: 1 node: at \
@@ -197,7 +197,7 @@ fn a_refusal_speaks_of_fractions_as_users_do() {
     );
     let none = mk_cluster(vec![mk_node(vec![])]);
     assert_eq!(
-        refused(&plan_one(&none, &[(HALF, 1)])).text,
+        &*refused(&plan_one(&none, &[(HALF, 1)])).text,
         "no node offers 1x cdmo.clear.ml/fraction-0.500 (0.5 of a GPU): 1 node: no GPU has it"
     );
 }
@@ -207,7 +207,7 @@ fn a_fraction_that_is_no_class_is_answered_with_those_there_are() {
     let cluster = mk_cluster(vec![mk_node(vec![a100(&[])])]);
     let outcome = plan_one(&cluster, &[("cdmo.clear.ml/fraction-0.3", 1)]);
     assert_eq!(
-        (refused(&outcome).kind, refused(&outcome).text.as_str()),
+        (refused(&outcome).kind, &*refused(&outcome).text),
         (
             RefusalKind::InvalidProfile,
             "\"cdmo.clear.ml/fraction-0.3\" is not a fraction that is served: those are \

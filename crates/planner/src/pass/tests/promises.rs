@@ -173,11 +173,11 @@ fn whole_gpus_are_counted_but_never_planned() {
 fn a_node_where_the_pod_cannot_run_is_left_alone() {
     let cluster = mk_cluster(vec![mk_node(vec![a100(&[])]), mk_node(vec![a100(&[])])]);
     let mut demand = mk_demand(&cluster, &[("1g.5gb", 1)]);
-    demand.nodes = vec![
+    let nodes = [
         Eligibility::Excluded("node selector".into()),
         Eligibility::Allowed,
-    ]
-    .into();
+    ];
+    demand.nodes = Arc::new(nodes.into_iter().collect());
     assert_eq!(planned(&plan(&cluster, &[demand])[0]).node, 1);
 }
 

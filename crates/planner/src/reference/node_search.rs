@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use crate::{
+use super::{
     options::{Choice, Cost, Options, options},
-    work::{Board, Want, WorkNode},
+    work::{Board, WorkNode},
 };
+use crate::work::Want;
 
 /// Partial sums that one search may look at before it gives up. A demand of three profiles and
 /// twenty devices stays far below.
@@ -41,7 +42,7 @@ impl Memo {
 impl Board {
     /// Whether it offers the same choices. Ids and busyness do not matter for what is possible.
     fn is_alike(&self, other: &Self) -> bool {
-        let alike = |a: &crate::work::IdleInstance, b: &crate::work::IdleInstance| {
+        let alike = |a: &super::work::IdleInstance, b: &super::work::IdleInstance| {
             (a.profile, a.placement, &a.resource, a.arriving)
                 == (b.profile, b.placement, &b.resource, b.arriving)
         };

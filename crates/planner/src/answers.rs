@@ -1,0 +1,488 @@
+//! What every node can do for demands that ask for the same, kept up to date with the nodes that change.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    boards::{BoardId, Boards},
+    classes::Classes,
+    demand::{Eligibilities, Wants},
+    explain::{self, Verdict},
+    node_set::NodeSet,
+    options::{Choice, Cost, GpuOption, Options, Way, options},
+    outcome::Refusal,
+    search::{Found, Goal, Search, by_counts},
+    slot::{Slot, State},
+    wants,
+    work::{Board, Want},
+};
+
+/// What serving a demand on a node costs; smaller is better, the first part decides first: idle
+/// instances given up, whether it has to queue behind another plan of the node (a node's NVML calls
+/// run one after another, so that a burst of pods starts sooner spread over nodes), the rest.
+type Price = (u32, bool, Cost);
+
+fn price(busy: bool, cost: Cost) -> Price {
+    (cost.given_up, cost.changes() && busy, cost)
+}
+
+/// What a node can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Served(Price),
+    Nothing,
+    TooComplex,
+}
+
+/// An answer, and the version of the node's state that gave it; 0 if none did.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    answer: Answer,
+    version: u64,
+}
+
+/// Version of an answer that the next pass looks for again.
+const UNFINISHED: u64 = u64::MAX;
+/// Partial sums that demands which ask for the same may look at in one pass, over all nodes and GPU states. Only
+/// demands of many devices of several kinds have so many; nodes that are left over then are asked in the next pass.
+pub(crate) const MOST_SUMS: usize = 4_000_000;
+/// Nodes of different content whose searches are remembered.
+const MOST_SEARCHES: usize = 4096;
+
+const NEVER_ASKED: Given = Given {
+    answer: Answer::Nothing,
+    version: 0,
+};
+
+/// A part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// Of which nothing is known yet.
+const UNKNOWN: Span = Span {
+    start: u32::MAX,
+    end: u32::MAX,
+};
+
+/// A refusal of those who ask for this and could run on these nodes.
+#[derive(Debug)]
+struct Refused {
+    /// Kept, so that no others get its address.
+    nodes: Arc<Eligibilities>,
+    classes: u64,
+    pass: u64,
+    refusal: Refusal,
+}
+
+/// Everything known for demands that ask for the same.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    pub(crate) wants: Vec<Want>,
+    goal: Goal,
+    /// What GPUs can do, one after the other; nothing for one that can only do nothing.
+    ways: Vec<Way>,
+    /// Where in that, by the number of their state.
+    ways_at: Vec<Span>,
+    /// How, where it was chosen: by the number of their state and that of the counts served.
+    choices: HashMap<(BoardId, u16), Choice>,
+    /// The same, for wants of which there are too many counts for numbers.
+    options: Vec<Option<Arc<Options>>>,
+    /// And what nodes of these states and fixed devices can do then, for most nodes are like another.
+    searches: HashMap<(Vec<u32>, Vec<BoardId>), Found>,
+    /// Partial sums that may still be looked at in this pass.
+    left: usize,
+    given: Vec<Given>,
+    /// Nodes that serve, by price.
+    prices: BTreeMap<Price, NodeSet>,
+    complex: NodeSet,
+    /// Nodes to be asked again.
+    stale: NodeSet,
+    /// How much of the pass's list of touched nodes was looked at.
+    looked_at: usize,
+    /// Answers that were given before something was promised in this pass.
+    undo: Vec<(usize, Given)>,
+    /// Why nodes of each class refuse.
+    verdicts: Vec<Option<Verdict>>,
+    /// By the address of the nodes that the pods could run on.
+    refusals: HashMap<usize, Refused>,
+    /// The last pass that asked.
+    pub(crate) pass: u64,
+    /// Ways of GPUs to serve something that are remembered.
+    pub(crate) remembered: usize,
+}
+
+impl Answers {
+    /// Nothing is known yet of the nodes, which are so many.
+    pub(crate) fn new(wanted: &Wants, nodes: usize) -> Result<Self, Refusal> {
+        let wants = wants::read(wanted)?;
+        let goal = Goal::new(wants.iter().map(|want| want.count).collect());
+        Ok(Self {
+            wants,
+            goal,
+            ways: Vec::new(),
+            ways_at: Vec::new(),
+            choices: HashMap::new(),
+            options: Vec::new(),
+            searches: HashMap::new(),
+            left: 0,
+            given: vec![NEVER_ASKED; nodes],
+            prices: BTreeMap::new(),
+            complex: NodeSet::default(),
+            stale: NodeSet::below(nodes),
+            looked_at: 0,
+            undo: Vec::new(),
+            verdicts: Vec::new(),
+            refusals: HashMap::new(),
+            pass: 0,
+            remembered: 0,
+        })
+    }
+
+    /// A pass asks, in which so many partial sums may be looked at.
+    pub(crate) fn begin(&mut self, pass: u64, sums: usize) {
+        if self.pass != pass {
+            self.pass = pass;
+            self.left = sums;
+        }
+    }
+
+    /// A node comes; those from this position on move up by one.
+    pub(crate) fn insert(&mut self, node: usize) {
+        self.given.insert(node, NEVER_ASKED);
+        for nodes in self.prices.values_mut() {
+            nodes.insert(node, false);
+        }
+        self.complex.insert(node, false);
+        self.stale.insert(node, true);
+    }
+
+    /// A node goes; those behind it move down by one.
+    pub(crate) fn remove(&mut self, node: usize) {
+        self.write(node, NEVER_ASKED);
+        self.given.remove(node);
+        for nodes in self.prices.values_mut() {
+            nodes.remove(node);
+        }
+        self.complex.remove(node);
+        self.stale.remove(node);
+    }
+
+    /// A node is not what it was.
+    pub(crate) fn change(&mut self, node: usize) {
+        self.stale.set(node, true);
+    }
+
+    /// Asks the nodes that changed, `touched` among them, for what was promised in this pass.
+    pub(crate) fn refresh(
+        &mut self,
+        slots: &[Slot],
+        touched: &[usize],
+        boards: &mut Boards,
+        search: &mut Search,
+    ) {
+        if !self.stale.is_empty() && self.left > 0 {
+            for node in std::mem::take(&mut self.stale).iter() {
+                self.ask(node, slots, boards, search);
+            }
+        }
+        for node in &touched[self.looked_at.min(touched.len())..] {
+            // Promises take away, they never give: what could be done after one could have been done before,
+            // with what it gives up given up, too. (Instances of one GPU never overlap.)
+            if self.is_hopeless(*node, slots) {
+                continue;
+            }
+            self.ask(*node, slots, boards, search);
+        }
+        self.looked_at = touched.len();
+    }
+
+    /// Whether a node that could do nothing can do nothing after further promises either. Where a search may be cut off,
+    /// nothing found means less.
+    fn is_hopeless(&mut self, node: usize, slots: &[Slot]) -> bool {
+        let (Some(slot), Some(given)) = (slots.get(node), self.given.get_mut(node)) else {
+            return true;
+        };
+        let hopeless = given.answer == Answer::Nothing && given.version > 0;
+        if !hopeless || !self.goal.is_numbered(slot.state.boards.len()) {
+            return false;
+        }
+        if given.version != slot.state.version {
+            self.undo.push((node, *given));
+            given.version = slot.state.version;
+        }
+        true
+    }
+
+    fn ask(&mut self, node: usize, slots: &[Slot], boards: &mut Boards, search: &mut Search) {
+        let (Some(slot), Some(given)) = (slots.get(node), self.given.get(node)) else {
+            return;
+        };
+        if given.version == slot.state.version {
+            return;
+        }
+        if slot.touched {
+            self.undo.push((node, *given));
+        }
+        let found = if explain::has_all(&slot.node, &self.wants) {
+            self.search(&slot.state.fixed, &slot.state.boards, boards, search)
+        } else {
+            Found::Nothing
+        };
+        let mut version = slot.state.version;
+        let answer = match found {
+            Found::Served(cost) => Answer::Served(price(slot.state.busy, cost)),
+            Found::Nothing => Answer::Nothing,
+            Found::TooComplex => Answer::TooComplex,
+        };
+        if found == Found::TooComplex && self.left == 0 {
+            version = UNFINISHED;
+            self.stale.set(node, true);
+        }
+        self.write(node, Given { answer, version });
+    }
+
+    fn write(&mut self, node: usize, new: Given) {
+        let old = std::mem::replace(&mut self.given[node], new);
+        if old.answer == new.answer {
+            return;
+        }
+        match old.answer {
+            Answer::Served(price) => {
+                if let Some(nodes) = self.prices.get_mut(&price) {
+                    nodes.set(node, false);
+                    if nodes.is_empty() {
+                        self.prices.remove(&price);
+                    }
+                }
+            }
+            Answer::TooComplex => self.complex.set(node, false),
+            Answer::Nothing => {}
+        }
+        match new.answer {
+            Answer::Served(price) => self.prices.entry(price).or_default().set(node, true),
+            Answer::TooComplex => self.complex.set(node, true),
+            Answer::Nothing => {}
+        }
+    }
+
+    /// Forgets what was promised in this pass.
+    pub(crate) fn end(&mut self, slots: &[Slot], pass: u64) {
+        self.looked_at = 0;
+        for (node, given) in std::mem::take(&mut self.undo).into_iter().rev() {
+            self.write(node, given);
+            if slots[node].state.version != given.version {
+                self.stale.set(node, true);
+            }
+        }
+        self.refusals.retain(|_, refused| refused.pass == pass);
+    }
+
+    /// How many refusals are remembered.
+    #[cfg(test)]
+    pub(crate) fn refusals(&self) -> usize {
+        self.refusals.len()
+    }
+
+    /// The node that serves at the lowest price.
+    pub(crate) fn best(&self, allowed: &NodeSet) -> Option<usize> {
+        let mut prices = self.prices.values();
+        prices.find_map(|nodes| nodes.first_common(allowed))
+    }
+
+    /// What each GPU of a node does to serve it.
+    pub(crate) fn choices(
+        &mut self,
+        state: &State,
+        boards: &mut Boards,
+        search: &mut Search,
+    ) -> Option<Vec<Choice>> {
+        let ids = &state.boards;
+        if !self.goal.is_numbered(ids.len()) {
+            let options = self.options(ids, boards);
+            let start: Vec<_> = self.start(&state.fixed).collect();
+            // It was found before, so that it ends.
+            let mut left = usize::MAX;
+            let (_, choices) = by_counts(&self.goal, &start, &options, &mut left);
+            return Some(choices?.into_iter().cloned().collect());
+        }
+        for id in ids {
+            self.find_ways(*id, boards);
+        }
+        let ways: Vec<_> = ids.iter().map(|id| self.ways(*id)).collect();
+        let start = self.goal.number_of(self.start(&state.fixed));
+        let numbers = search.numbers(&self.goal, start, &ways)?;
+        let served = ids.iter().zip(numbers);
+        served.map(|(id, n)| self.choice(*id, n, boards)).collect()
+    }
+
+    fn choice(&mut self, id: BoardId, number: u16, boards: &Boards) -> Option<Choice> {
+        let way = self.ways(id).iter().find(|way| way.number == number);
+        if way.is_none_or(|way| !way.cost.changes()) {
+            return Some(Choice::default());
+        }
+        if let Some(known) = self.choices.get(&(id, number)) {
+            return Some(known.clone());
+        }
+        let all = options(boards.get(id)?, &self.wants, &self.goal);
+        let same = |option: &GpuOption| option.number == usize::from(number);
+        let choice = all.into_iter().find(same)?.choice;
+        self.choices.insert((id, number), choice.clone());
+        self.remembered += 1;
+        Some(choice)
+    }
+
+    /// Why none of these nodes serves it.
+    pub(crate) fn refusal(
+        &mut self,
+        nodes: &Arc<Eligibilities>,
+        slots: &[Slot],
+        classes: &Classes,
+        boards: &mut Boards,
+        search: &mut Search,
+    ) -> Refusal {
+        if self.complex.first_common(nodes.allowed()).is_some() {
+            return explain::too_complex(&self.wants);
+        }
+        let key = Arc::as_ptr(nodes).addr();
+        if let Some(known) = self.refusals.get_mut(&key)
+            && known.classes == classes.version()
+            && Arc::ptr_eq(&known.nodes, nodes)
+        {
+            known.pass = self.pass;
+            return known.refusal.clone();
+        }
+        self.verdicts.resize(classes.len(), None);
+        for (number, class) in classes.iter() {
+            let sample = class.nodes.iter().next().and_then(|node| slots.get(node));
+            if let (None, Some(sample)) = (&self.verdicts[number], sample) {
+                self.verdicts[number] = Some(self.verdict(sample, boards, search));
+            }
+        }
+        let refusal = explain::refusal(&self.wants, nodes, slots.len(), classes, &self.verdicts);
+        let refused = Refused {
+            nodes: Arc::clone(nodes),
+            classes: classes.version(),
+            pass: self.pass,
+            refusal: refusal.clone(),
+        };
+        self.refusals.insert(key, refused);
+        refusal
+    }
+
+    fn verdict(&mut self, slot: &Slot, boards: &mut Boards, search: &mut Search) -> Verdict {
+        let node = &slot.node;
+        if let Some(verdict) = explain::at_first_sight(node, &self.wants) {
+            return verdict;
+        }
+        let models = node.gpus.iter().map(|gpu| &gpu.model);
+        let empty: Vec<_> = models
+            .map(|model| boards.id(&Board::empty(Arc::clone(model))))
+            .collect();
+        // How many whole GPUs an empty node would have is not known here; leave the benefit of the doubt.
+        let all = node.fixed.keys().map(|name| (name.clone(), u32::MAX));
+        let could_be = self.search(&all.collect(), &empty, boards, search);
+        explain::if_empty(node, &self.wants, could_be)
+    }
+
+    /// What is served of each want by devices that no plan can change.
+    fn start(&self, fixed: &BTreeMap<String, u32>) -> impl Iterator<Item = u32> {
+        let free = |want: &Want| match fixed.get(&want.resource) {
+            Some(free) => want.count.min(*free),
+            None => 0,
+        };
+        self.wants.iter().map(free)
+    }
+
+    fn search(
+        &mut self,
+        fixed: &BTreeMap<String, u32>,
+        ids: &[BoardId],
+        boards: &Boards,
+        search: &mut Search,
+    ) -> Found {
+        if !self.goal.is_numbered(ids.len()) {
+            let key = (self.start(fixed).collect(), ids.to_vec());
+            if let Some(known) = self.searches.get(&key) {
+                return *known;
+            }
+            if self.left == 0 {
+                return Found::TooComplex;
+            }
+            let options = self.options(ids, boards);
+            let found = by_counts(&self.goal, &key.0, &options, &mut self.left).0;
+            if found != Found::TooComplex || self.left > 0 {
+                if self.searches.len() >= MOST_SEARCHES {
+                    self.searches.clear();
+                }
+                self.searches.insert(key, found);
+            }
+            return found;
+        }
+        for id in ids {
+            self.find_ways(*id, boards);
+        }
+        let start = self.goal.number_of(self.start(fixed));
+        search.cost(&self.goal, start, ids.iter().map(|id| self.ways(*id)))
+    }
+
+    fn ways(&self, id: BoardId) -> &[Way] {
+        let at = self.ways_at.get(id.index()).copied();
+        let Span { start, end } = at.unwrap_or(UNKNOWN);
+        self.ways.get(start as usize..end as usize).unwrap_or(&[])
+    }
+
+    fn find_ways(&mut self, id: BoardId, boards: &Boards) {
+        let known = self.ways_at.get(id.index());
+        if known.is_some_and(|at| *at != UNKNOWN) {
+            return;
+        }
+        let board = boards.get(id);
+        let all = board.map(|board| options(board, &self.wants, &self.goal));
+        let way = |option: &GpuOption| Way {
+            cost: option.choice.cost,
+            number: u16::try_from(option.number).unwrap_or(u16::MAX),
+        };
+        let start = self.ways.len();
+        self.ways.extend(all.iter().flatten().map(way));
+        if matches!(self.ways[start..], [Way { cost, number: 0 }] if !cost.changes()) {
+            // Every GPU can do nothing.
+            self.ways.truncate(start);
+        }
+        self.remembered += self.ways.len() - start;
+        if self.ways_at.len() <= id.index() {
+            self.ways_at.resize(id.index() + 1, UNKNOWN);
+        }
+        // So many are never remembered.
+        let at = |at: usize| u32::try_from(at).unwrap_or(0);
+        self.ways_at[id.index()] = Span {
+            start: at(start),
+            end: at(self.ways.len()),
+        };
+    }
+
+    fn options(&mut self, ids: &[BoardId], boards: &Boards) -> Vec<Arc<Options>> {
+        let ids = ids.iter();
+        ids.map(|id| self.options_of(*id, boards)).collect()
+    }
+
+    fn options_of(&mut self, id: BoardId, boards: &Boards) -> Arc<Options> {
+        if let Some(Some(known)) = self.options.get(id.index()) {
+            return Arc::clone(known);
+        }
+        let board = boards.get(id);
+        let all = board.map(|board| options(board, &self.wants, &self.goal));
+        let all = Arc::new(all.unwrap_or_default());
+        // They take up more than a way.
+        self.remembered += 4 * all.len();
+        if self.options.len() <= id.index() {
+            self.options.resize(id.index() + 1, None);
+        }
+        self.options[id.index()] = Some(Arc::clone(&all));
+        all
+    }
+}

@@ -1,0 +1,315 @@
+//! What is kept from pass to pass, so that a pass costs what changed.
+//!
+//! For each different wish (the wants of a demand) it is known what serving it costs on each node. A node that
+//! changes is asked again, by the wishes that are used; a demand takes the first node of the lowest
+//! price that it may use. What is promised in a pass changes the nodes it is promised on, and is taken back
+//! at the end of the pass.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    answers::{Answers, MOST_SUMS},
+    boards::Boards,
+    classes::Classes,
+    demand::{Demand, Wants},
+    outcome::{Outcome, Refusal},
+    pass,
+    search::Search,
+    slot::{Slot, State},
+    state::{Cluster, Node},
+    work::WorkNode,
+};
+
+/// Different wishes that are remembered from pass to pass.
+const MOST_WISHES: usize = 64;
+/// Ways of GPUs to serve something that are remembered from pass to pass, over all wishes. One takes up
+/// about 20 bytes.
+const MOST_WAYS: usize = 600_000;
+/// Passes until all is forgotten again for the sake of that bound, so that what no GPU is any more goes, too.
+const SWEEP: u64 = 16;
+/// States of GPUs that are remembered from pass to pass, or twice as many as there are GPUs. One takes up about 500
+/// bytes.
+const MOST_BOARDS: usize = 20_000;
+/// Classes of nodes that are remembered, empty ones included, or twice as many as there are nodes.
+const MOST_CLASSES: usize = 256;
+
+/// Plans for a cluster that changes.
+///
+/// A pass over demands costs what changed on the nodes since the last one, what is promised in it, and a
+/// look-up for each demand. What is remembered for that is bounded: 64 different wishes, 600,000 ways of GPUs to
+/// serve something, and 20,000 states of GPUs, or twice as many as there are GPUs. Beyond that the next pass
+/// finds out again what it needs; its answers are the same.
+#[derive(Debug)]
+pub struct Planner {
+    slots: Vec<Slot>,
+    boards: Boards,
+    classes: Classes,
+    /// What nodes can do, by wish.
+    answers: Vec<Answers>,
+    /// Numbers of the answers.
+    wishes: HashMap<Wants, usize>,
+    search: Search,
+    versions: u64,
+    passes: u64,
+    /// The pass after which all was forgotten for the last time.
+    swept: u64,
+    /// Nodes touched by promises in this pass, as they are with these, and as they were.
+    touched: BTreeMap<usize, (WorkNode, State)>,
+    /// The same nodes, once for each promise.
+    promised_on: Vec<usize>,
+    /// Partial sums that each wish may look at in a pass: [`MOST_SUMS`].
+    sums: usize,
+}
+
+impl Default for Planner {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            boards: Boards::default(),
+            classes: Classes::default(),
+            answers: Vec::new(),
+            wishes: HashMap::new(),
+            search: Search::default(),
+            versions: 0,
+            passes: 0,
+            swept: 0,
+            touched: BTreeMap::new(),
+            promised_on: Vec::new(),
+            sums: MOST_SUMS,
+        }
+    }
+}
+
+impl From<&Cluster> for Planner {
+    fn from(cluster: &Cluster) -> Self {
+        let mut new = Self::default();
+        for (at, node) in cluster.nodes.iter().enumerate() {
+            new.insert(at, node.clone());
+        }
+        new
+    }
+}
+
+impl Planner {
+    /// The nodes, in the order in which ties between them are decided.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
+        self.slots.iter().map(|slot| &slot.node)
+    }
+
+    /// A node by its position.
+    pub fn node(&self, at: usize) -> Option<&Node> {
+        self.slots.get(at).map(|slot| &slot.node)
+    }
+
+    /// The node with this name in nodes that are sorted by name, or where it belongs.
+    pub fn find(&self, name: &str) -> Result<usize, usize> {
+        self.slots
+            .binary_search_by(|slot| slot.node.name.as_str().cmp(name))
+    }
+
+    /// A node comes; those from this position on, which is the number of nodes at most, move up by one.
+    pub fn insert(&mut self, at: usize, node: Node) {
+        let at = at.min(self.slots.len());
+        let state = self.look_at(&node);
+        let class = self.classes.of(&node, &mut self.boards);
+        self.classes.insert(at, class);
+        let slot = Slot {
+            node,
+            class,
+            state,
+            touched: false,
+        };
+        self.slots.insert(at, slot);
+        for answers in &mut self.answers {
+            answers.insert(at);
+        }
+    }
+
+    /// A node changed. Without such a node nothing happens.
+    pub fn replace(&mut self, at: usize, node: Node) {
+        if at >= self.slots.len() {
+            return;
+        }
+        let state = self.look_at(&node);
+        let class = self.classes.of(&node, &mut self.boards);
+        let slot = &mut self.slots[at];
+        self.classes.change(at, slot.class, class);
+        let alike = slot.state.is_alike(&state);
+        slot.node = node;
+        slot.class = class;
+        if !alike {
+            slot.state = state;
+            for answers in &mut self.answers {
+                answers.change(at);
+            }
+        }
+    }
+
+    /// Other idle devices of a node may be given to pods at this moment; see [`Node::reserved`].
+    pub fn reserve(&mut self, at: usize, reserved: BTreeMap<String, u32>) {
+        let Some(slot) = self.slots.get_mut(at) else {
+            return;
+        };
+        if slot.node.reserved != reserved {
+            let mut node = std::mem::take(&mut slot.node);
+            node.reserved = reserved;
+            self.replace(at, node);
+        }
+    }
+
+    /// A node goes; those behind it move down by one. Without such a node nothing happens.
+    pub fn remove(&mut self, at: usize) {
+        if at >= self.slots.len() {
+            return;
+        }
+        self.slots.remove(at);
+        self.classes.remove(at);
+        for answers in &mut self.answers {
+            answers.remove(at);
+        }
+    }
+
+    /// Says what becomes of each demand; the answers are in the order of `demands`.
+    ///
+    /// Demands are served by priority, then age, then position. A demand whose number of `nodes` is not
+    /// the cluster's is looked at on the nodes that both have.
+    pub fn plan(&mut self, demands: &[Demand]) -> Vec<Outcome> {
+        self.passes += 1;
+        let mut order: Vec<_> = demands
+            .iter()
+            .enumerate()
+            .map(|(n, demand)| (-i64::from(demand.priority), demand.created, n))
+            .collect();
+        order.sort_unstable();
+        // Pods share their wants, so that each copy is read once.
+        let mut known: HashMap<usize, Result<usize, Refusal>> = HashMap::new();
+        let mut outcomes = vec![Outcome::Covered { node: 0 }; demands.len()];
+        for (.., n) in order {
+            let demand = &demands[n];
+            let wish = known
+                .entry(Arc::as_ptr(&demand.wants).addr())
+                .or_insert_with(|| self.wish(&demand.wants));
+            outcomes[n] = match wish {
+                Ok(wish) => self.serve(demand, *wish),
+                Err(refusal) => Outcome::Refused(refusal.clone()),
+            };
+        }
+        self.end();
+        self.forget();
+        outcomes
+    }
+
+    fn look_at(&mut self, node: &Node) -> State {
+        self.versions += 1;
+        State::new(&WorkNode::new(node), &mut self.boards, self.versions)
+    }
+
+    /// The number of the answers for these wants.
+    fn wish(&mut self, wants: &Wants) -> Result<usize, Refusal> {
+        let number = if let Some(known) = self.wishes.get(wants) {
+            *known
+        } else {
+            let new = Answers::new(wants, self.slots.len())?;
+            self.answers.push(new);
+            self.wishes.insert(wants.clone(), self.answers.len() - 1);
+            self.answers.len() - 1
+        };
+        self.answers[number].begin(self.passes, self.sums);
+        Ok(number)
+    }
+
+    fn serve(&mut self, demand: &Demand, wish: usize) -> Outcome {
+        let answers = &mut self.answers[wish];
+        let (boards, search) = (&mut self.boards, &mut self.search);
+        answers.refresh(&self.slots, &self.promised_on, boards, search);
+        let best = answers.best(demand.nodes.allowed());
+        let found = best.and_then(|node| {
+            let state = &self.slots[node].state;
+            Some((node, answers.choices(state, boards, search)?))
+        });
+        let Some((node, choices)) = found else {
+            let refusal =
+                answers.refusal(&demand.nodes, &self.slots, &self.classes, boards, search);
+            return Outcome::Refused(refusal);
+        };
+        let slot = &mut self.slots[node];
+        let (work, _) = self.touched.entry(node).or_insert_with(|| {
+            slot.touched = true;
+            (WorkNode::new(&slot.node), slot.state.clone())
+        });
+        let outcome = pass::promise(node, &slot.node.gpus, work, &answers.wants, &choices);
+        self.versions += 1;
+        slot.state.promised(work, boards, self.versions);
+        self.promised_on.push(node);
+        outcome
+    }
+
+    /// Takes back what was promised.
+    fn end(&mut self) {
+        for (node, (_, state)) in std::mem::take(&mut self.touched) {
+            let slot = &mut self.slots[node];
+            slot.state = state;
+            slot.touched = false;
+        }
+        self.promised_on.clear();
+        for answers in &mut self.answers {
+            answers.end(&self.slots, self.passes);
+        }
+    }
+
+    /// Keeps what is remembered within its bounds.
+    fn forget(&mut self) {
+        let ways = |answers: &[Answers]| answers.iter().map(|a| a.remembered).sum::<usize>();
+        // What the cluster itself has would be there again at once.
+        let gpus: usize = self.slots.iter().map(|slot| slot.state.boards.len()).sum();
+        let too_many_boards = self.boards.len() > MOST_BOARDS.max(2 * gpus);
+        let too_many_classes = self.classes.len() > MOST_CLASSES.max(2 * self.slots.len());
+        if too_many_boards || too_many_classes {
+            self.forget_all();
+        } else if ways(&self.answers) > MOST_WAYS && self.passes - self.swept > SWEEP {
+            self.forget_all();
+            self.swept = self.passes;
+        } else if self.answers.len() > MOST_WISHES || ways(&self.answers) > MOST_WAYS {
+            self.forget_wishes();
+        }
+    }
+
+    /// Forgets everything but the nodes.
+    pub(crate) fn forget_all(&mut self) {
+        self.answers.clear();
+        self.wishes.clear();
+        self.boards = Boards::default();
+        self.classes.clear();
+        let nodes: Vec<_> = self.slots.drain(..).map(|slot| slot.node).collect();
+        for (at, node) in nodes.into_iter().enumerate() {
+            self.insert(at, node);
+        }
+    }
+
+    /// Forgets the wishes that were not asked for the longest time.
+    pub(crate) fn forget_wishes(&mut self) {
+        let mut keys: Vec<_> = std::mem::take(&mut self.wishes).into_iter().collect();
+        keys.sort_unstable_by_key(|(_, number)| *number);
+        let mut all: Vec<_> = keys
+            .into_iter()
+            .map(|(wants, _)| wants)
+            .zip(std::mem::take(&mut self.answers))
+            .collect();
+        all.sort_by_key(|(_, answers)| std::cmp::Reverse(answers.pass));
+        let mut ways = 0;
+        for (wants, answers) in all.into_iter().take(MOST_WISHES) {
+            if ways + answers.remembered > MOST_WAYS {
+                continue;
+            }
+            ways += answers.remembered;
+            self.wishes.insert(wants, self.answers.len());
+            self.answers.push(answers);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! One pass over all demands.
+
+use std::collections::BTreeMap;
+
+use mig::{
+    ProfileName, RESOURCE_PREFIX,
+    fraction::{Class, FRACTION_PREFIX},
+};
+
+use super::{
+    explain,
+    node_search::{Found, Memo, search},
+    options::{Choice, Cost},
+    work::WorkNode,
+};
+use crate::{
+    demand::{Demand, Eligibility, Wants},
+    outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind},
+    state::{Cluster, Gpu},
+    work::{Kind, Want},
+};
+
+/// Says what becomes of each demand; the answers are in the order of `demands`.
+///
+/// Demands are served by priority, then age, then position. A demand whose number of `nodes` is not
+/// the cluster's is looked at on the nodes that both have.
+pub(crate) fn plan(cluster: &Cluster, demands: &[Demand]) -> Vec<Outcome> {
+    let mut order: Vec<usize> = (0..demands.len()).collect();
+    order.sort_by_key(|&n| (-i64::from(demands[n].priority), demands[n].created, n));
+    let mut pass = Pass {
+        cluster,
+        work: cluster.nodes.iter().map(WorkNode::new).collect(),
+        memos: BTreeMap::new(),
+    };
+    let mut outcomes: Vec<(usize, Outcome)> = order
+        .into_iter()
+        .map(|n| (n, pass.serve(&demands[n])))
+        .collect();
+    outcomes.sort_by_key(|(n, _)| *n);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+struct Pass<'a> {
+    cluster: &'a Cluster,
+    work: Vec<WorkNode>,
+    /// What GPUs can do for equal demands: pods of one queue ask for the same.
+    memos: BTreeMap<Wants, Memo>,
+}
+
+impl Pass<'_> {
+    fn serve(&mut self, demand: &Demand) -> Outcome {
+        let wants = match wants(demand) {
+            Ok(wants) => wants,
+            Err(refusal) => return Outcome::Refused(refusal),
+        };
+        let memo = self.memos.entry(Wants::clone(&demand.wants)).or_default();
+        let mut best: Option<(Price, usize, Vec<Choice>)> = None;
+        let mut cut_off = false;
+        for (number, eligibility) in super::eligibilities(demand)
+            .enumerate()
+            .take(self.work.len())
+        {
+            if eligibility != Eligibility::Allowed {
+                continue;
+            }
+            match search(&self.work[number], &wants, memo) {
+                Found::Served { cost, choices } => {
+                    let price = price(&self.work[number], cost);
+                    if best.as_ref().is_none_or(|(known, _, _)| price < *known) {
+                        best = Some((price, number, choices));
+                    }
+                }
+                Found::Nothing => {}
+                Found::TooComplex => cut_off = true,
+            }
+        }
+        match best {
+            Some((_, node, choices)) => self.promise(node, &wants, &choices),
+            None => Outcome::Refused(explain::refusal(
+                self.cluster,
+                demand,
+                &wants,
+                cut_off,
+                memo,
+            )),
+        }
+    }
+
+    /// Writes the choice down, so that nobody else is promised the same.
+    fn promise(&mut self, node: usize, wants: &[Want], choices: &[Choice]) -> Outcome {
+        let gpus = &self.cluster.nodes[node].gpus;
+        let work = &mut self.work[node];
+        let mut blocked = false;
+        let mut plans = Vec::new();
+        for (number, choice) in choices.iter().enumerate() {
+            if choice.changes_nothing() {
+                continue;
+            }
+            let board = &mut work.boards[number];
+            blocked |= board.busy;
+            board.busy = true;
+            plans.push(gpu_plan(number, &gpus[number], board, wants, choice));
+            for (moved, _) in &choice.expose {
+                let idle = board.idle[*moved].clone();
+                board.stand(idle.profile, idle.placement);
+            }
+            let mut position = 0..;
+            board
+                .idle
+                .retain(|_| position.next().is_none_or(|p| !choice.takes(p)));
+            for (_, profile, placement) in &choice.create {
+                board.stand(*profile, *placement);
+            }
+        }
+        let mut arriving = false;
+        for (number, want) in wants.iter().enumerate() {
+            let made = choices.iter().map(|choice| choice.brings(number)).sum();
+            let reused = want.count.saturating_sub(made);
+            arriving |= work.promise(&want.resource, reused);
+        }
+        if blocked || (plans.is_empty() && arriving) {
+            Outcome::Wait { node }
+        } else if plans.is_empty() {
+            Outcome::Covered { node }
+        } else {
+            Outcome::Plan(NodePlan { node, gpus: plans })
+        }
+    }
+}
+
+/// What serving a demand on a node costs; smaller is better, the first part decides first: idle
+/// instances given up, whether it has to queue behind another plan of the node (a node's NVML calls
+/// run one after another, so that a burst of pods starts sooner spread over nodes), the rest.
+type Price = (u32, bool, Cost);
+
+fn price(node: &WorkNode, cost: Cost) -> Price {
+    let changes = cost.given_up > 0 || cost.created > 0 || cost.exposed > 0;
+    let queues = changes && node.boards.iter().any(|board| board.busy);
+    (cost.given_up, queues, cost)
+}
+
+fn gpu_plan(
+    number: usize,
+    gpu: &Gpu,
+    board: &super::work::Board,
+    wants: &[Want],
+    choice: &Choice,
+) -> GpuPlan {
+    let name = |profile| board.model.profile(profile).map(|p| p.name);
+    let give_up = choice.give_up.iter().filter_map(|&index| {
+        let idle = &board.idle[index];
+        Some(GivenUp {
+            gi_id: idle.gi_id,
+            profile: name(idle.profile)?,
+            placement: idle.placement,
+            resource: idle.resource.clone(),
+        })
+    });
+    let expose = choice.expose.iter().filter_map(|&(index, want)| {
+        let idle = &board.idle[index];
+        Some(Exposure {
+            gi_id: idle.gi_id,
+            profile: name(idle.profile)?,
+            placement: idle.placement,
+            from: idle.resource.clone(),
+            to: wants[want].resource.clone(),
+        })
+    });
+    let create = choice
+        .create
+        .iter()
+        .filter_map(|(want, profile, placement)| {
+            Some(Creation {
+                profile: name(*profile)?,
+                placement: *placement,
+                resource: wants[*want].resource.clone(),
+            })
+        });
+    GpuPlan {
+        gpu: number,
+        uuid: gpu.uuid.clone(),
+        version: gpu.version,
+        give_up: give_up.collect(),
+        expose: expose.collect(),
+        create: create.collect(),
+    }
+}
+
+/// Reads the resource names of a demand.
+fn wants(demand: &Demand) -> Result<Vec<Want>, Refusal> {
+    let invalid = |text: String| Refusal {
+        kind: RefusalKind::InvalidProfile,
+        text: format!("{text}; correct the pod's limits").into(),
+    };
+    let one = |(resource, count): (&String, &u32)| {
+        let of = if resource.starts_with(RESOURCE_PREFIX) {
+            let name = ProfileName::from_resource(resource);
+            Kind::Profile(name.map_err(|error| invalid(error.to_string()))?)
+        } else if resource.starts_with(FRACTION_PREFIX) {
+            let class = Class::from_resource(resource);
+            Kind::Class(class.ok_or_else(|| invalid(explain::no_class(resource)))?)
+        } else {
+            Kind::Fixed
+        };
+        Ok(Want {
+            resource: resource.clone(),
+            of,
+            count: *count,
+        })
+    };
+    demand.wants.iter().map(one).collect()
+}

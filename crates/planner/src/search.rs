@@ -1,0 +1,271 @@
+//! The cheapest way for one node to serve a demand, over all its GPUs.
+//!
+//! GPUs are taken one after the other, and for each count of devices served so far the cheapest way is
+//! kept. Demands of few devices, which is nearly all, have few such counts: for them the counts are numbered,
+//! and everything is an array.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::options::{Choice, Cost, GpuOption, Options, Way};
+
+/// Partial sums that one search may look at before it gives up. A demand of three profiles and
+/// twenty devices stays far below.
+const MOST_STATES: usize = 200_000;
+
+/// Most counts that are numbered.
+const MOST_NUMBERED: usize = 128;
+
+/// What a search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// The cheapest way costs this.
+    Served(Cost),
+    /// There is none.
+    Nothing,
+    /// Cut off at [`MOST_STATES`].
+    TooComplex,
+}
+
+/// What is searched for.
+#[derive(Clone, Debug)]
+pub(crate) struct Goal {
+    /// Devices by want.
+    counts: Vec<u32>,
+    /// All counts up to that, in order: number of the sum of the counts numbered `a` and `b` at
+    /// `a * numbered + b`. Empty if there are too many.
+    sums: Vec<u16>,
+    numbered: usize,
+}
+
+impl Goal {
+    pub(crate) fn new(counts: Vec<u32>) -> Self {
+        let mut numbered = 1usize;
+        for count in &counts {
+            let radix = usize::try_from(*count).unwrap_or(usize::MAX);
+            numbered = numbered.saturating_mul(radix.saturating_add(1));
+        }
+        let mut new = Self {
+            counts,
+            sums: Vec::new(),
+            numbered: 0,
+        };
+        if numbered <= MOST_NUMBERED {
+            new.numbered = numbered;
+            let all: Vec<_> = (0..numbered).map(|n| new.counts_of(n)).collect();
+            let pairs = all.iter().flat_map(|a| all.iter().map(move |b| (a, b)));
+            let sum = |(a, b): (&Vec<u32>, &Vec<u32>)| add(a, b, &new.counts);
+            new.sums = pairs
+                .map(|pair| u16::try_from(new.number_of(sum(pair))).unwrap_or(u16::MAX))
+                .collect();
+        }
+        new
+    }
+
+    /// The number of these counts, none above the goal. Larger counts of earlier wants come later, as in
+    /// the order of the counts themselves.
+    pub(crate) fn number_of(&self, counts: impl IntoIterator<Item = u32>) -> usize {
+        let digits = counts.into_iter().zip(&self.counts);
+        digits.fold(0usize, |number, (digit, most)| {
+            let digit = usize::try_from(digit).unwrap_or(usize::MAX);
+            let radix = usize::try_from(*most)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1);
+            number.saturating_mul(radix).saturating_add(digit)
+        })
+    }
+
+    /// What a GPU does to serve these counts.
+    pub(crate) fn option(&self, served: Vec<u32>, choice: Choice) -> GpuOption {
+        GpuOption {
+            number: self.number_of(served.iter().copied()),
+            served: served.into(),
+            choice,
+        }
+    }
+
+    /// Whether counts have numbers, so that no search over so many GPUs could be cut off.
+    pub(crate) fn is_numbered(&self, gpus: usize) -> bool {
+        self.numbered > 0 && self.numbered * self.numbered * gpus <= MOST_STATES
+    }
+
+    /// Whether that many different counts are all there are up to the goal.
+    pub(crate) fn is_all(&self, counts: usize) -> bool {
+        self.numbered > 0 && counts == self.numbered
+    }
+
+    fn counts_of(&self, mut number: usize) -> Vec<u32> {
+        let mut counts = vec![0; self.counts.len()];
+        for (digit, most) in counts.iter_mut().zip(&self.counts).rev() {
+            let radix = usize::try_from(*most)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1);
+            *digit = u32::try_from(number % radix).unwrap_or(u32::MAX);
+            number /= radix;
+        }
+        counts
+    }
+}
+
+/// The cheapest way to some counts over the GPUs so far.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// [`Cost::packed`], or [`NONE`].
+    cost: i128,
+    /// Number of the counts before the last GPU.
+    before: u16,
+    /// Number of the counts that the last GPU serves.
+    served: u16,
+}
+
+const NONE: i128 = i128::MAX;
+
+/// Searches nodes by numbers of counts; kept for its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    /// Cost of the way to each numbered count.
+    before: Vec<i128>,
+    after: Vec<i128>,
+    /// After each GPU, the way to each numbered count.
+    steps: Vec<Step>,
+}
+
+impl Search {
+    /// What the cheapest way costs; counts with the number `start` are served already, and each GPU has these ways,
+    /// or can only do nothing. The goal's counts have numbers.
+    pub(crate) fn cost<'a>(
+        &mut self,
+        goal: &Goal,
+        start: usize,
+        gpus: impl Iterator<Item = &'a [Way]>,
+    ) -> Found {
+        self.before.clear();
+        self.before.resize(goal.numbered, NONE);
+        self.before[start] = 0;
+        for ways in gpus.filter(|ways| !ways.is_empty()) {
+            self.after.clear();
+            self.after.resize(goal.numbered, NONE);
+            let so_far = self.before.iter().zip(goal.sums.chunks(goal.numbered));
+            for (so_far, sums) in so_far.filter(|(cost, _)| **cost != NONE) {
+                for way in ways {
+                    let known = &mut self.after[usize::from(sums[usize::from(way.number)])];
+                    *known = (so_far + way.cost.packed()).min(*known);
+                }
+            }
+            std::mem::swap(&mut self.before, &mut self.after);
+        }
+        match self.before.last() {
+            Some(cost) if *cost != NONE => Found::Served(Cost::unpacked(*cost)),
+            _ => Found::Nothing,
+        }
+    }
+
+    /// The numbers of the counts that each GPU serves in the cheapest way. Of equal ways it is the first, by the
+    /// counts before each GPU and then by those that it serves.
+    pub(crate) fn numbers(
+        &mut self,
+        goal: &Goal,
+        start: usize,
+        gpus: &[&[Way]],
+    ) -> Option<Vec<u16>> {
+        let numbered = goal.numbered;
+        let none = Step {
+            cost: NONE,
+            before: 0,
+            served: 0,
+        };
+        self.steps.clear();
+        self.steps.resize((gpus.len() + 1) * numbered, none);
+        self.steps[start].cost = 0;
+        for (at, ways) in gpus.iter().enumerate() {
+            let (before, after) = self.steps.split_at_mut((at + 1) * numbered);
+            let so_far = before[at * numbered..].iter().zip(0u16..);
+            for (so_far, number) in so_far.filter(|(step, _)| step.cost != NONE) {
+                let sums = &goal.sums[usize::from(number) * numbered..][..numbered];
+                let nothing = [Way::default()];
+                let ways = if ways.is_empty() { &nothing } else { *ways };
+                for way in ways {
+                    let cost = so_far.cost + way.cost.packed();
+                    let known = &mut after[usize::from(sums[usize::from(way.number)])];
+                    if cost < known.cost {
+                        *known = Step {
+                            cost,
+                            before: number,
+                            served: way.number,
+                        };
+                    }
+                }
+            }
+        }
+        let mut number = numbered - 1;
+        let mut numbers = Vec::with_capacity(gpus.len());
+        for after in (1..=gpus.len()).rev() {
+            let step = self.steps[after * numbered + number];
+            if step.cost == NONE {
+                return None;
+            }
+            numbers.push(step.served);
+            number = usize::from(step.before);
+        }
+        numbers.reverse();
+        (number == start).then_some(numbers)
+    }
+}
+
+struct Partial {
+    cost: Cost,
+    /// What each GPU does so far, as indices into its options.
+    choices: Vec<usize>,
+}
+
+/// The cheapest choice for each GPU, in order, and what they cost together; for counts without numbers. Each
+/// partial sum is taken off `left`; at 0 the search is cut off, too.
+pub(crate) fn by_counts<'a>(
+    goal: &Goal,
+    start: &[u32],
+    gpus: &'a [Arc<Options>],
+    left: &mut usize,
+) -> (Found, Option<Vec<&'a Choice>>) {
+    let mut partial = BTreeMap::from([(
+        start.to_vec(),
+        Partial {
+            cost: Cost::default(),
+            choices: Vec::new(),
+        },
+    )]);
+    let mut states = 0;
+    for options in gpus {
+        let mut next: BTreeMap<Vec<u32>, Partial> = BTreeMap::new();
+        for (served, so_far) in &partial {
+            for (at, option) in options.iter().enumerate() {
+                states += 1;
+                if states > MOST_STATES || *left == 0 {
+                    return (Found::TooComplex, None);
+                }
+                *left -= 1;
+                let sum = add(served, &option.served, &goal.counts);
+                let cost = so_far.cost.plus(option.choice.cost);
+                if next.get(&sum).is_none_or(|known| cost < known.cost) {
+                    let mut choices = so_far.choices.clone();
+                    choices.push(at);
+                    next.insert(sum, Partial { cost, choices });
+                }
+            }
+        }
+        partial = next;
+    }
+    let Some(best) = partial.remove(&goal.counts) else {
+        return (Found::Nothing, None);
+    };
+    let choices = best.choices.iter().zip(gpus);
+    let choices = choices.map(|(at, options)| &options[*at].choice).collect();
+    (Found::Served(best.cost), Some(choices))
+}
+
+fn add(served: &[u32], more: &[u32], goal: &[u32]) -> Vec<u32> {
+    served
+        .iter()
+        .zip(more)
+        .zip(goal)
+        .map(|((a, b), most)| a.saturating_add(*b).min(*most))
+        .collect()
+}

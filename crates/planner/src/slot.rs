@@ -1,0 +1,67 @@
+//! A node as the planner keeps it.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    boards::{BoardId, Boards},
+    state::Node,
+    work::WorkNode,
+};
+
+/// What decides about the answers of a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    /// Rises with every change; equal versions are equal states.
+    pub(crate) version: u64,
+    pub(crate) boards: Vec<BoardId>,
+    /// Free devices that no plan can change.
+    pub(crate) fixed: BTreeMap<String, u32>,
+    /// A plan is under way on some GPU, or was made in this pass.
+    pub(crate) busy: bool,
+}
+
+impl State {
+    pub(crate) fn new(work: &WorkNode, boards: &mut Boards, version: u64) -> Self {
+        Self {
+            version,
+            boards: work.boards.iter().map(|board| boards.id(board)).collect(),
+            fixed: work.fixed.clone(),
+            busy: work.is_busy(),
+        }
+    }
+
+    /// More was promised on the node.
+    pub(crate) fn promised(&mut self, work: &WorkNode, boards: &mut Boards, version: u64) {
+        self.version = version;
+        for (id, board) in self.boards.iter_mut().zip(&work.boards) {
+            let same = boards.get(*id).is_some_and(|known| {
+                // What is promised takes idle instances away, or puts firm ones there.
+                known.idle.len() == board.idle.len()
+                    && known.firm.occupants().len() == board.firm.occupants().len()
+            });
+            if !same {
+                *id = boards.id(board);
+            }
+        }
+        if self.fixed != work.fixed {
+            self.fixed.clone_from(&work.fixed);
+        }
+        self.busy = work.is_busy();
+    }
+
+    /// Whether it gives the same answers.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        self.boards == other.boards && self.fixed == other.fixed && self.busy == other.busy
+    }
+}
+
+/// A node.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) node: Node,
+    /// Number of its [`crate::classes::Classes`].
+    pub(crate) class: usize,
+    pub(crate) state: State,
+    /// Something on it was promised in this pass.
+    pub(crate) touched: bool,
+}
