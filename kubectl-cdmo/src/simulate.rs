@@ -1,12 +1,14 @@
 //! `kubectl cdmo simulate`: what GPUs that are not bought yet could carry. Needs no cluster.
 //!
 //! [`options`] is the command line, [`input`] makes GPUs and pods of it, [`runs`] simulates on all
-//! cores, [`table`] and [`files`] show what came of it. The simulation is in the crate `simulation`.
+//! cores, [`summary`] is what came of it, and [`table`] and [`files`] show it. The simulation is in
+//! the crate `simulation`.
 
 pub mod files;
 pub mod input;
 pub mod options;
 pub mod runs;
+pub mod summary;
 pub mod table;
 
 use std::sync::Arc;

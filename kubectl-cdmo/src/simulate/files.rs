@@ -7,7 +7,8 @@ use charts::{Chart, Gpu, Line, Map, Piece};
 use simulation::capacity::Outcome;
 use simulation::statistics::Estimate;
 
-use super::runs::{Done, Enough, Found, Plan, Row, Summary};
+use super::runs::{Done, Found, Plan};
+use super::summary::{Enough, Row, Summary};
 use crate::error::Error;
 
 /// As many lines as can be told apart.

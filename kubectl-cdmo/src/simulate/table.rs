@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use gpu_picture::style::{paint, strong};
 use simulation::statistics::Estimate;
 
-use super::runs::{Enough, Row, Summary};
+use super::summary::{Enough, Row, Summary};
 use crate::text::wrapped;
 
 /// Between columns.
