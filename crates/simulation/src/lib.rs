@@ -17,7 +17,6 @@ pub mod exact;
 pub mod fill;
 pub mod law;
 pub mod loss;
-pub mod plot;
 pub mod queue;
 pub mod random;
 pub mod sharing;
