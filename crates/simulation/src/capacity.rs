@@ -167,7 +167,8 @@ impl Outcome {
     }
 }
 
-/// Pods that come at random, without end. The unit of time is the mean lifetime.
+/// Pods that come at random, without end, and at time 0 those that came before, if they matter for long. The
+/// unit of time is the mean lifetime.
 #[derive(Clone, Debug)]
 pub struct Stream {
     arrivals: Random,
@@ -176,18 +177,28 @@ pub struct Stream {
     shares: Vec<f64>,
     rate: f64,
     time: f64,
+    /// Pods from before that are still to be told.
+    before: u64,
 }
 
 impl Stream {
     /// Poisson arrivals, so many per unit of time; wants by their shares. The seed decides all.
     pub fn new(shares: &[u32], rate: f64, law: Law, seed: u64) -> Self {
+        let mut arrivals = Random::new(seed, Purpose::Arrivals);
+        // Lives are 1 long in the mean, so that many run at a time.
+        let before = if law.forgets_its_start() {
+            0
+        } else {
+            arrivals.poisson(rate)
+        };
         Self {
-            arrivals: Random::new(seed, Purpose::Arrivals),
+            arrivals,
             lifetimes: Random::new(seed, Purpose::Lifetimes),
             law,
             shares: shares.iter().map(|share| f64::from(*share)).collect(),
             rate,
             time: 0.0,
+            before,
         }
     }
 }
@@ -196,11 +207,20 @@ impl Iterator for Stream {
     type Item = Arrival;
 
     fn next(&mut self) -> Option<Arrival> {
-        self.time += self.arrivals.exponential() / self.rate;
+        let was_there = self.before > 0;
+        if was_there {
+            self.before -= 1;
+        } else {
+            self.time += self.arrivals.exponential() / self.rate;
+        }
         Some(Arrival {
             time: self.time,
             want: self.arrivals.weighted(&self.shares),
-            lifetime: self.law.draw(&mut self.lifetimes),
+            lifetime: if was_there {
+                self.law.draw_rest(&mut self.lifetimes)
+            } else {
+                self.law.draw(&mut self.lifetimes)
+            },
         })
     }
 }

@@ -209,33 +209,53 @@ pub(crate) struct Pod {
     pub(crate) lifetime: f64,
 }
 
-/// Poisson arrivals.
+/// Poisson arrivals, and at time 0 the pods that came before, if they matter for long.
 pub(crate) struct Arrivals {
     pods: Random,
     lifetimes: Random,
     law: Law,
     rate: f64,
     time: f64,
+    /// Pods from before that are still to be told.
+    before: u64,
 }
 
 impl Arrivals {
     pub(crate) fn new(demand: &Demand, load: f64, gpus: u32, law: Law, seed: u64) -> Self {
+        let mut pods = Random::new(seed, Purpose::Arrivals);
+        let rate = demand.rate(load, gpus);
+        // Lives are 1 long in the mean, so that many run at a time.
+        let before = if law.forgets_its_start() {
+            0
+        } else {
+            pods.poisson(rate)
+        };
         Self {
-            pods: Random::new(seed, Purpose::Arrivals),
+            pods,
             lifetimes: Random::new(seed, Purpose::Lifetimes),
             law,
-            rate: demand.rate(load, gpus),
+            rate,
             time: 0.0,
+            before,
         }
     }
 
     pub(crate) fn next(&mut self, demand: &Demand) -> Pod {
-        self.time += self.pods.exponential() / self.rate;
+        let was_there = self.before > 0;
+        if was_there {
+            self.before -= 1;
+        } else {
+            self.time += self.pods.exponential() / self.rate;
+        }
         let profile = self.pods.weighted(demand.shares());
         Pod {
             time: self.time,
             profile: ProfileId(u8::try_from(profile).unwrap_or(0)),
-            lifetime: self.law.draw(&mut self.lifetimes),
+            lifetime: if was_there {
+                self.law.draw_rest(&mut self.lifetimes)
+            } else {
+                self.law.draw(&mut self.lifetimes)
+            },
         }
     }
 }

@@ -95,6 +95,17 @@ impl Random {
         radius * libm::cos(2.0 * std::f64::consts::PI * self.unit())
     }
 
+    /// A Poisson distributed number with this mean, at least 0; takes as long as the number is large.
+    pub fn poisson(&mut self, mean: f64) -> u64 {
+        let mut sum = self.exponential();
+        let mut count = 0;
+        while sum <= mean {
+            count += 1;
+            sum += self.exponential();
+        }
+        count
+    }
+
     /// Brings a list into random order.
     pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for last in (1..list.len()).rev() {

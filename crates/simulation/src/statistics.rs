@@ -14,8 +14,22 @@ pub struct Estimate {
     pub samples: usize,
 }
 
-/// How many standard errors hold 95 % of a normal distribution.
-const TWO_SIDED_95: f64 = 1.96;
+/// How many standard errors hold 95 % of Student's distribution, by degrees of freedom from 1 on.
+const TWO_SIDED_95: [f64; 30] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
+];
+
+/// The same for any number of samples; beyond the table it is off by less than 0.002.
+#[expect(clippy::cast_precision_loss, reason = "nobody runs 2^53 seeds")]
+fn errors_of_95(samples: usize) -> f64 {
+    let freedom = samples.saturating_sub(1).max(1);
+    match TWO_SIDED_95.get(freedom - 1) {
+        Some(errors) => *errors,
+        None => 1.96 + 2.42 / freedom as f64,
+    }
+}
 
 impl Estimate {
     /// Of independent samples.
@@ -46,15 +60,31 @@ impl Estimate {
         Self::of(&differences)
     }
 
-    /// Lower and upper end of the bar that holds the true mean in 95 of 100 repetitions.
+    /// Half of the bar that holds the true mean in 95 of 100 repetitions, where samples are normally
+    /// distributed.
+    pub fn half_bar(self) -> f64 {
+        errors_of_95(self.samples) * self.standard_error
+    }
+
+    /// Lower and upper end of that bar.
     pub fn bar(self) -> (f64, f64) {
-        let half = TWO_SIDED_95 * self.standard_error;
+        let half = self.half_bar();
         (self.mean - half, self.mean + half)
     }
 
-    /// Whether the mean is above 0 by at least `errors` standard errors (and above 0 at all).
+    /// Whether that bar lies above 0.
+    pub fn is_surely_above_zero(self) -> bool {
+        self.samples > 1 && self.mean > self.half_bar()
+    }
+
+    /// Whether that bar lies below 0.
+    pub fn is_surely_below_zero(self) -> bool {
+        self.samples > 1 && self.mean < -self.half_bar()
+    }
+
+    /// Whether the mean is above 0 by more than `errors` standard errors (and above 0 at all).
     pub fn is_above_zero(self, errors: f64) -> bool {
-        self.mean > 0.0 && self.mean >= errors * self.standard_error
+        self.mean > 0.0 && self.mean > errors * self.standard_error
     }
 
     /// Whether the mean is below `-margin` by more than `errors` standard errors.
@@ -92,6 +122,21 @@ mod tests {
         assert!((estimate.mean - 2.5).abs() < 1e-12);
         // Variance 5/3, four samples.
         assert!((estimate.standard_error - (5.0_f64 / 12.0).sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn few_samples_need_longer_bars() {
+        let bar = |samples: usize| errors_of_95(samples);
+        assert!((bar(4) - 3.182).abs() < 1e-9);
+        assert!((bar(20) - 2.093).abs() < 1e-9);
+        // Student's table has 2.040 for 31 degrees of freedom, and 1.984 for 100.
+        assert!((bar(32) - 2.040).abs() < 0.002, "{}", bar(32));
+        assert!((bar(101) - 1.984).abs() < 0.002, "{}", bar(101));
+        assert!((0..200).all(|n| bar(n + 1) <= bar(n)));
+        let spread = Estimate::of(&[0.0, 1.0, 2.0, 1.2]);
+        assert!(!spread.is_surely_above_zero(), "{spread:?}");
+        assert!(Estimate::of(&[1.0, 1.1, 0.9, 1.0]).is_surely_above_zero());
+        assert!(!Estimate::of(&[1.0]).is_surely_above_zero());
     }
 
     #[test]

@@ -150,7 +150,7 @@ pub(super) fn row<'a, T>(
 
 /// Half the width of the bar that holds the true mean in 95 of 100 repetitions.
 pub(super) fn half(estimate: Estimate) -> f64 {
-    estimate.bar().1 - estimate.mean
+    estimate.half_bar()
 }
 
 /// A mean with its bar.
@@ -166,9 +166,9 @@ pub(super) fn difference(estimate: Estimate) -> String {
 
 /// Which side of zero a difference is on, if it is surely on one.
 pub(super) fn verdict(difference: Estimate) -> &'static str {
-    if difference.is_above_zero(2.0) {
+    if difference.is_surely_above_zero() {
         "ahead"
-    } else if difference.is_worse_than(0.0, 2.0) {
+    } else if difference.is_surely_below_zero() {
         "behind"
     } else {
         "tie"

@@ -10,7 +10,15 @@ use super::steady::{LOADS, Loads};
 use super::{Findings, Table};
 
 /// As many as can be told apart by their colours; ours first.
-const SHOWN: [&str; 7] = ["ours", "MFI", "BF-BI", "FF", "HAMi-2855", "DRA", "DAS"];
+const SHOWN: [&str; 7] = [
+    "ours",
+    "MFI-all",
+    "MFI",
+    "FF",
+    "HAMi-2855-exact",
+    "DRA",
+    "DAS",
+];
 const FILES: [&str; 4] = [
     "placement-uniform.svg",
     "placement-skew-small.svg",

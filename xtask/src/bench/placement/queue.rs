@@ -16,7 +16,7 @@ const POLICIES: [&str; 9] = [
     "MFI",
     "MFI-all",
     "FGD-MIG",
-    "HAMi-2855",
+    "HAMi-2855-exact",
     "DAS",
     "DRA",
     "ours",
@@ -104,7 +104,8 @@ pub(super) fn measure(field: &Field, found: &mut Findings) -> anyhow::Result<()>
              oldest blocks all), with others going ahead, or so and with windows kept on 3 % of the GPUs \
              for pods that waited for one mean lifetime. Waits in mean lifetimes. At load .95 waiting by \
              age alone is overloaded for all policies: waits grow with the length of the run, and what \
-             counts is the part in use."
+             counts is the part in use. Pods that still wait when a run ends are in no wait, which flatters whoever lets \
+             some wait for ever."
         ),
         table,
     );

@@ -77,9 +77,9 @@ pub(super) fn measure(field: &Field, found: &mut Findings) -> anyhow::Result<()>
     found.add(
         format!(
             "## Time of a decision\n\nOne decision with its commit, in microseconds, on one core, while {} % \
-             of the memory slices are in use (uniform mix), reading the clock included. All policies have \
-             the same look-ups; those that are tables are equally fast. These figures alone depend on the \
-             machine.",
+             of the memory slices are in use (uniform mix), reading the clock included; one that finds no place has no commit. Policies that are tables are \
+             equally fast. DAS, DRA, HAMi, nos and baskets walk over nodes or GPUs, as their sources do: how fast \
+             their rules could be is not shown. These figures alone depend on the machine.",
             100.0 * FULL
         ),
         table,
