@@ -5,7 +5,11 @@
 
 // Real time is what is measured here.
 #![expect(clippy::disallowed_methods, reason = "measures real time")]
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::cast_precision_loss)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "a benchmark may end where it cannot go on, and its numbers are small"
+)]
 
 use std::{sync::Arc, time::Instant};
 
@@ -257,7 +261,11 @@ fn run(geometry: &Arc<Geometry>, table: &ScoreTable, case: &Case) {
     );
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank is within the list"
+)]
 fn quantile(values: &mut [f64], q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * q) as usize]
