@@ -165,13 +165,8 @@ pub enum Error {
         name: String,
     },
     /// Something is wrong in a file.
-    #[error("{place}: {message}")]
-    Manifest {
-        /// The file, and the line where it is known.
-        place: String,
-        /// What is wrong.
-        message: String,
-    },
+    #[error(transparent)]
+    Manifest(#[from] manifest_files::ManifestError),
     /// The controller does not take the question.
     #[error("the controller does not take the question: {why}")]
     Question {

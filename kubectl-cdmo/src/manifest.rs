@@ -1,11 +1,9 @@
 //! The pods that a file would make: pods as they are, workloads by their templates, each past the same
 //! rules as the webhook's, so that fractions count.
 
-use std::io::Read as _;
-
 use admission::{Options, review};
+use manifest_files::ManifestError;
 use serde_json::{Value, json};
-use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
 
 use crate::error::Error;
 
@@ -53,17 +51,7 @@ const OF_A_CONTAINER: [&str; 3] = ["name", "resources", "restartPolicy"];
 /// # Errors
 /// [`Error::Manifest`]: it cannot be read, is no YAML, or has an object that makes no pods.
 pub fn read(file: &str) -> Result<Vec<Pods>, Error> {
-    let text = if file == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    let text = text.map_err(|error| Error::Manifest {
-        place: file.to_owned(),
-        message: format!("failed to read it: {error}"),
-    })?;
-    parse(file, &text)
+    parse(file, &manifest_files::text(file)?)
 }
 
 /// Understands the text of a file; `file` is what it is called in errors.
@@ -72,60 +60,17 @@ pub fn read(file: &str) -> Result<Vec<Pods>, Error> {
 /// As [`read`].
 pub fn parse(file: &str, text: &str) -> Result<Vec<Pods>, Error> {
     let mut all = Vec::new();
-    for (first, document) in documents(text) {
-        let at = |line: usize, message: String| Error::Manifest {
-            place: format!("{file}:{line}"),
-            message,
-        };
-        let value: Value = serde_saphyr::from_str(&document).map_err(|error| {
-            let line = error
-                .location()
-                .map_or(0, |place| place.line().saturating_sub(1));
-            let message = DefaultMessageFormatter.format_message(error.without_snippet());
-            at(
-                first + usize::try_from(line).unwrap_or(0),
-                format!("not YAML: {message}"),
-            )
-        })?;
-        let objects = match (value["kind"].as_str(), &value["items"]) {
-            _ if value.is_null() => Vec::new(),
-            (Some("List"), Value::Array(items)) => items.clone(),
-            _ => vec![value],
-        };
-        // The line of the first thing in the document, not of the separator before it.
-        let line = first + leading(&document);
-        for object in objects {
-            all.extend(understand(&object).map_err(|message| at(line, message))?);
-        }
+    for object in manifest_files::objects(file, text)? {
+        let pods = understand(&object.value)
+            .map_err(|message| ManifestError::at(file, object.line, message))?;
+        all.extend(pods);
     }
     if all.is_empty() {
-        return Err(Error::Manifest {
-            place: file.to_owned(),
-            message: "nothing in it makes pods; give it a Pod, or a Deployment, ReplicaSet, \
-                      StatefulSet, Job or CronJob"
-                .to_owned(),
-        });
+        let message = "nothing in it makes pods; give it a Pod, or a Deployment, ReplicaSet, \
+                       StatefulSet, Job or CronJob";
+        return Err(ManifestError::of(file, message).into());
     }
     Ok(all)
-}
-
-/// The documents of a YAML stream with the numbers of their first lines, counted from 1.
-fn documents(text: &str) -> Vec<(usize, String)> {
-    let mut documents = vec![(1, String::new())];
-    for (line, number) in text.lines().zip(1..) {
-        if line == "---" || line.starts_with("--- ") {
-            documents.push((number + 1, String::new()));
-        } else if let Some((_, document)) = documents.last_mut() {
-            document.push_str(line);
-            document.push('\n');
-        }
-    }
-    documents
-}
-
-fn leading(document: &str) -> usize {
-    let blank = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
-    document.lines().take_while(blank).count()
 }
 
 /// The pods of an object; none of one that makes no pods.

@@ -1,10 +1,8 @@
 //! Reads what `-f` names, before anything is built or started: a slip in a file is one sentence
 //! with file and line.
 
-use std::io::Read as _;
-
+use manifest_files::ManifestError;
 use serde_json::Value;
-use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
 use simcluster::store::Kind;
 
 /// One object to create.
@@ -33,87 +31,27 @@ impl Manifest {
     }
 }
 
-/// What is wrong with a file, and where.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{place}: {message}")]
-pub(crate) struct ManifestError {
-    place: String,
-    message: String,
-}
-
 /// Reads a file, or standard input for `-`.
 pub(crate) fn read(file: &str) -> Result<Vec<Manifest>, ManifestError> {
-    let text = if file == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    let text = text.map_err(|error| ManifestError {
-        place: file.to_owned(),
-        message: format!("failed to read it: {error}"),
-    })?;
-    parse(file, &text)
+    parse(file, &manifest_files::text(file)?)
 }
 
 /// Understands the text of a file.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
-    let mut manifests = Vec::new();
-    for (first_line, document) in documents(text) {
-        let at = |line: usize, message: String| ManifestError {
-            place: format!("{file}:{line}"),
-            message,
-        };
-        let value: Value = serde_saphyr::from_str(&document).map_err(|error| {
-            let line = error
-                .location()
-                .map_or(0, |place| place.line().saturating_sub(1));
-            let message = DefaultMessageFormatter.format_message(error.without_snippet());
-            at(
-                first_line + usize::try_from(line).unwrap_or(0),
-                format!("not YAML: {message}"),
-            )
-        })?;
-        if value.is_null() {
-            continue;
+    let objects = manifest_files::objects(file, text)?.into_iter();
+    let manifests: Result<Vec<_>, _> = objects
+        .map(|object| {
+            understand(object.value)
+                .map_err(|message| ManifestError::at(file, object.line, message))
+        })
+        .collect();
+    match manifests? {
+        none if none.is_empty() => {
+            let message = "there is no object in it; give it at least one Pod";
+            Err(ManifestError::of(file, message))
         }
-        let objects = match (value["kind"].as_str(), &value["items"]) {
-            (Some("List"), Value::Array(items)) => items.clone(),
-            _ => vec![value],
-        };
-        // The line of the first thing in the document, not of the separator before it.
-        let line = first_line + leading(&document);
-        for object in objects {
-            manifests.push(understand(object).map_err(|message| at(line, message))?);
-        }
+        manifests => Ok(manifests),
     }
-    if manifests.is_empty() {
-        let message = "there is no object in it; give it at least one Pod".to_owned();
-        return Err(ManifestError {
-            place: file.to_owned(),
-            message,
-        });
-    }
-    Ok(manifests)
-}
-
-/// The documents of a YAML stream with the numbers of their first lines, counted from 1.
-fn documents(text: &str) -> Vec<(usize, String)> {
-    let mut documents = vec![(1, String::new())];
-    for (line, number) in text.lines().zip(1..) {
-        if line == "---" || line.starts_with("--- ") {
-            documents.push((number + 1, String::new()));
-        } else if let Some((_, document)) = documents.last_mut() {
-            document.push_str(line);
-            document.push('\n');
-        }
-    }
-    documents
-}
-
-fn leading(document: &str) -> usize {
-    let blank = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
-    document.lines().take_while(blank).count()
 }
 
 fn understand(object: Value) -> Result<Manifest, String> {
