@@ -8,10 +8,11 @@ use std::{
 use crate::{
     boards::{BoardId, Boards},
     classes::Classes,
+    cost::Cost,
     demand::{Eligibilities, Wants},
     explain::{self, Verdict},
     node_set::NodeSet,
-    options::{Choice, Cost, GpuOption, Options, Way, options},
+    options::{Choice, GpuOption, Options, Way, options},
     outcome::Refusal,
     search::{Found, Goal, Search, by_counts},
     slot::{Slot, State},
@@ -19,19 +20,10 @@ use crate::{
     work::{Board, Want},
 };
 
-/// What serving a demand on a node costs; smaller is better, the first part decides first: idle
-/// instances given up, whether it has to queue behind another plan of the node (a node's NVML calls
-/// run one after another, so that a burst of pods starts sooner spread over nodes), the rest.
-type Price = (u32, bool, Cost);
-
-fn price(busy: bool, cost: Cost) -> Price {
-    (cost.given_up, cost.changes() && busy, cost)
-}
-
 /// What a node can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    Served(Price),
+    Served(Cost),
     Nothing,
     TooComplex,
 }
@@ -98,7 +90,7 @@ pub(crate) struct Answers {
     left: usize,
     given: Vec<Given>,
     /// Nodes that serve, by price.
-    prices: BTreeMap<Price, NodeSet>,
+    prices: BTreeMap<Cost, NodeSet>,
     complex: NodeSet,
     /// Nodes to be asked again.
     stale: NodeSet,
@@ -235,7 +227,7 @@ impl Answers {
         };
         let mut version = slot.state.version;
         let answer = match found {
-            Found::Served(cost) => Answer::Served(price(slot.state.busy, cost)),
+            Found::Served(cost) => Answer::Served(cost.queued(slot.state.busy)),
             Found::Nothing => Answer::Nothing,
             Found::TooComplex => Answer::TooComplex,
         };
@@ -321,14 +313,14 @@ impl Answers {
     }
 
     fn choice(&mut self, id: BoardId, number: u16, boards: &Boards) -> Option<Choice> {
-        let way = self.ways(id).iter().find(|way| way.number == number);
-        if way.is_none_or(|way| !way.cost.changes()) {
+        if self.ways(id).iter().all(|way| way.number != number) {
             return Some(Choice::default());
         }
         if let Some(known) = self.choices.get(&(id, number)) {
             return Some(known.clone());
         }
-        let all = options(boards.get(id)?, &self.wants, &self.goal);
+        let (board, worth) = boards.with_worth(id)?;
+        let all = options(board, worth, &self.wants, &self.goal);
         let same = |option: &GpuOption| option.number == usize::from(number);
         let choice = all.into_iter().find(same)?.choice;
         self.choices.insert((id, number), choice.clone());
@@ -441,8 +433,8 @@ impl Answers {
         if known.is_some_and(|at| *at != UNKNOWN) {
             return;
         }
-        let board = boards.get(id);
-        let all = board.map(|board| options(board, &self.wants, &self.goal));
+        let board = boards.with_worth(id);
+        let all = board.map(|(board, worth)| options(board, worth, &self.wants, &self.goal));
         let way = |option: &GpuOption| Way {
             cost: option.choice.cost,
             number: u16::try_from(option.number).unwrap_or(u16::MAX),
@@ -474,8 +466,8 @@ impl Answers {
         if let Some(Some(known)) = self.options.get(id.index()) {
             return Arc::clone(known);
         }
-        let board = boards.get(id);
-        let all = board.map(|board| options(board, &self.wants, &self.goal));
+        let board = boards.with_worth(id);
+        let all = board.map(|(board, worth)| options(board, worth, &self.wants, &self.goal));
         let all = Arc::new(all.unwrap_or_default());
         // They take up more than a way.
         self.remembered += 4 * all.len();

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use mig::{GpuModel, Placement};
 
-use crate::work::Board;
+use crate::{work::Board, worth::Worth};
 
 /// Number of a state of a GPU. Ids of instances and busyness are no part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +22,7 @@ impl BoardId {
 /// All states that were seen.
 #[derive(Debug, Default)]
 pub(crate) struct Boards {
-    models: Vec<Arc<GpuModel>>,
+    models: Vec<(Arc<GpuModel>, Worth)>,
     /// Numbers of resource names.
     names: HashMap<String, u32>,
     ids: HashMap<Box<[u32]>, BoardId>,
@@ -51,6 +51,14 @@ impl Boards {
         self.known.get(id.index())
     }
 
+    /// The same, with what GPUs of its model are worth.
+    pub(crate) fn with_worth(&self, id: BoardId) -> Option<(&Board, &Worth)> {
+        let board = self.get(id)?;
+        let mut models = self.models.iter();
+        let (_, worth) = models.find(|(known, _)| is_same(known, &board.model))?;
+        Some((board, worth))
+    }
+
     /// How many states there are.
     pub(crate) fn len(&self) -> usize {
         self.known.len()
@@ -58,9 +66,9 @@ impl Boards {
 
     /// The number of a model.
     pub(crate) fn model(&mut self, model: &Arc<GpuModel>) -> u32 {
-        let same = |known: &Arc<GpuModel>| Arc::ptr_eq(known, model) || known == model;
+        let same = |(known, _): &(Arc<GpuModel>, Worth)| is_same(known, model);
         let at = self.models.iter().position(same).unwrap_or_else(|| {
-            self.models.push(Arc::clone(model));
+            self.models.push((Arc::clone(model), Worth::new(model)));
             self.models.len() - 1
         });
         u32::try_from(at).unwrap_or(u32::MAX)
@@ -94,4 +102,8 @@ impl Boards {
             key.push(name.unwrap_or(0) << 1 | u32::from(idle.arriving));
         }
     }
+}
+
+fn is_same(a: &Arc<GpuModel>, b: &Arc<GpuModel>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
 }

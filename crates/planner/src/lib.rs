@@ -7,9 +7,11 @@
 //!
 //! For a single demand the search is exact: if any choice of idle instances to give up, of idle
 //! instances to offer under another name, and of placements to use serves it on a node it may use, one
-//! is found, and none that gives up fewer instances exists (the tests compare with brute force). Among
-//! equals it takes the plan that makes the fewest instances, then the one that moves the fewest to
-//! another name, and then the one that leaves the most to be made.
+//! is found, and none is cheaper (the tests compare with brute force). What it costs is in `cost.rs`: devices
+//! that are idle are used first, for the stock scheduler uses them anyway; what is missing is made or moved where
+//! the cluster loses least by it, by the value that [`placement`] has for what is left of each GPU; and
+//! an idle instance is given up, or another plan of the node waited for, rather than a place taken
+//! that is much worse.
 //!
 //! A demand names profiles or fractions. A fraction is served by the profile that
 //! [`mig::fraction::Class::profile`] says for the GPU, so that one demand can be served on any model; an
@@ -20,6 +22,7 @@
 mod answers;
 mod boards;
 mod classes;
+mod cost;
 mod demand;
 mod explain;
 mod node_set;
@@ -32,6 +35,7 @@ mod slot;
 mod state;
 mod wants;
 mod work;
+mod worth;
 
 #[cfg(test)]
 mod reference;

@@ -23,32 +23,19 @@ pub(crate) fn promise(
     choices: &[Choice],
 ) -> Outcome {
     let mut blocked = false;
+    let mut arriving = false;
     let mut plans = Vec::new();
     for (number, choice) in choices.iter().enumerate() {
-        if choice.changes_nothing() {
-            continue;
-        }
         let board = &mut work.boards[number];
-        blocked |= board.busy;
-        board.busy = true;
-        plans.push(gpu_plan(number, &gpus[number], board, wants, choice));
-        for (moved, _) in &choice.expose {
-            let idle = board.idle[*moved].clone();
-            board.stand(idle.profile, idle.placement);
+        if !choice.changes_nothing() {
+            blocked |= board.busy;
+            board.busy = true;
+            plans.push(gpu_plan(number, &gpus[number], board, wants, choice));
         }
-        let mut position = 0..;
-        board
-            .idle
-            .retain(|_| position.next().is_none_or(|p| !choice.takes(p)));
-        for (_, profile, placement) in &choice.create {
-            board.stand(*profile, *placement);
-        }
+        arriving |= take(board, choice);
     }
-    let mut arriving = false;
-    for (number, want) in wants.iter().enumerate() {
-        let made = choices.iter().map(|choice| choice.brings(number)).sum();
-        let reused = want.count.saturating_sub(made);
-        arriving |= work.promise(&want.resource, reused);
+    for want in wants {
+        work.take_fixed(&want.resource, want.count);
     }
     if blocked || (plans.is_empty() && arriving) {
         Outcome::Wait { node }
@@ -57,6 +44,25 @@ pub(crate) fn promise(
     } else {
         Outcome::Plan(NodePlan { node, gpus: plans })
     }
+}
+
+/// Takes what is used or given up out of what is idle, and puts down what will stand. Whether something used is
+/// still arriving.
+fn take(board: &mut Board, choice: &Choice) -> bool {
+    let moved = choice.expose.iter().map(|(moved, _)| moved);
+    let used: Vec<_> = choice.reuse.iter().chain(moved).collect();
+    let used: Vec<_> = used.into_iter().map(|at| board.idle[*at].clone()).collect();
+    let mut position = 0..;
+    board
+        .idle
+        .retain(|_| position.next().is_none_or(|p| !choice.takes(p)));
+    for idle in &used {
+        board.stand(idle.profile, idle.placement);
+    }
+    for (_, profile, placement) in &choice.create {
+        board.stand(*profile, *placement);
+    }
+    used.iter().any(|idle| idle.arriving)
 }
 
 fn gpu_plan(number: usize, gpu: &Gpu, board: &Board, wants: &[Want], choice: &Choice) -> GpuPlan {

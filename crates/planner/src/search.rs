@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::options::{Choice, Cost, GpuOption, Options, Way};
+use crate::{
+    cost::Cost,
+    options::{Choice, GpuOption, Options, Way},
+};
 
 /// Partial sums that one search may look at before it gives up. A demand of three profiles and
 /// twenty devices stays far below.
@@ -14,6 +17,9 @@ const MOST_STATES: usize = 200_000;
 
 /// Most counts that are numbered.
 const MOST_NUMBERED: usize = 128;
+
+/// Number of a sum with more of something than is wanted. A GPU that could serve more can serve fewer.
+const TOO_MANY: u16 = u16::MAX;
 
 /// What a search found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub(crate) struct Goal {
     /// Devices by want.
     counts: Vec<u32>,
     /// All counts up to that, in order: number of the sum of the counts numbered `a` and `b` at
-    /// `a * numbered + b`. Empty if there are too many.
+    /// `a * numbered + b`, or [`TOO_MANY`]. Empty if there are too many.
     sums: Vec<u16>,
     numbered: usize,
 }
@@ -53,10 +59,11 @@ impl Goal {
             new.numbered = numbered;
             let all: Vec<_> = (0..numbered).map(|n| new.counts_of(n)).collect();
             let pairs = all.iter().flat_map(|a| all.iter().map(move |b| (a, b)));
-            let sum = |(a, b): (&Vec<u32>, &Vec<u32>)| add(a, b, &new.counts);
-            new.sums = pairs
-                .map(|pair| u16::try_from(new.number_of(sum(pair))).unwrap_or(u16::MAX))
-                .collect();
+            let sum = |(a, b): (&Vec<u32>, &Vec<u32>)| {
+                let sum = new.number_of(add(a, b, &new.counts)?);
+                u16::try_from(sum).ok()
+            };
+            new.sums = pairs.map(|pair| sum(pair).unwrap_or(TOO_MANY)).collect();
         }
         new
     }
@@ -88,11 +95,6 @@ impl Goal {
         self.numbered > 0 && self.numbered * self.numbered * gpus <= MOST_STATES
     }
 
-    /// Whether that many different counts are all there are up to the goal.
-    pub(crate) fn is_all(&self, counts: usize) -> bool {
-        self.numbered > 0 && counts == self.numbered
-    }
-
     fn counts_of(&self, mut number: usize) -> Vec<u32> {
         let mut counts = vec![0; self.counts.len()];
         for (digit, most) in counts.iter_mut().zip(&self.counts).rev() {
@@ -110,21 +112,21 @@ impl Goal {
 #[derive(Clone, Copy, Debug)]
 struct Step {
     /// [`Cost::packed`], or [`NONE`].
-    cost: i128,
+    cost: i64,
     /// Number of the counts before the last GPU.
     before: u16,
     /// Number of the counts that the last GPU serves.
     served: u16,
 }
 
-const NONE: i128 = i128::MAX;
+const NONE: i64 = i64::MAX;
 
 /// Searches nodes by numbers of counts; kept for its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Search {
     /// Cost of the way to each numbered count.
-    before: Vec<i128>,
-    after: Vec<i128>,
+    before: Vec<i64>,
+    after: Vec<i64>,
     /// After each GPU, the way to each numbered count.
     steps: Vec<Step>,
 }
@@ -147,8 +149,10 @@ impl Search {
             let so_far = self.before.iter().zip(goal.sums.chunks(goal.numbered));
             for (so_far, sums) in so_far.filter(|(cost, _)| **cost != NONE) {
                 for way in ways {
-                    let known = &mut self.after[usize::from(sums[usize::from(way.number)])];
-                    *known = (so_far + way.cost.packed()).min(*known);
+                    let sum = sums[usize::from(way.number)];
+                    if let Some(known) = self.after.get_mut(usize::from(sum)) {
+                        *known = (so_far + way.cost.packed()).min(*known);
+                    }
                 }
             }
             std::mem::swap(&mut self.before, &mut self.after);
@@ -185,8 +189,10 @@ impl Search {
                 let ways = if ways.is_empty() { &nothing } else { *ways };
                 for way in ways {
                     let cost = so_far.cost + way.cost.packed();
-                    let known = &mut after[usize::from(sums[usize::from(way.number)])];
-                    if cost < known.cost {
+                    let sum = usize::from(sums[usize::from(way.number)]);
+                    // What comes after these belongs to later GPUs.
+                    let known = after.get_mut(..numbered).and_then(|all| all.get_mut(sum));
+                    if let Some(known) = known.filter(|known| cost < known.cost) {
                         *known = Step {
                             cost,
                             before: number,
@@ -242,7 +248,9 @@ pub(crate) fn by_counts<'a>(
                     return (Found::TooComplex, None);
                 }
                 *left -= 1;
-                let sum = add(served, &option.served, &goal.counts);
+                let Some(sum) = add(served, &option.served, &goal.counts) else {
+                    continue;
+                };
                 let cost = so_far.cost.plus(option.choice.cost);
                 if next.get(&sum).is_none_or(|known| cost < known.cost) {
                     let mut choices = so_far.choices.clone();
@@ -261,11 +269,9 @@ pub(crate) fn by_counts<'a>(
     (Found::Served(best.cost), Some(choices))
 }
 
-fn add(served: &[u32], more: &[u32], goal: &[u32]) -> Vec<u32> {
-    served
-        .iter()
-        .zip(more)
-        .zip(goal)
-        .map(|((a, b), most)| a.saturating_add(*b).min(*most))
+/// Nothing if that is more than the goal.
+fn add(served: &[u32], more: &[u32], goal: &[u32]) -> Option<Vec<u32>> {
+    let sums = served.iter().zip(more).zip(goal);
+    sums.map(|((a, b), most)| a.checked_add(*b).filter(|sum| sum <= most))
         .collect()
 }

@@ -102,25 +102,26 @@ impl WorkNode {
         self.boards.iter().any(|board| board.busy)
     }
 
-    /// Takes up to `count` free devices of a resource out of reach; returns whether any of them is
-    /// still arriving.
-    pub(crate) fn promise(&mut self, resource: &str, count: u32) -> bool {
-        let mut left = count;
-        if let Some(free) = self.fixed.get_mut(resource) {
-            let taken = left.min(*free);
-            *free -= taken;
-            left -= taken;
-        }
-        let mut waits = false;
+    /// Takes up to `count` free devices of a resource out of reach.
+    fn promise(&mut self, resource: &str, count: u32) {
+        let mut left = count - self.take_fixed(resource, count);
         for arriving in [false, true] {
             for board in &mut self.boards {
                 while left > 0 && board.promise_one(resource, arriving) {
                     left -= 1;
-                    waits |= arriving;
                 }
             }
         }
-        waits
+    }
+
+    /// Takes up to `count` free devices that no plan can change out of reach; returns how many.
+    pub(crate) fn take_fixed(&mut self, resource: &str, count: u32) -> u32 {
+        let Some(free) = self.fixed.get_mut(resource) else {
+            return 0;
+        };
+        let taken = count.min(*free);
+        *free -= taken;
+        taken
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use super::{
-    options::{Choice, Cost, Options, options},
+    options::{Options, options},
     work::{Board, WorkNode},
 };
-use crate::work::Want;
+use crate::{cost::Cost, options::Choice, work::Want};
 
 /// Partial sums that one search may look at before it gives up. A demand of three profiles and
 /// twenty devices stays far below.
@@ -82,7 +82,10 @@ pub(crate) fn search(node: &WorkNode, wants: &[Want], memo: &mut Memo) -> Found 
                 if states > MOST_STATES {
                     return Found::TooComplex;
                 }
-                let sum = add(served, key, &goal);
+                let sum = add(served, key);
+                if sum.iter().zip(&goal).any(|(sum, most)| sum > most) {
+                    continue;
+                }
                 let cost = so_far.cost.plus(choice.cost);
                 if next.get(&sum).is_none_or(|known| cost < known.cost) {
                     let mut keys = so_far.keys.clone();
@@ -117,11 +120,6 @@ fn fixed(node: &WorkNode, want: &Want) -> u32 {
         .min(want.count)
 }
 
-fn add(served: &[u32], more: &[u32], goal: &[u32]) -> Vec<u32> {
-    served
-        .iter()
-        .zip(more)
-        .zip(goal)
-        .map(|((a, b), most)| (a + b).min(*most))
-        .collect()
+fn add(served: &[u32], more: &[u32]) -> Vec<u32> {
+    served.iter().zip(more).map(|(a, b)| a + b).collect()
 }

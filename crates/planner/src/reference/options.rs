@@ -6,67 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use mig::{GpuModel, Layout, Placement, ProfileIndex};
+use mig::{GpuModel, Layout, Placement, ProfileIndex, SliceMask};
 
 use super::work::Board;
-use crate::work::Want;
-
-/// Price of a choice; smaller is better, the first field decides first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Cost {
-    /// Idle instances given up.
-    pub(crate) given_up: u32,
-    /// Instances made.
-    pub(crate) created: u32,
-    /// Idle instances moved to another name.
-    pub(crate) exposed: u32,
-    /// Free placements lost, over all profiles, weighted by their slices; negative if giving up
-    /// wins more than making costs.
-    pub(crate) loss: i32,
-}
-
-impl Cost {
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self {
-            given_up: self.given_up + other.given_up,
-            created: self.created + other.created,
-            exposed: self.exposed + other.exposed,
-            loss: self.loss + other.loss,
-        }
-    }
-}
-
-/// One thing that a GPU could do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Choice {
-    /// Its price.
-    pub(crate) cost: Cost,
-    /// Indices into [`Board::idle`].
-    pub(crate) give_up: Vec<usize>,
-    /// Idle instances to move, as indices into [`Board::idle`], with the wants that they then serve.
-    pub(crate) expose: Vec<(usize, usize)>,
-    /// What to make, by index into the wants.
-    pub(crate) create: Vec<(usize, ProfileIndex, Placement)>,
-}
-
-impl Choice {
-    /// Whether nothing on the GPU changes.
-    pub(crate) fn changes_nothing(&self) -> bool {
-        self.give_up.is_empty() && self.expose.is_empty() && self.create.is_empty()
-    }
-
-    /// Whether it gives an idle instance up, or moves it.
-    pub(crate) fn takes(&self, idle: usize) -> bool {
-        self.give_up.contains(&idle) || self.expose.iter().any(|(moved, _)| *moved == idle)
-    }
-
-    /// How many devices of a want it makes or moves there.
-    pub(crate) fn brings(&self, want: usize) -> u32 {
-        let made = self.create.iter().filter(|made| made.0 == want).count();
-        let moved = self.expose.iter().filter(|moved| moved.1 == want).count();
-        u32::try_from(made + moved).unwrap_or(u32::MAX)
-    }
-}
+use crate::{cost::Changes, options::Choice, work::Want, worth::Worth};
 
 /// For each count of devices served, by want, the cheapest choice.
 pub(crate) type Options = BTreeMap<Vec<u32>, Choice>;
@@ -74,24 +17,38 @@ pub(crate) type Options = BTreeMap<Vec<u32>, Choice>;
 /// Everything that the GPU could do for these wants, cheapest first per outcome.
 pub(crate) fn options(board: &Board, model: &GpuModel, wants: &[Want]) -> Options {
     let mut found = Options::new();
-    let free_before = freedom(&standing(board, model, &[]), model);
+    let worth = Worth::new(model);
     let profiles: Vec<_> = wants.iter().map(|want| want.profile(model)).collect();
     for subset in give_up_sets(board) {
         let layout = standing(board, model, &subset);
-        for (served, expose) in reused(board, &profiles, wants, &subset) {
+        for used in reused(board, &profiles, wants, &subset) {
             let mut search = Search {
                 model,
                 wants,
                 profiles: &profiles,
-                free_before,
+                worth: &worth,
+                before: worth.of(firm(board, |_| false)),
                 give_up: &subset,
-                expose: &expose,
+                firm: firm(board, |index| used.uses(index)),
+                used: &used,
                 found: &mut found,
             };
-            search.extend(&layout, &served, &mut Vec::new(), 0, 0, board.changeable);
+            let served = &used.served;
+            search.extend(&layout, served, &mut Vec::new(), 0, 0, board.changeable);
         }
     }
     found
+}
+
+/// Slices that are in use once some idle instances are used.
+fn firm(board: &Board, uses: impl Fn(usize) -> bool) -> SliceMask {
+    let mut mask = board.firm.occupied();
+    for (index, idle) in board.idle.iter().enumerate() {
+        if idle.arriving || uses(index) {
+            mask = mask.union(idle.placement.mask());
+        }
+    }
+    mask
 }
 
 /// Sets of idle instances that may be given up, by index; the empty one first.
@@ -127,59 +84,55 @@ fn standing(board: &Board, model: &GpuModel, gone: &[usize]) -> Layout {
     layout
 }
 
-/// What the idle instances that stay can serve: for each count of devices by want the fewest moves to
-/// another name, as pairs of instance and want. Without those that serve less for no fewer moves.
+/// Idle instances that are used.
+#[derive(Clone, Default)]
+struct Used {
+    served: Vec<u32>,
+    own: Vec<usize>,
+    moved: Vec<(usize, usize)>,
+}
+
+impl Used {
+    fn uses(&self, index: usize) -> bool {
+        self.own.contains(&index) || self.moved.iter().any(|moved| moved.0 == index)
+    }
+}
+
+/// Every way to use idle instances that stay.
 fn reused(
     board: &Board,
     profiles: &[Option<ProfileIndex>],
     wants: &[Want],
     gone: &[usize],
-) -> BTreeMap<Vec<u32>, Vec<(usize, usize)>> {
-    let mut ways = BTreeMap::from([(vec![0; wants.len()], Vec::new())]);
+) -> Vec<Used> {
+    let mut ways = vec![Used {
+        served: vec![0; wants.len()],
+        ..Used::default()
+    }];
     for (index, idle) in board.idle.iter().enumerate() {
         if gone.contains(&index) {
             continue;
         }
         let movable = board.changeable && !idle.arriving;
-        let mut next = ways.clone();
-        for (served, moves) in &ways {
+        for way in ways.clone() {
             for (number, want) in wants.iter().enumerate() {
                 let own = idle.resource.as_deref() == Some(&want.resource);
                 let fits = own || (movable && profiles[number] == Some(idle.profile));
-                if !fits || served[number] >= want.count {
+                if !fits || way.served[number] >= want.count {
                     continue;
                 }
-                let mut more = served.clone();
-                more[number] += 1;
-                let mut moves = moves.clone();
-                if !own {
-                    moves.push((index, number));
+                let mut more = way.clone();
+                more.served[number] += 1;
+                if own {
+                    more.own.push(index);
+                } else {
+                    more.moved.push((index, number));
                 }
-                let known = next.get(&more);
-                if known.is_none_or(|known: &Vec<_>| moves.len() < known.len()) {
-                    next.insert(more, moves);
-                }
+                ways.push(more);
             }
         }
-        ways = next;
     }
-    let at_least = |a: &[u32], b: &[u32]| a.iter().zip(b).all(|(a, b)| a >= b);
-    let all = ways.clone();
-    ways.retain(|served, moves| {
-        !all.iter().any(|(more, other)| {
-            more != served && at_least(more, served) && other.len() <= moves.len()
-        })
-    });
     ways
-}
-
-/// Free placements over all profiles, each by its slices: how much could still be made. The weight
-/// keeps whole GPUs whole: without it the seven small placements outvote the one large one.
-fn freedom(layout: &Layout, model: &GpuModel) -> i32 {
-    let slices = |(index, profile): (ProfileIndex, &mig::Profile)| {
-        layout.remaining(model, index) * usize::from(profile.size())
-    };
-    i32::try_from(model.indices().map(slices).sum::<usize>()).unwrap_or(i32::MAX)
 }
 
 struct Search<'a> {
@@ -187,9 +140,11 @@ struct Search<'a> {
     wants: &'a [Want],
     /// What serves each want on this GPU.
     profiles: &'a [Option<ProfileIndex>],
-    free_before: i32,
+    worth: &'a Worth,
+    before: i64,
     give_up: &'a [usize],
-    expose: &'a [(usize, usize)],
+    firm: SliceMask,
+    used: &'a Used,
     found: &'a mut Options,
 }
 
@@ -205,7 +160,7 @@ impl Search<'_> {
         first_start: u8,
         changeable: bool,
     ) {
-        self.record(layout, served, create);
+        self.record(served, create);
         if !changeable {
             return;
         }
@@ -242,27 +197,23 @@ impl Search<'_> {
         }
     }
 
-    fn record(
-        &mut self,
-        layout: &Layout,
-        served: &[u32],
-        create: &[(usize, ProfileIndex, Placement)],
-    ) {
-        let number = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
-        let cost = Cost {
-            given_up: number(self.give_up.len()),
-            created: number(create.len()),
-            exposed: number(self.expose.len()),
-            loss: self.free_before - freedom(layout, self.model),
+    fn record(&mut self, served: &[u32], create: &[(usize, ProfileIndex, Placement)]) {
+        let taken = create.iter().map(|made| made.2.mask());
+        let changes = Changes {
+            created: create.len(),
+            given_up: self.give_up.len(),
+            exposed: self.used.moved.len(),
+            lost: self.before - self.worth.of(taken.fold(self.firm, SliceMask::union)),
         };
-        let better = self.found.get(served).is_none_or(|known| cost < known.cost);
-        if better {
-            let choice = Choice {
-                cost,
-                give_up: self.give_up.to_vec(),
-                expose: self.expose.to_vec(),
-                create: create.to_vec(),
-            };
+        let choice = Choice {
+            cost: changes.cost(),
+            reuse: self.used.own.clone(),
+            give_up: self.give_up.to_vec(),
+            expose: self.used.moved.clone(),
+            create: create.to_vec(),
+        };
+        let known = self.found.get(served);
+        if known.is_none_or(|known| (choice.cost, choice.order()) < (known.cost, known.order())) {
             self.found.insert(served.to_vec(), choice);
         }
     }

@@ -10,11 +10,12 @@ use mig::{
 use super::{
     explain,
     node_search::{Found, Memo, search},
-    options::{Choice, Cost},
     work::WorkNode,
 };
 use crate::{
+    cost::{Cost, QUEUED},
     demand::{Demand, Eligibility, Wants},
+    options::Choice,
     outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind},
     state::{Cluster, Gpu},
     work::{Kind, Want},
@@ -54,7 +55,7 @@ impl Pass<'_> {
             Err(refusal) => return Outcome::Refused(refusal),
         };
         let memo = self.memos.entry(Wants::clone(&demand.wants)).or_default();
-        let mut best: Option<(Price, usize, Vec<Choice>)> = None;
+        let mut best: Option<(Cost, usize, Vec<Choice>)> = None;
         let mut cut_off = false;
         for (number, eligibility) in super::eligibilities(demand)
             .enumerate()
@@ -92,31 +93,33 @@ impl Pass<'_> {
         let work = &mut self.work[node];
         let mut blocked = false;
         let mut plans = Vec::new();
+        let mut arriving = false;
         for (number, choice) in choices.iter().enumerate() {
-            if choice.changes_nothing() {
-                continue;
-            }
             let board = &mut work.boards[number];
-            blocked |= board.busy;
-            board.busy = true;
-            plans.push(gpu_plan(number, &gpus[number], board, wants, choice));
-            for (moved, _) in &choice.expose {
-                let idle = board.idle[*moved].clone();
-                board.stand(idle.profile, idle.placement);
+            if !choice.changes_nothing() {
+                blocked |= board.busy;
+                board.busy = true;
+                plans.push(gpu_plan(number, &gpus[number], board, wants, choice));
             }
-            let mut position = 0..;
-            board
-                .idle
-                .retain(|_| position.next().is_none_or(|p| !choice.takes(p)));
+            let mut left = Vec::new();
+            for (index, idle) in std::mem::take(&mut board.idle).into_iter().enumerate() {
+                let moved = choice.expose.iter().any(|moved| moved.0 == index);
+                if moved || choice.reuse.contains(&index) {
+                    arriving |= idle.arriving;
+                    board.stand(idle.profile, idle.placement);
+                } else if !choice.give_up.contains(&index) {
+                    left.push(idle);
+                }
+            }
+            board.idle = left;
             for (_, profile, placement) in &choice.create {
                 board.stand(*profile, *placement);
             }
         }
-        let mut arriving = false;
-        for (number, want) in wants.iter().enumerate() {
-            let made = choices.iter().map(|choice| choice.brings(number)).sum();
-            let reused = want.count.saturating_sub(made);
-            arriving |= work.promise(&want.resource, reused);
+        for want in wants {
+            if let Some(free) = work.fixed.get_mut(&want.resource) {
+                *free = free.saturating_sub(want.count);
+            }
         }
         if blocked || (plans.is_empty() && arriving) {
             Outcome::Wait { node }
@@ -128,15 +131,13 @@ impl Pass<'_> {
     }
 }
 
-/// What serving a demand on a node costs; smaller is better, the first part decides first: idle
-/// instances given up, whether it has to queue behind another plan of the node (a node's NVML calls
-/// run one after another, so that a burst of pods starts sooner spread over nodes), the rest.
-type Price = (u32, bool, Cost);
-
-fn price(node: &WorkNode, cost: Cost) -> Price {
-    let changes = cost.given_up > 0 || cost.created > 0 || cost.exposed > 0;
-    let queues = changes && node.boards.iter().any(|board| board.busy);
-    (cost.given_up, queues, cost)
+/// What serving a demand on a node costs, with the wait for another plan of the node.
+fn price(node: &WorkNode, cost: Cost) -> Cost {
+    let queues = cost.changes > 0 && node.boards.iter().any(|board| board.busy);
+    Cost {
+        price: cost.price + if queues { QUEUED } else { 0 },
+        ..cost
+    }
 }
 
 fn gpu_plan(

@@ -1,11 +1,14 @@
-//! The search against brute force: it finds a plan exactly when there is one, and none gives up
-//! fewer idle instances, makes fewer, or moves fewer to another name, in this order.
+//! The search against brute force: it finds a plan exactly when there is one, and none costs less.
 
-use mig::{ProfileIndex, fraction::exposures};
+use mig::{ProfileIndex, SliceMask, fraction::exposures};
 use proptest::prelude::*;
 
 use super::*;
-use crate::work::{Kind, Want};
+use crate::{
+    cost::{CREATED, EXPOSED, GIVEN_UP},
+    work::{Kind, Want},
+    worth::Worth,
+};
 
 const PRODUCTS: [&str; 3] = [
     "NVIDIA A30",
@@ -75,100 +78,129 @@ fn want(model: &GpuModel, pick: usize, count: u32) -> Option<Want> {
     })
 }
 
-/// Instances made, and moved to another name.
-type Price = (usize, usize);
+/// The price, and how much is changed.
+type Price = (i64, u32);
 
-/// Fewest idle instances that must go, with the price of the best way to do it, by trying everything.
-fn brute_force(gpus: &[Gpu], wants: &[Want]) -> Option<(usize, Price)> {
+/// What the best way costs, by trying everything: every set of idle instances that must go, and for each
+/// need every free instance that stays and every place for a new one.
+fn brute_force(gpus: &[Gpu], wants: &[Want]) -> Option<Price> {
     let idle: Vec<(usize, usize)> = gpus
         .iter()
         .enumerate()
         .flat_map(|(g, gpu)| (0..gpu.instances.len()).map(move |i| (g, i)))
         .filter(|&(g, i)| gpus[g].changeable && gpus[g].instances[i].usage == Usage::Idle)
         .collect();
-    let mut best: Option<(usize, Price)> = None;
-    let mut sets: Vec<u32> = (0..1 << idle.len()).collect();
-    sets.sort_by_key(|bits| bits.count_ones());
-    for bits in sets {
-        let gone = bits.count_ones() as usize;
-        if best.is_some_and(|(fewest, _)| gone > fewest) {
-            break;
-        }
-        let stays = |at: (usize, usize)| {
+    let needs: Vec<&Want> = wants
+        .iter()
+        .flat_map(|want| std::iter::repeat_n(want, want.count as usize))
+        .collect();
+    let sets = 0u32..1 << idle.len();
+    let prices = sets.filter_map(|bits| {
+        let goes = |at: (usize, usize)| {
             let n = idle.iter().position(|i| *i == at);
-            n.is_none_or(|n| bits >> n & 1 == 0)
+            n.is_some_and(|n| bits >> n & 1 == 1)
         };
-        let mut layouts = vec![Layout::default(); gpus.len()];
-        let mut free = Vec::new();
+        let mut tried = Tried::new(gpus);
         for (g, gpu) in gpus.iter().enumerate() {
             for (i, instance) in gpu.instances.iter().enumerate() {
-                if !stays((g, i)) {
+                if goes((g, i)) {
                     continue;
                 }
-                layouts[g]
-                    .place(&gpu.model, instance.profile, instance.placement)
+                let (profile, placement) = (instance.profile, instance.placement);
+                tried.layouts[g]
+                    .place(&gpu.model, profile, placement)
                     .unwrap();
                 if instance.usage == Usage::Idle {
-                    free.push((g, i));
+                    tried.free.push((g, i));
+                } else {
+                    tried.firm[g] = tried.firm[g].union(placement.mask());
                 }
             }
         }
-        let needs: Vec<&Want> = wants
-            .iter()
-            .flat_map(|want| std::iter::repeat_n(want, want.count as usize))
-            .collect();
-        if let Some(price) = cheapest(gpus, &layouts, &free, &needs) {
-            best = Some(best.map_or((gone, price), |known| known.min((gone, price))));
-        }
-    }
-    best
+        let before = tried.worth(gpus);
+        let (price, changes) = tried.cheapest(gpus, &needs)?;
+        let gone = bits.count_ones();
+        Some((i64::from(gone) * GIVEN_UP + before + price, gone + changes))
+    });
+    prices.min()
 }
 
-/// The best way to serve each need by a free instance or by a new one.
-fn cheapest(
-    gpus: &[Gpu],
-    layouts: &[Layout],
-    free: &[(usize, usize)],
-    needs: &[&Want],
-) -> Option<Price> {
-    let Some((need, rest)) = needs.split_first() else {
-        return Some((0, 0));
-    };
-    let mut best: Option<Price> = None;
-    let mut consider = |price: Option<Price>, made: usize, moved: usize| {
-        if let Some((m, x)) = price {
-            let price = (m + made, x + moved);
-            best = Some(best.map_or(price, |known| known.min(price)));
-        }
-    };
-    for (n, &(g, i)) in free.iter().enumerate() {
-        let (gpu, instance) = (&gpus[g], &gpus[g].instances[i]);
-        let own = instance.resource.as_ref() == Some(&need.resource);
-        let alike = |&&(h, j): &&(usize, usize)| {
-            let other = &gpus[h].instances[j];
-            h == g && other.profile == instance.profile && other.resource == instance.resource
-        };
-        let fits = own || (gpu.changeable && need.profile(&gpu.model) == Some(instance.profile));
-        if fits && !free[..n].iter().any(|other| alike(&other)) {
-            let mut left = free.to_vec();
-            left.remove(n);
-            consider(cheapest(gpus, layouts, &left, rest), 0, usize::from(!own));
+/// A state that was tried.
+#[derive(Clone)]
+struct Tried {
+    layouts: Vec<Layout>,
+    /// Slices in use by then.
+    firm: Vec<SliceMask>,
+    /// Idle instances that are not used yet.
+    free: Vec<(usize, usize)>,
+}
+
+impl Tried {
+    fn new(gpus: &[Gpu]) -> Self {
+        Self {
+            layouts: vec![Layout::default(); gpus.len()],
+            firm: vec![SliceMask::EMPTY; gpus.len()],
+            free: Vec::new(),
         }
     }
-    for (g, gpu) in gpus.iter().enumerate().filter(|(_, gpu)| gpu.changeable) {
-        let Some(profile) = need.profile(&gpu.model) else {
-            continue;
-        };
-        for placement in layouts[g]
-            .free_placements(&gpu.model, profile)
-            .collect::<Vec<_>>()
-        {
-            let mut next = layouts.to_vec();
-            next[g].place(&gpu.model, profile, placement).unwrap();
-            consider(cheapest(gpus, &next, free, rest), 1, 0);
-        }
+
+    fn worth(&self, gpus: &[Gpu]) -> i64 {
+        let gpus = gpus.iter().zip(&self.firm);
+        gpus.map(|(gpu, firm)| Worth::new(&gpu.model).of(*firm))
+            .sum()
     }
-    best
+
+    /// The price of the best way to serve each need by a free instance or by a new one, less what is left of
+    /// the worth.
+    fn cheapest(&self, gpus: &[Gpu], needs: &[&Want]) -> Option<Price> {
+        let Some((need, rest)) = needs.split_first() else {
+            return Some((-self.worth(gpus), 0));
+        };
+        let mut best = None;
+        let mut consider = |rest: Option<Price>, more: i64| {
+            let all = rest.map(|(price, changes)| (price + more, changes + u32::from(more > 0)));
+            best = all.into_iter().chain(best).min();
+        };
+        for (n, &(g, i)) in self.free.iter().enumerate() {
+            let (gpu, instance) = (&gpus[g], &gpus[g].instances[i]);
+            let own = instance.resource.as_ref() == Some(&need.resource);
+            if own || (gpu.changeable && need.profile(&gpu.model) == Some(instance.profile)) {
+                let mut next = self.clone();
+                next.free.remove(n);
+                next.firm[g] = next.firm[g].union(instance.placement.mask());
+                consider(next.cheapest(gpus, rest), if own { 0 } else { EXPOSED });
+            }
+        }
+        for (g, gpu) in gpus.iter().enumerate().filter(|(_, gpu)| gpu.changeable) {
+            let Some(profile) = need.profile(&gpu.model) else {
+                continue;
+            };
+            for placement in self.layouts[g].free_placements(&gpu.model, profile) {
+                let mut next = self.clone();
+                next.layouts[g]
+                    .place(&gpu.model, profile, placement)
+                    .unwrap();
+                next.firm[g] = next.firm[g].union(placement.mask());
+                consider(next.cheapest(gpus, rest), CREATED);
+            }
+        }
+        best
+    }
+}
+
+/// What the changes of a plan cost, and how many there are.
+fn price_of(plan: &NodePlan) -> Price {
+    let counts = plan.gpus.iter().flat_map(|gpu| {
+        [
+            (gpu.create.len(), CREATED),
+            (gpu.expose.len(), EXPOSED),
+            (gpu.give_up.len(), GIVEN_UP),
+        ]
+    });
+    counts.fold((0, 0), |(sum, changes), (count, price)| {
+        let count = u32::try_from(count).unwrap();
+        (sum + i64::from(count) * price, changes + count)
+    })
 }
 
 proptest! {
@@ -190,12 +222,14 @@ proptest! {
         let named: Vec<(&str, u32)> =
             wants.iter().map(|want| (want.resource.as_str(), want.count)).collect();
         match plan_one(&cluster, &named) {
-            Outcome::Covered { .. } => prop_assert_eq!(expected, Some((0, (0, 0)))),
+            Outcome::Covered { .. } => prop_assert_eq!(expected.map(|(_, changes)| changes), Some(0)),
             Outcome::Plan(plan) => {
-                let sum = |of: fn(&crate::GpuPlan) -> usize| plan.gpus.iter().map(of).sum::<usize>();
-                let price = (sum(|gpu| gpu.create.len()), sum(|gpu| gpu.expose.len()));
-                prop_assert_eq!(expected, Some((sum(|gpu| gpu.give_up.len()), price)));
+                let (price, changes) = price_of(&plan);
                 apply(&mut cluster, &plan);
+                // Where the devices are that the demand then uses.
+                let (lost, none) = brute_force(&cluster.nodes[0].gpus, &wants).unwrap();
+                prop_assert_eq!(none, 0);
+                prop_assert_eq!(expected, Some((price + lost, changes)));
                 prop_assert_eq!(plan_one(&cluster, &named), Outcome::Covered { node: 0 });
             }
             Outcome::Refused(_) => prop_assert_eq!(expected, None),

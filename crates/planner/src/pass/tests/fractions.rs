@@ -71,7 +71,7 @@ fn an_idle_instance_of_that_name_comes_before_one_that_would_have_to_move() {
 #[test]
 fn an_idle_instance_moves_to_the_fraction_before_anything_is_made_or_given_up() {
     for gpu in [
-        a100(&[("3g.20gb", 0, Usage::Idle)]),
+        a100(&[("3g.20gb", 4, Usage::Idle)]),
         a100(&[("3g.20gb", 0, Usage::Idle), ("3g.20gb", 4, Usage::Held)]),
     ] {
         let mut cluster = mk_cluster(vec![mk_node(vec![gpu])]);
@@ -92,8 +92,18 @@ fn an_idle_instance_moves_to_the_fraction_before_anything_is_made_or_given_up() 
 }
 
 #[test]
+fn an_idle_instance_in_a_place_that_is_much_worse_is_not_moved() {
+    // There it would leave no room for 4g.20gb.
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[("3g.20gb", 0, Usage::Idle)])])]);
+    let outcome = plan_one(&cluster, &[(HALF, 1)]);
+    let plan = &planned(&outcome).gpus[0];
+    assert_eq!(plan.create[0].placement.start, 4);
+    assert!(plan.expose.is_empty() && plan.give_up.is_empty());
+}
+
+#[test]
 fn an_idle_instance_moves_back_to_its_profile_and_on_to_another_fraction() {
-    let half = named(a100(&[("3g.20gb", 0, Usage::Idle)]), 0, HALF);
+    let half = named(a100(&[("3g.20gb", 4, Usage::Idle)]), 4, HALF);
     let outcome = plan_one(&mk_cluster(vec![mk_node(vec![half])]), &[("3g.20gb", 1)]);
     assert_eq!(
         planned(&outcome).gpus[0].expose[0].from.as_deref(),
@@ -169,7 +179,7 @@ fn several_fractions_and_a_profile_share_what_is_idle() {
 
 #[test]
 fn an_instance_that_was_moved_for_one_pod_is_not_promised_to_the_next() {
-    let cluster = mk_cluster(vec![mk_node(vec![a100(&[("3g.20gb", 0, Usage::Idle)])])]);
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[("3g.20gb", 4, Usage::Idle)])])]);
     let half = mk_demand(&cluster, &[(HALF, 1)]);
     let three = mk_demand(&cluster, &[("3g.20gb", 1)]);
     let outcomes = plan(&cluster, &[half, three]);

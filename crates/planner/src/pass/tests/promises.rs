@@ -40,6 +40,17 @@ fn free_slices_are_used_before_an_idle_instance_is_given_up() {
 
 #[test]
 fn as_few_idle_instances_as_possible_are_given_up() {
+    let held = ("1g.5gb", 2, Usage::Held);
+    let two = a100(&[("1g.5gb", 0, Usage::Idle), ("1g.5gb", 1, Usage::Idle), held]);
+    let one = a100(&[("1g.5gb", 1, Usage::Idle), held]);
+    let cluster = mk_cluster(vec![mk_node(vec![two, one])]);
+    let outcome = plan_one(&cluster, &[("2g.10gb", 1)]);
+    let plan = planned(&outcome);
+    assert_eq!((plan.gpus[0].gpu, plan.gpus[0].give_up.len()), (1, 1));
+}
+
+#[test]
+fn small_idle_instances_are_given_up_where_a_large_one_stands_in_a_better_place() {
     let gpu = a100(&[
         ("1g.5gb", 0, Usage::Idle),
         ("1g.5gb", 1, Usage::Idle),
@@ -49,8 +60,8 @@ fn as_few_idle_instances_as_possible_are_given_up() {
     let cluster = mk_cluster(vec![mk_node(vec![gpu])]);
     let outcome = plan_one(&cluster, &[("2g.10gb", 1)]);
     let plan = planned(&outcome);
-    assert_eq!(plan.gpus[0].give_up.len(), 1);
-    assert_eq!(plan.gpus[0].give_up[0].profile.to_string(), "3g.20gb");
+    assert_eq!(plan.gpus[0].create[0].placement.start, 0);
+    assert_eq!(plan.gpus[0].give_up.len(), 2);
 }
 
 #[test]
@@ -215,23 +226,49 @@ fn seven_small_pods_share_one_gpu_of_many() {
 }
 
 #[test]
-fn a_burst_of_pods_is_spread_over_nodes_rather_than_queued_on_one() {
-    let cluster = mk_cluster(vec![mk_node(vec![a100(&[])]), mk_node(vec![a100(&[])])]);
-    let demand = mk_demand(&cluster, &[("1g.5gb", 1)]);
-    let outcomes = plan(&cluster, &[demand.clone(), demand.clone(), demand]);
+fn a_burst_of_pods_is_spread_over_nodes_that_are_nearly_as_good() {
+    let half = || a100(&[("3g.20gb", 0, Usage::Held)]);
+    let node = || mk_node(vec![half(), half()]);
+    let cluster = mk_cluster(vec![node(), node()]);
+    let demand = mk_demand(&cluster, &[("3g.20gb", 1)]);
+    let outcomes = plan(&cluster, &[demand.clone(), demand]);
     assert_eq!(planned(&outcomes[0]).node, 0);
     assert_eq!(planned(&outcomes[1]).node, 1);
-    assert_eq!(outcomes[2], Outcome::Wait { node: 0 });
 }
 
 #[test]
-fn queueing_is_better_than_giving_an_idle_instance_up_elsewhere() {
-    let mut busy = mk_node(vec![a100(&[])]);
-    busy.gpus[0].busy = true;
-    let full = mk_node(vec![a100(&[("7g.40gb", 0, Usage::Idle)])]);
-    let cluster = mk_cluster(vec![full, busy]);
-    assert_eq!(
-        plan_one(&cluster, &[("1g.5gb", 1)]),
-        Outcome::Wait { node: 1 }
-    );
+fn no_second_gpu_is_broken_into_for_the_sake_of_a_second() {
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[])]), mk_node(vec![a100(&[])])]);
+    let demand = mk_demand(&cluster, &[("1g.5gb", 1)]);
+    let outcomes = plan(&cluster, &[demand.clone(), demand]);
+    assert_eq!(planned(&outcomes[0]).node, 0);
+    assert_eq!(outcomes[1], Outcome::Wait { node: 0 });
+}
+
+#[test]
+fn an_idle_instance_is_given_up_rather_than_another_gpu_broken_into() {
+    let begun = a100(&[
+        ("1g.5gb", 6, Usage::Held),
+        ("2g.10gb", 4, Usage::Idle),
+        ("3g.20gb", 0, Usage::Idle),
+    ]);
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[])]), mk_node(vec![begun])]);
+    let outcome = plan_one(&cluster, &[("1g.5gb", 1)]);
+    let plan = planned(&outcome);
+    assert_eq!((plan.node, plan.gpus[0].give_up.len()), (1, 1));
+    assert_eq!(plan.gpus[0].give_up[0].profile.to_string(), "2g.10gb");
+}
+
+#[test]
+fn an_idle_instance_is_kept_where_another_place_is_nearly_as_good() {
+    let begun = |others: &[_]| {
+        let mut all = vec![("1g.5gb", 6, Usage::Held)];
+        all.extend(others);
+        a100(&all)
+    };
+    let idle = begun(&[("2g.10gb", 4, Usage::Idle), ("3g.20gb", 0, Usage::Idle)]);
+    let cluster = mk_cluster(vec![mk_node(vec![idle]), mk_node(vec![begun(&[])])]);
+    let outcome = plan_one(&cluster, &[("1g.5gb", 1)]);
+    let plan = planned(&outcome);
+    assert_eq!((plan.node, plan.gpus[0].give_up.len()), (1, 0));
 }
