@@ -229,6 +229,7 @@ impl Run {
             status_patch: true,
             pod_annotation: true,
             turn_mig_on: true,
+            window_after: Some(Duration::from_mins(5)),
             started: 1_800_000_000,
         };
         let metrics = Metrics::new(&Registry::new())?;

@@ -93,6 +93,16 @@ pub struct Args {
     #[arg(long, env = "CDMO_NO_MIG_MODE")]
     pub no_mig_mode: bool,
 
+    /// After so long without room for a pod, slices are kept free for it until it can start, on three
+    /// GPUs of a hundred at most. 0: never.
+    #[arg(
+        long,
+        env = "CDMO_KEEP_FREE_AFTER_SECONDS",
+        value_name = "S",
+        default_value_t = 300
+    )]
+    pub keep_free_after_seconds: u32,
+
     #[command(flatten)]
     #[expect(
         missing_docs,

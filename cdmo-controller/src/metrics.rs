@@ -25,6 +25,7 @@ pub struct Metrics {
     session_failures: IntCounterVec,
     passes: HistogramVec,
     slices: IntGaugeVec,
+    kept_free: IntGauge,
     node_slices: IntGaugeVec,
 }
 
@@ -73,6 +74,10 @@ impl Metrics {
                 "Memory slices of all GPUs, by the profile of the device they belong to and by use.",
                 &["profile", "state"],
             )?,
+            kept_free: make.gauge(
+                "cdmo_kept_free_slices",
+                "Memory slices that are kept free for pods that waited long for room.",
+            )?,
             node_slices: make.gauges(
                 "cdmo_node_slices",
                 "Memory slices of a node's GPUs by use.",
@@ -94,6 +99,13 @@ impl Metrics {
         self.passes
             .with_label_values::<&str>(&[])
             .observe(took.as_secs_f64());
+    }
+
+    /// Slices are kept free.
+    pub fn kept_free(&self, windows: &[planner::Window]) {
+        let parts = windows.iter().flat_map(|window| &window.parts);
+        let slices: u32 = parts.map(|part| part.slices.len()).sum();
+        self.kept_free.set(slices.into());
     }
 
     /// How many pods wait, by reason.
@@ -286,7 +298,7 @@ mod tests {
         }
         metrics.slices("a", &two, &empty);
         metrics.slices("b", &one, &empty);
-        assert!(!text(&registry).contains("slices"), "{}", text(&registry));
+        assert!(!text(&registry).contains("slices{"), "{}", text(&registry));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use cdmo_proto::agent::instance::State;
+use mig::SliceMask;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -24,10 +25,12 @@ const CONFLICT_PATIENCE: Duration = Duration::from_secs(1);
 /// First delay after a failed patch; doubles up to 32 times that.
 const FAILURE_DELAY: Duration = Duration::from_millis(500);
 
-/// The counts that a node's status should show.
+/// The counts that a node's status should show. What stands on slices that are kept free (by GPU) is not counted,
+/// in use or not: the scheduler would send the next pod there as soon as the one that has it ends.
 pub fn wanted<'a>(
     snapshot: &SnapshotRow,
     operations: &(impl Iterator<Item = &'a Operation> + Clone),
+    kept_free: &[(&str, SliceMask)],
 ) -> BTreeMap<String, Counts> {
     let mut wanted = BTreeMap::new();
     for (resource, confirmed) in &snapshot.resources {
@@ -42,6 +45,11 @@ pub fn wanted<'a>(
             });
             for device in gpu.instances.iter().chain(&gpu.whole) {
                 if device.resource.as_ref() != Some(resource) {
+                    continue;
+                }
+                let mask = device.placement.mask();
+                let mut kept_free = kept_free.iter().filter(|(uuid, _)| *uuid == gpu.uuid);
+                if kept_free.any(|(_, slices)| mask.overlaps(*slices)) {
                     continue;
                 }
                 match device.state {

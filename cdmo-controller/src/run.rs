@@ -50,8 +50,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         no_status_patch,
         no_pod_annotation,
         no_mig_mode,
-        log: _,
-        command: _,
+        keep_free_after_seconds,
+        ..
     } = args;
     let me = name.unwrap_or_else(host_name);
     // Whoever makes certificates needs the cluster for it; otherwise files are looked at first.
@@ -106,6 +106,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         status_patch: !no_status_patch,
         pod_annotation: !no_pod_annotation,
         turn_mig_on: !no_mig_mode,
+        window_after: patience(keep_free_after_seconds),
         started: jiff::Timestamp::now().as_second(),
     };
     let engine = Engine {
@@ -135,6 +136,11 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         stand_by(error, Duration::from_secs(standby_seconds), &shutdown).await;
     }
     result
+}
+
+/// 0 stands for never.
+fn patience(seconds: u32) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }
 
 /// Another controller has taken over, which may end again. To come back at once would end it.

@@ -18,6 +18,7 @@ mod taking;
 mod telling;
 mod tending;
 mod what_if;
+mod windows;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -81,6 +82,8 @@ pub struct Config {
     pub pod_annotation: bool,
     /// Whether agents turn MIG mode on where it is off and nobody uses the GPU.
     pub turn_mig_on: bool,
+    /// After how long slices are kept free for a pod that waits for room; never if none.
+    pub window_after: Option<Duration>,
     /// Seconds of Unix time at the start.
     pub started: i64,
 }

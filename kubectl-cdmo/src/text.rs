@@ -10,7 +10,7 @@ use gpu_picture::style::{bad, busy, faint, fit, good, paint, strong};
 use gpu_picture::{Drawing, style};
 use jiff::Timestamp;
 use status_report::{
-    Agent, AgentState, Instance, InstanceState, Move, Node, Operation, Piece, Report,
+    Agent, AgentState, Instance, InstanceState, KeptFree, Move, Node, Operation, Piece, Report,
 };
 
 use crate::age::{age, until};
@@ -105,6 +105,10 @@ impl Page {
                     rest.reason
                 );
                 text.push_str(&self.point(bad(), "!", &sentence));
+            }
+            for kept in &gpu.kept_free {
+                let sentence = kept_free(gpu.index, kept);
+                text.push_str(&self.point(busy(), ">", &sentence));
             }
         }
         for operation in &node.operations {
@@ -294,6 +298,19 @@ fn state_style(device: &Instance) -> Style {
         InstanceState::Offering | InstanceState::Withdrawing => busy(),
         _ => bad(),
     }
+}
+
+fn kept_free(gpu: u32, kept: &KeptFree) -> String {
+    let (first, last) = (kept.slices.first(), kept.slices.last());
+    let slices = match (first, last) {
+        (Some(first), Some(last)) if first != last => format!("slices {first}-{last}"),
+        (Some(first), _) => format!("slice {first}"),
+        (None, _) => "nothing".to_owned(),
+    };
+    format!(
+        "{slices} of GPU {gpu} kept free for {}, which has waited long",
+        kept.pod
+    )
 }
 
 #[cfg(test)]

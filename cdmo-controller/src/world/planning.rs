@@ -57,6 +57,7 @@ impl World {
         self.forget_demands();
         self.refresh_board(now);
         let candidates = self.candidates(now);
+        let mut keeping = self.keeping_nodes();
         if let Some(at) = candidates.wake_at {
             self.alarms.set(at, Alarm::Plan);
         }
@@ -73,6 +74,10 @@ impl World {
                 self.tend_gate(&candidate.key, now);
             }
         }
+        // Their status changes with what is kept free on them, also where that moved on one node.
+        keeping.append(&mut self.keeping_nodes());
+        self.dirty.append(&mut keeping);
+        self.metrics.kept_free(self.board.planner.windows());
         self.count_demands();
     }
 
@@ -113,6 +118,15 @@ impl World {
                 let node = self.board.name(plan.node).to_owned();
                 self.stand(key, Standing::Planned);
                 self.begin(&node, plan, key, now);
+            }
+            Outcome::Reserved { refusal, clear } => {
+                self.refuse(key, refusal, now);
+                if let Some(plan) = clear {
+                    let node = self.board.name(plan.node).to_owned();
+                    for gpu in plan.gpus {
+                        self.give_up(&node, gpu, now);
+                    }
+                }
             }
             Outcome::Refused(refusal) => {
                 // Thousands may wait for long, and there is nothing more to say to them.
@@ -160,6 +174,7 @@ impl World {
     }
 
     fn candidates(&mut self, now: Instant) -> Candidates {
+        let patience = self.patience(now);
         let board = &mut self.board;
         let mut candidates = Candidates::default();
         board.kinds.begin(now);
@@ -179,10 +194,15 @@ impl World {
                     _ => None,
                 },
             });
+            let window = patience.key(key, row);
+            if let Err(at) = window {
+                candidates.wake(at);
+            }
             candidates.demands.push(Demand {
                 id: String::new(),
                 priority: row.priority,
                 created: row.age,
+                window: window.ok(),
                 wants,
                 nodes: nodes.unwrap_or_else(|| Arc::clone(board.kinds.nodes(kind))),
             });

@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp, Unit};
 use mig::{Placement, ProfileName};
 use planner::GpuPlan;
 use status_report::{
-    API_VERSION, Agent, AgentState, Controller, Gpu, Instance, InstanceState, MigMode, Move, Node,
-    Piece, PodRef, Report, Rest, Stage, WaitingPod,
+    API_VERSION, Agent, AgentState, Controller, Gpu, Instance, InstanceState, KeptFree, MigMode,
+    Move, Node, Piece, PodRef, Report, Rest, Stage, WaitingPod,
 };
 use tokio::time::Instant;
 
@@ -144,6 +144,13 @@ impl World {
                 failures: rest.failures,
                 reason: rest.why.to_string(),
             }),
+            kept_free: self
+                .keeps_for(&gpu.uuid)
+                .map(|(pod, mask)| KeptFree {
+                    slices: (0..slices).filter(|n| mask.contains(*n)).collect(),
+                    pod: pod.to_owned(),
+                })
+                .collect(),
         }
     }
 

@@ -243,22 +243,27 @@ impl World {
             .filter_map(|gpu| to_give_up(gpu, &self.board, now))
             .collect();
         for plan in plans {
-            self.operation_count += 1;
-            let id = format!("{}-{}", self.config.plan_prefix, self.operation_count);
-            tracing::info!(node, plan = id, gpu = plan.uuid, "giving up what is idle");
-            let nobody = (PodKey::nobody(), String::new());
-            let (operation, output) = Operation::new(
-                id.clone(),
-                node.to_owned(),
-                vec![plan],
-                nobody,
-                self.config.settle,
-                now,
-            );
-            self.operations.insert(operation);
-            self.touch(node, now);
-            self.follow(&id, output, now);
+            self.give_up(node, plan, now);
         }
+    }
+
+    /// Begins to give up what is idle on a GPU, for no pod.
+    pub(super) fn give_up(&mut self, node: &str, plan: GpuPlan, now: Instant) {
+        self.operation_count += 1;
+        let id = format!("{}-{}", self.config.plan_prefix, self.operation_count);
+        tracing::info!(node, plan = id, gpu = plan.uuid, "giving up what is idle");
+        let nobody = (PodKey::nobody(), String::new());
+        let (operation, output) = Operation::new(
+            id.clone(),
+            node.to_owned(),
+            vec![plan],
+            nobody,
+            self.config.settle,
+            now,
+        );
+        self.operations.insert(operation);
+        self.touch(node, now);
+        self.follow(&id, output, now);
     }
 }
 

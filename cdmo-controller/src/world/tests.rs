@@ -12,4 +12,5 @@ mod starting;
 mod status;
 mod taking;
 mod what_if;
+mod windows;
 mod withdrawing;

@@ -125,6 +125,7 @@ impl World {
 
     /// The demands of the pods that wait.
     fn waiting_demands(&mut self, now: Instant) -> Vec<Demand> {
+        let patience = self.patience(now);
         let board = &mut self.board;
         let mut demands = Vec::new();
         for (key, row) in self.pods.pending() {
@@ -148,6 +149,7 @@ impl World {
                 id: String::new(),
                 priority: row.priority,
                 created: row.age,
+                window: patience.key(key, row).ok(),
                 wants,
                 nodes,
             });
@@ -168,6 +170,7 @@ impl World {
             priority: spec.priority.unwrap_or(0),
             // Younger than all.
             created: i64::MAX,
+            window: None,
             wants: Arc::new(wants),
             nodes: Arc::new(nodes),
         }
@@ -211,7 +214,7 @@ impl World {
                 (prospect.makes, prospect.gives_up, prospect.moves) = pieces(&plan.gpus);
                 prospect.node = Some(node);
             }
-            Outcome::Refused(refusal) => {
+            Outcome::Refused(refusal) | Outcome::Reserved { refusal, .. } => {
                 prospect.fate = Fate::Refused;
                 prospect.message = refusal.text.to_string();
             }

@@ -112,7 +112,13 @@ impl Layout {
         Ok(())
     }
 
-    /// Takes away the instance at exactly this placement, if there is one.
+    /// Keeps slices from anything that is placed from now on.
+    pub fn block(&mut self, slices: SliceMask) {
+        self.occupied = self.occupied.union(slices);
+    }
+
+    /// Takes away the instance at exactly this placement, if there is one. Its slices are free then, also if they were
+    /// blocked.
     pub fn remove(&mut self, placement: Placement) -> Option<Occupant> {
         let at = self
             .occupants

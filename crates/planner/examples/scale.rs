@@ -141,6 +141,7 @@ fn demands(count: usize, vectors: usize, dice: &mut Dice) -> Vec<Demand> {
             id: String::new(),
             priority: 0,
             created: i64::try_from(number).unwrap_or(0),
+            window: None,
             wants: Arc::clone(&wants[dice.roll(wants.len())]),
             nodes: Arc::clone(&vectors[dice.roll(vectors.len())]),
         })

@@ -75,7 +75,7 @@ struct Refused {
 #[derive(Debug)]
 pub(crate) struct Answers {
     pub(crate) wants: Vec<Want>,
-    goal: Goal,
+    pub(crate) goal: Goal,
     /// What GPUs can do, one after the other; nothing for one that can only do nothing.
     ways: Vec<Way>,
     /// Where in that, by the number of their state.

@@ -96,10 +96,11 @@ impl Boards {
         key[1..].sort_unstable();
         // No occupant is so large.
         key.push(u32::MAX);
+        key.push(u32::from(board.firm.occupied().bits()));
         for idle in &board.idle {
             key.push(u32::from(idle.profile.0) << 16 | at(idle.placement));
             let name = idle.resource.as_deref().map(|name| self.name(name) + 1);
-            key.push(name.unwrap_or(0) << 1 | u32::from(idle.arriving));
+            key.push(name.unwrap_or(0) << 2 | u32::from(idle.held) << 1 | u32::from(idle.arriving));
         }
     }
 }

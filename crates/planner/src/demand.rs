@@ -19,6 +19,9 @@ pub struct Demand {
     /// What it asks for; all must come from one node. Shared among pods that ask for the same: a pass
     /// reads each copy once.
     pub wants: Arc<Wants>,
+    /// If it cannot be served now, slices are kept free for it, under this name; none if it has not waited long
+    /// enough for that.
+    pub window: Option<Arc<str>>,
     /// Where the pod could run. Shared among pods with equal constraints: a pass explains a refusal once
     /// for each copy.
     pub nodes: Arc<Eligibilities>,

@@ -13,6 +13,9 @@
 //! an idle instance is given up, or another plan of the node waited for, rather than a place taken
 //! that is much worse.
 //!
+//! A demand that waited too long gets a [`Window`]: slices that no later demand of the pass is given.
+//! The planner keeps it from pass to pass until the demand is served or gone.
+//!
 //! A demand names profiles or fractions. A fraction is served by the profile that
 //! [`mig::fraction::Class::profile`] says for the GPU, so that one demand can be served on any model; an
 //! instance has one name at a time, and only one that is idle moves to another.
@@ -34,6 +37,7 @@ mod search;
 mod slot;
 mod state;
 mod wants;
+mod window;
 mod work;
 mod worth;
 
@@ -46,3 +50,4 @@ pub use outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refus
 pub use pass::plan;
 pub use planner::Planner;
 pub use state::{Cluster, Gpu, Instance, Node, Usage};
+pub use window::{Part, Window};

@@ -166,7 +166,8 @@ fn reuses(
         for way in 0..ways.len() {
             for (number, want) in wants.iter().enumerate() {
                 let own = idle.resource.as_deref() == Some(&want.resource);
-                let moves = movable(board, idle) && profiles[number] == Some(idle.profile);
+                let alike = profiles[number] == Some(idle.profile);
+                let moves = alike && movable(board, idle) && !idle.held;
                 let (mut served, mut reuse) = ways[way].clone();
                 if !(own || moves) || served[number] >= want.count {
                     continue;
@@ -251,6 +252,7 @@ impl Search<'_> {
             created: create.len(),
             given_up: 0,
             exposed: reuse.moved.len(),
+            ended: 0,
             lost: self.before - self.worth.of(at.firm),
         };
         let known = self.found.get(&at.served);
@@ -258,7 +260,9 @@ impl Search<'_> {
             return;
         }
         let give_up = self.in_the_way(&at.layout, reuse, create);
-        changes.given_up = give_up.len();
+        let held = |index: &&usize| self.board.idle.get(**index).is_some_and(|idle| idle.held);
+        changes.ended = give_up.iter().filter(held).count();
+        changes.given_up = give_up.len() - changes.ended;
         let choice = Choice {
             cost: changes.cost(),
             reuse: reuse.own.clone(),

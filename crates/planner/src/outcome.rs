@@ -21,6 +21,13 @@ pub enum Outcome {
     },
     /// Nothing can be done now.
     Refused(Refusal),
+    /// Nothing can be done now, but slices are kept free for it: [`crate::Planner::windows`] has them.
+    Reserved {
+        /// Why it waits.
+        refusal: Refusal,
+        /// Gives up what is idle there; makes nothing.
+        clear: Option<NodePlan>,
+    },
 }
 
 /// What to do on one node for one demand.

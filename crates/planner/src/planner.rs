@@ -20,8 +20,11 @@ use crate::{
     search::Search,
     slot::{Slot, State},
     state::{Cluster, Node},
+    window::Window,
     work::WorkNode,
 };
+
+mod reserving;
 
 /// Different wishes that are remembered from pass to pass.
 const MOST_WISHES: usize = 64;
@@ -60,6 +63,12 @@ pub struct Planner {
     touched: BTreeMap<usize, (WorkNode, State)>,
     /// The same nodes, once for each promise.
     promised_on: Vec<usize>,
+    /// Slices kept free, by the last pass.
+    windows: Vec<Window>,
+    /// Those of the pass under way.
+    kept: Vec<Window>,
+    /// Searches for windows in it.
+    searches: usize,
     /// Partial sums that each wish may look at in a pass: [`MOST_SUMS`].
     sums: usize,
 }
@@ -78,6 +87,9 @@ impl Default for Planner {
             swept: 0,
             touched: BTreeMap::new(),
             promised_on: Vec::new(),
+            windows: Vec::new(),
+            kept: Vec::new(),
+            searches: 0,
             sums: MOST_SUMS,
         }
     }
@@ -198,6 +210,8 @@ impl Planner {
             };
         }
         self.end();
+        self.windows = std::mem::take(&mut self.kept);
+        self.searches = 0;
         self.forget();
         outcomes
     }
@@ -233,13 +247,9 @@ impl Planner {
         let Some((node, choices)) = found else {
             let refusal =
                 answers.refusal(&demand.nodes, &self.slots, &self.classes, boards, search);
-            return Outcome::Refused(refusal);
+            return self.reserve_for(demand, wish, refusal);
         };
-        let slot = &mut self.slots[node];
-        let (work, _) = self.touched.entry(node).or_insert_with(|| {
-            slot.touched = true;
-            (WorkNode::new(&slot.node), slot.state.clone())
-        });
+        let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
         let outcome = pass::promise(node, &slot.node.gpus, work, &answers.wants, &choices);
         self.versions += 1;
         slot.state.promised(work, boards, self.versions);
@@ -309,6 +319,20 @@ impl Planner {
             self.answers.push(answers);
         }
     }
+}
+
+/// A node, with its copy in which the promises of this pass are written down.
+fn touch<'a>(
+    touched: &'a mut BTreeMap<usize, (WorkNode, State)>,
+    slots: &'a mut [Slot],
+    node: usize,
+) -> (&'a mut WorkNode, &'a mut Slot) {
+    let slot = &mut slots[node];
+    let (work, _) = touched.entry(node).or_insert_with(|| {
+        slot.touched = true;
+        (WorkNode::new(&slot.node), slot.state.clone())
+    });
+    (work, slot)
 }
 
 #[cfg(test)]

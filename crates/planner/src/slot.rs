@@ -38,6 +38,7 @@ impl State {
                 // What is promised takes idle instances away, or puts firm ones there.
                 known.idle.len() == board.idle.len()
                     && known.firm.occupants().len() == board.firm.occupants().len()
+                    && known.firm.occupied() == board.firm.occupied()
             });
             if !same {
                 *id = boards.id(board);

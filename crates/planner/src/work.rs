@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mig::{GpuModel, Layout, Placement, ProfileIndex, ProfileName, fraction::Class};
+use mig::{GpuModel, Layout, Placement, ProfileIndex, ProfileName, SliceMask, fraction::Class};
 
 use crate::state::{Gpu, Node, Usage};
 
@@ -68,6 +68,8 @@ pub(crate) struct IdleInstance {
     pub(crate) placement: Placement,
     pub(crate) resource: Option<String>,
     pub(crate) arriving: bool,
+    /// A pod has it: it can only be waited for. In searches for a window alone; else it is firm.
+    pub(crate) held: bool,
 }
 
 impl WorkNode {
@@ -144,6 +146,7 @@ impl Board {
                     placement: instance.placement,
                     resource: instance.resource.clone(),
                     arriving: instance.usage == Usage::Arriving,
+                    held: false,
                 }),
             }
         }
@@ -166,6 +169,16 @@ impl Board {
         let model = Arc::clone(&self.model);
         // A refusal means that the slices are taken already, which is all that matters here.
         let _ = self.firm.place(&model, profile, placement);
+    }
+
+    /// Keeps slices for somebody else: nothing is made there, and what is idle there is not used. Returns the idle
+    /// instances that were.
+    pub(crate) fn keep_free(&mut self, slices: SliceMask) -> Vec<IdleInstance> {
+        let in_it = |idle: &IdleInstance| idle.placement.mask().overlaps(slices);
+        let (gone, stay) = std::mem::take(&mut self.idle).into_iter().partition(in_it);
+        self.idle = stay;
+        self.firm.block(slices);
+        gone
     }
 
     fn promise_one(&mut self, resource: &str, arriving: bool) -> bool {

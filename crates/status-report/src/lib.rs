@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use node::{
-    Agent, AgentState, Gpu, Instance, InstanceState, MigMode, Move, Node, Operation, Piece, Rest,
-    Stage,
+    Agent, AgentState, Gpu, Instance, InstanceState, KeptFree, MigMode, Move, Node, Operation,
+    Piece, Rest, Stage,
 };
 pub use pod::{PodRef, WaitingPod};
 pub use prospect::{Fate, LONGEST_QUESTION, MOST_PODS, Prospect, WHAT_IF_PATH, WhatIf};

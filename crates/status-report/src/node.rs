@@ -83,6 +83,19 @@ pub struct Gpu {
     /// It is left alone after failures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<Rest>,
+    /// Slices that are kept free for pods that waited long for room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_free: Vec<KeptFree>,
+}
+
+/// Slices that are kept free for a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptFree {
+    /// The slices, ascending.
+    pub slices: Vec<u8>,
+    /// The pod, as `namespace/name`.
+    pub pod: String,
 }
 
 /// A GPU's MIG mode.

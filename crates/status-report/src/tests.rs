@@ -46,6 +46,7 @@ fn report() -> Report {
                 whole: None,
                 out_of_reach: Vec::new(),
                 rest: None,
+                kept_free: Vec::new(),
             }],
             operations: Vec::new(),
             problems: Vec::new(),

@@ -47,6 +47,7 @@ fn a100(index: u32, instances: Vec<Instance>) -> Gpu {
         whole: None,
         out_of_reach: Vec::new(),
         rest: None,
+        kept_free: Vec::new(),
     }
 }
 

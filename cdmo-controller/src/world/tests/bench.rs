@@ -47,6 +47,7 @@ pub(super) struct Host {
 
 pub(super) struct Bench {
     pub(super) world: World,
+    started: Instant,
     pub(super) now: Instant,
     pub(super) hosts: BTreeMap<String, Host>,
     pub(super) nodes: BTreeMap<String, Value>,
@@ -98,11 +99,13 @@ impl Bench {
             status_patch: true,
             pod_annotation: true,
             turn_mig_on: true,
+            window_after: Some(Duration::from_mins(5)),
             started: NOW,
         };
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let mut bench = Self {
             world: World::new(config, metrics, now),
+            started: now,
             now,
             hosts: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -382,6 +385,12 @@ impl Bench {
         self.apply(Input::Node(Box::new(Event::Apply(from(node)))));
     }
 
+    /// The present as the API writes it.
+    fn time(&self) -> jiff::Timestamp {
+        let passed = self.now.duration_since(self.started).as_secs();
+        jiff::Timestamp::from_second(NOW + i64::try_from(passed).unwrap()).unwrap()
+    }
+
     /// What the scheduler sees.
     pub(super) fn shown(&self, node: &str, resource: &str) -> u32 {
         let count = &self.nodes[node]["status"]["allocatable"][resource];
@@ -414,7 +423,15 @@ impl Bench {
         self.put(name, pod);
     }
 
-    pub(super) fn put(&mut self, name: &str, pod: Value) {
+    pub(super) fn put(&mut self, name: &str, mut pod: Value) {
+        let known = self
+            .pods
+            .get(name)
+            .map(|pod| &pod["metadata"]["creationTimestamp"]);
+        let created = known
+            .cloned()
+            .unwrap_or_else(|| json!(self.time().to_string()));
+        pod["metadata"]["creationTimestamp"] = created;
         self.pods.insert(name.into(), pod.clone());
         self.apply(Input::Pod(Box::new(Event::Apply(from(pod)))));
     }

@@ -20,8 +20,9 @@ fn told(bench: &Bench, only: Option<&[String]>) -> Told {
 #[test]
 fn a_report_shows_who_holds_what_what_is_idle_and_who_waits() {
     let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
-    bench.create("train", &[(THREE, 1)]);
     bench.create("test", &[(ONE, 1)]);
+    bench.run();
+    bench.create("train", &[(THREE, 1)]);
     bench.run();
     bench.bind("train", "a");
     bench.create("greedy", &[(ONE, 99)]);

@@ -11,6 +11,7 @@ mod agreement;
 mod exactness;
 mod fractions;
 mod promises;
+mod windows;
 mod words;
 
 pub(super) fn mk_gpu(product: &str, instances: &[(&str, u8, Usage)]) -> Gpu {
@@ -71,6 +72,7 @@ pub(crate) fn mk_demand(cluster: &Cluster, wants: &[(&str, u32)]) -> Demand {
         id: "pod".to_owned(),
         priority: 0,
         created: 0,
+        window: None,
         wants: wants
             .iter()
             .map(|(name, n)| (resource(name), *n))

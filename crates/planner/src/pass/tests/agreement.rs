@@ -91,6 +91,7 @@ fn any_demands() -> impl Strategy<Value = Vec<Demand>> {
             id: String::new(),
             priority,
             created,
+            window: None,
             wants: Arc::clone(want.get(&wants)),
             nodes: Arc::clone(node.get(&nodes)),
         };

@@ -1,0 +1,125 @@
+//! A pod that waited long for room has slices kept free for it.
+
+use super::super::*;
+use super::bench::*;
+use crate::notes;
+
+const WAIT: Duration = Duration::from_mins(5);
+
+/// A GPU with seven small pods, and a large one that waits for half of it.
+fn crowded() -> Bench {
+    let mut bench = Bench::new(&[("a", 1)]);
+    for number in 0..7 {
+        bench.create(&small(number), &[(ONE, 1)]);
+        bench.run();
+        bench.bind(&small(number), "a");
+    }
+    bench.create("large", &[(THREE, 1)]);
+    bench.run();
+    bench
+}
+
+fn small(number: usize) -> String {
+    format!("small-{number}")
+}
+
+/// Ends pods until the large one is served; returns how many that took. After each of them another small
+/// one comes and takes whatever the scheduler is shown.
+fn end_until_served(bench: &mut Bench) -> usize {
+    for number in 0..7 {
+        bench.finish(&small(number));
+        let used = bench
+            .pods
+            .values()
+            .filter(|pod| pod["spec"]["nodeName"].is_string());
+        let used = u32::try_from(used.count()).unwrap();
+        let name = format!("next-{number}");
+        bench.create(&name, &[(ONE, 1)]);
+        if bench.shown("a", ONE) > used {
+            bench.bind(&name, "a");
+        }
+        bench.pass(Duration::from_secs(10));
+        if bench.shown("a", THREE) == 1 {
+            return number + 1;
+        }
+    }
+    panic!("never served: {:#?}", bench.notes);
+}
+
+#[test]
+fn a_large_pod_starts_although_small_ones_never_cease_to_come() {
+    let mut bench = crowded();
+    bench.pass(WAIT);
+    let ended = end_until_served(&mut bench);
+    assert!(ended >= 3, "only {ended} had to end");
+    bench.note("large", "SliceReady");
+    assert_eq!(bench.world.keeping_nodes().len(), 0);
+}
+
+#[test]
+fn before_that_small_pods_go_on_one_after_the_other() {
+    let mut bench = crowded();
+    bench.pass(WAIT / 2);
+    bench.finish(&small(6));
+    bench.create("next", &[(ONE, 1)]);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.shown("a", ONE), 7);
+}
+
+#[test]
+fn the_scheduler_is_not_shown_what_is_kept_free() {
+    let mut bench = crowded();
+    assert_eq!(bench.shown("a", ONE), 7);
+    bench.pass(WAIT);
+    let hidden = 7 - bench.shown("a", ONE);
+    assert!((3..=4).contains(&hidden), "{hidden} are hidden");
+    let shown = bench.shown("a", ONE);
+    bench.kubelet_writes("a", ONE, 7);
+    bench.run();
+    assert_eq!(
+        bench.shown("a", ONE),
+        shown,
+        "also after the kubelet wrote its own"
+    );
+}
+
+#[test]
+fn what_is_kept_free_is_said_on_the_pod_and_in_the_report() {
+    let mut bench = crowded();
+    bench.pass(WAIT + notes::REPEAT);
+    let mut told = bench.notes.iter().filter(|note| note.pod.name() == "large");
+    let last = &told.next_back().unwrap().text;
+    assert!(last.contains("are kept free for it; no room for"), "{last}");
+    let clock = Clock {
+        now: bench.now,
+        time: "2026-03-01T12:00:00Z".parse().unwrap(),
+    };
+    let report = bench.world.report("controller-0", None, clock);
+    let kept = &report.nodes[0].gpus[0].kept_free[0];
+    assert_eq!((kept.pod.as_str(), kept.slices.len()), ("ns/large", 4));
+}
+
+#[test]
+fn what_was_kept_free_is_shown_again_once_the_pod_is_gone() {
+    let mut bench = crowded();
+    bench.pass(WAIT);
+    assert!(bench.shown("a", ONE) < 7);
+    let pod = bench.pods.remove("large").unwrap();
+    bench.apply(Input::Pod(Box::new(Event::Delete(from(pod)))));
+    bench.run();
+    assert_eq!(bench.shown("a", ONE), 7);
+}
+
+#[test]
+fn a_question_what_would_be_does_not_move_what_is_kept_free() {
+    let mut bench = crowded();
+    bench.pass(WAIT);
+    let before = bench.world.board.planner.windows().to_vec();
+    assert_eq!(before.len(), 1);
+    let clock = Clock {
+        now: bench.now,
+        time: "2026-03-01T12:00:00Z".parse().unwrap(),
+    };
+    let _ = bench.world.what_if(&[], clock);
+    assert_eq!(bench.world.board.planner.windows(), before);
+}
