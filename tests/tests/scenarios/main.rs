@@ -16,6 +16,7 @@ mod refusals;
 mod reuse;
 mod shapes;
 mod status;
+mod waiting;
 mod webhook;
 mod where_to;
 mod whole_gpus;
