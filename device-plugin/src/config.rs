@@ -114,6 +114,11 @@ pub struct Timing {
     /// The kubelet is taken to have given the admission of a pod up this long after its last call
     /// for it. Until then List is not asked (see `quiet.rs`).
     pub admission_timeout: Duration,
+    /// A pod that was bound to the node is admitted within this; it takes milliseconds, unless the node is
+    /// short of CPU. Until then List is not asked, at most for `list_patience`.
+    pub admission_expected: Duration,
+    /// An Allocate and the word that its pod was bound come within this of each other.
+    pub admission_matched: Duration,
     /// The kubelet remembers an answer to Allocate within this; it takes microseconds, unless the node
     /// is short of CPU.
     pub admission_rest: Duration,
@@ -155,6 +160,8 @@ impl Default for Timing {
             grant_timeout: Duration::from_secs(2),
             withdraw_timeout: Duration::from_secs(10),
             admission_timeout: Duration::from_secs(1),
+            admission_expected: Duration::from_millis(500),
+            admission_matched: Duration::from_secs(5),
             admission_rest: Duration::from_secs(1),
             admission_wait: Duration::from_secs(2),
             list_patience: Duration::from_secs(1),

@@ -19,6 +19,7 @@ mod device;
 mod directory;
 mod endpoint;
 mod error;
+mod expected;
 mod hold;
 mod journal;
 mod kubelet;
@@ -36,6 +37,7 @@ mod state;
 
 pub use config::{Config, DeviceListStrategy, Timing};
 pub use error::{EnsureError, Error, OfferError, StillHeld, WithdrawError};
+pub use expected::Expected;
 pub use hold::{Evidence, Hold, Holder, Ledger, LedgerError};
 pub use listing::{Listing, Shown};
 pub use plugins::{Fenced, Plugins, Withdrawn};

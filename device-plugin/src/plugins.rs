@@ -18,8 +18,8 @@ use crate::looks;
 use crate::shared::Shared;
 use crate::socket::{self, SocketNames};
 use crate::{
-    Config, Device, EnsureError, Error, Evidence, Hold, Ledger, Listing, OfferError, PluginState,
-    StillHeld, WithdrawError,
+    Config, Device, EnsureError, Error, Evidence, Expected, Hold, Ledger, Listing, OfferError,
+    PluginState, StillHeld, WithdrawError,
 };
 
 /// All device plugins of one node. Clones are the same thing.
@@ -295,6 +295,19 @@ impl Plugins {
     /// [`PluginState`] tells when.
     pub fn stand_down(&self, down: bool) {
         self.shared.stand_down(down);
+    }
+
+    /// Pods were bound to the node, and `gone` are the UIDs of those that left or have ended. Until the kubelet
+    /// has asked for the devices of the new ones, at most for a moment each, it is not asked who has what. A
+    /// pod that has its devices already by then may be among them.
+    ///
+    /// To be called before [`Plugins::recheck`].
+    pub fn expect(&self, mut came: Vec<Expected>, gone: &[String]) {
+        for pod in &mut came {
+            pod.grants
+                .retain(|(resource, _)| self.shared.serves(resource));
+        }
+        self.shared.pod_resources.quiet().expect(&came, gone);
     }
 
     /// Something about the node's pods changed, so a hold may have ended.

@@ -6,16 +6,34 @@
 //! the admission under way are lost: it may refuse the pod for want of the devices just granted, or
 //! give them to another one as well. Others may ask List, too, but nobody asks as often as we do.
 //!
-//! `GetPreferredAllocation` comes before the marks, so that is where the quiet begins.
+//! `GetPreferredAllocation` comes before the marks, so that is where an admission begins at the latest.
+//! A List that is on its way by then cannot be called back, and its end is waited for. That has a price:
+//! kubelets without the change of kubernetes#119560 (seen in the sources of 1.20 and 1.25) have made room
+//! for the marks before they ask for the preference, and end with a panic if that List finds a pod with
+//! devices ended since, and no other pod has devices of this resource. Why it is waited for all the same:
+//! - An answer at once leaves room for the panic as well, and for the lost marks besides. When the List
+//!   gets the kubelet's lock does not depend on us; a wait moves that from after the marks to before them,
+//!   where it does no harm unless the panic comes of it.
+//! - 1.20 looks at which pods are active before it takes the lock. A List that began before the pod was
+//!   known and is carried out after Allocate takes the pod for one that has ended and forgets its grant.
+//! - An error in place of an answer fails the pod for good, also where no panic would come. The List's answer
+//!   does not help to choose: that it shows no pod with such devices does not tell that one ended meanwhile.
+//! - A kubelet that panics is started again, its checkpoint has every grant that was answered, and running
+//!   pods go on. A device that two pods have breaks what we promise.
+//!
+//! So Lists must not be on their way in the first place. As soon as a pod is known to be bound, its
+//! admission is expected: no List begins until the kubelet has asked for its devices, or half a second has
+//! passed. Nothing waits for anything then, so a kubelet that never asks holds nobody up for long.
 
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Timing;
+use crate::expected::{Expectations, Expected};
 
-/// The admission under way.
-#[derive(Debug, Default)]
-struct Admission {
+/// The admission under way, and those to come.
+#[derive(Debug)]
+struct Admissions {
     /// Calls to Allocate that we have not answered: while there are any, it is not over.
     in_hand: u32,
     /// Over by then at the latest; none if it is over.
@@ -23,11 +41,44 @@ struct Admission {
     /// What was granted in it. A container that starts with one of these is proof that the kubelet
     /// remembers.
     granted: Vec<String>,
+    expected: Expectations,
 }
 
-impl Admission {
-    fn is_under_way(&self, now: Instant) -> bool {
-        self.in_hand > 0 || self.until.is_some_and(|until| until > now)
+/// When a List may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Now,
+    At(Instant),
+    /// When we have answered.
+    Untold,
+}
+
+impl Admissions {
+    fn new(timing: &Timing) -> Self {
+        Self {
+            in_hand: 0,
+            until: None,
+            granted: Vec::new(),
+            expected: Expectations::new(timing.admission_expected, timing.admission_matched),
+        }
+    }
+
+    /// When the one under way is over.
+    fn over(&self, now: Instant) -> Over {
+        match self.until.filter(|until| *until > now) {
+            _ if self.in_hand > 0 => Over::Untold,
+            Some(until) => Over::At(until),
+            None => Over::Now,
+        }
+    }
+
+    /// When that one and those to come are over.
+    fn all_over(&self, now: Instant) -> Over {
+        match (self.over(now), self.expected.over(now)) {
+            (Over::Now, Some(come)) => Over::At(come),
+            (Over::At(until), Some(come)) => Over::At(until.max(come)),
+            (over, _) => over,
+        }
     }
 }
 
@@ -38,7 +89,7 @@ pub(crate) enum Occupied<'a> {
     Idle(MutexGuard<'a, ()>),
     /// It waits for our answer to Allocate.
     Waiting,
-    /// It admits a pod, or answers a List.
+    /// It admits a pod or is about to, or answers a List.
     Busy,
 }
 
@@ -53,10 +104,10 @@ impl Drop for InHand<'_> {
     fn drop(&mut self) {
         let granted = std::mem::take(&mut self.ids);
         let rest = self.quiet.timing.admission_rest;
-        self.quiet.admission.send_modify(|admission| {
-            admission.in_hand = admission.in_hand.saturating_sub(1);
-            admission.until = Some(Instant::now() + rest);
-            admission.granted = granted;
+        self.quiet.admissions.send_modify(|admissions| {
+            admissions.in_hand = admissions.in_hand.saturating_sub(1);
+            admissions.until = Some(Instant::now() + rest);
+            admissions.granted = granted;
         });
     }
 }
@@ -65,18 +116,31 @@ impl Drop for InHand<'_> {
 #[derive(Debug)]
 pub(crate) struct Quiet {
     timing: Timing,
-    admission: watch::Sender<Admission>,
+    admissions: watch::Sender<Admissions>,
     listing: Mutex<()>,
 }
 
 impl Quiet {
-    /// No admission is under way.
+    /// No admission is under way or to come.
     pub(crate) fn new(timing: Timing) -> Self {
         Self {
+            admissions: watch::Sender::new(Admissions::new(&timing)),
             timing,
-            admission: watch::Sender::default(),
             listing: Mutex::default(),
         }
+    }
+
+    /// These pods were bound to the node, and those are gone or have ended.
+    pub(crate) fn expect(&self, came: &[Expected], gone: &[String]) {
+        let now = Instant::now();
+        self.admissions.send_modify(|admissions| {
+            for pod in gone {
+                admissions.expected.gone(pod);
+            }
+            for pod in came {
+                admissions.expected.announced(pod, now);
+            }
+        });
     }
 
     /// The kubelet is about to take devices: no List begins from now on, and none is under way when
@@ -85,28 +149,35 @@ impl Quiet {
         // A kubelet that does not answer List must not keep its pods waiting for ever.
         let _turn = timeout(self.timing.admission_wait, self.listing.lock()).await;
         let until = Instant::now() + self.timing.admission_timeout;
-        self.admission.send_modify(|admission| {
-            admission.until = Some(until);
-            admission.granted.clear();
+        self.admissions.send_modify(|admissions| {
+            admissions.until = Some(until);
+            admissions.granted.clear();
         });
     }
 
-    /// The kubelet calls Allocate for these devices, and waits until this is dropped.
-    pub(crate) fn allocates(&self, ids: Vec<String>) -> InHand<'_> {
-        self.admission.send_modify(|admission| {
-            admission.in_hand += 1;
-            admission.granted.clear();
+    /// The kubelet calls Allocate for the devices of these containers, and waits until this is dropped.
+    pub(crate) fn allocates(&self, resource: &str, containers: &[Vec<String>]) -> InHand<'_> {
+        let now = Instant::now();
+        self.admissions.send_modify(|admissions| {
+            admissions.in_hand += 1;
+            admissions.granted.clear();
+            for ids in containers {
+                admissions.expected.called(resource, ids.len(), now);
+            }
         });
-        InHand { quiet: self, ids }
+        InHand {
+            quiet: self,
+            ids: containers.concat(),
+        }
     }
 
     /// A container starts with these devices.
     pub(crate) fn starts(&self, ids: &[String]) {
-        self.admission.send_if_modified(|admission| {
-            let known = admission.granted.iter().any(|id| ids.contains(id));
+        self.admissions.send_if_modified(|admissions| {
+            let known = admissions.granted.iter().any(|id| ids.contains(id));
             if known {
-                admission.until = None;
-                admission.granted.clear();
+                admissions.until = None;
+                admissions.granted.clear();
             }
             known
         });
@@ -117,20 +188,17 @@ impl Quiet {
         let Ok(leave) = self.listing.try_lock() else {
             return Occupied::Busy;
         };
-        let admission = self.admission.borrow();
-        if admission.in_hand > 0 {
-            Occupied::Waiting
-        } else if admission.is_under_way(Instant::now()) {
-            Occupied::Busy
-        } else {
-            Occupied::Idle(leave)
+        match self.admissions.borrow().all_over(Instant::now()) {
+            Over::Untold => Occupied::Waiting,
+            Over::At(_) => Occupied::Busy,
+            Over::Now => Occupied::Idle(leave),
         }
     }
 
-    /// Leave to call List, until it is dropped. At first admissions go before; in the end the next
-    /// one waits.
+    /// Leave to call List, until it is dropped. At first admissions go before, those to come included; in
+    /// the end the next one waits.
     pub(crate) async fn leave_to_list(&self) -> MutexGuard<'_, ()> {
-        let mut changes = self.admission.subscribe();
+        let mut changes = self.admissions.subscribe();
         let patience = Instant::now() + self.timing.list_patience;
         let mut kept = None;
         loop {
@@ -139,15 +207,22 @@ impl Quiet {
                 None => self.listing.lock().await,
             };
             let now = Instant::now();
-            let (under_way, mut over) = {
-                let admission = changes.borrow_and_update();
-                let until = admission.until.filter(|_| admission.in_hand == 0);
-                (admission.is_under_way(now), until)
+            let patient = now < patience;
+            let over = {
+                let admissions = changes.borrow_and_update();
+                if patient {
+                    admissions.all_over(now)
+                } else {
+                    // One to come would wait for this leave as this would for it.
+                    admissions.over(now)
+                }
             };
-            if !under_way {
-                return leave;
-            }
-            if now < patience {
+            let mut over = match over {
+                Over::Now => return leave,
+                Over::At(over) => Some(over),
+                Over::Untold => None,
+            };
+            if patient {
                 drop(leave);
                 over = Some(over.map_or(patience, |over| over.min(patience)));
             } else {
@@ -172,6 +247,18 @@ mod tests {
         (Quiet::new(Timing::default()), Timing::default())
     }
 
+    fn ids(ids: &[&str]) -> Vec<String> {
+        ids.iter().map(|id| (*id).to_owned()).collect()
+    }
+
+    /// A pod with one container that asks for one device.
+    fn pod(uid: &str) -> Expected {
+        Expected {
+            pod: uid.to_owned(),
+            grants: vec![("x".to_owned(), 1)],
+        }
+    }
+
     async fn time_to_list(quiet: &Quiet) -> Duration {
         let start = Instant::now();
         drop(quiet.leave_to_list().await);
@@ -193,7 +280,7 @@ mod tests {
         };
         let admit = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            let in_hand = quiet.allocates(Vec::new());
+            let in_hand = quiet.allocates("x", &[]);
             tokio::time::sleep(Duration::from_millis(200)).await;
             drop(in_hand);
         };
@@ -209,7 +296,7 @@ mod tests {
             assert_eq!(time_to_list(&quiet).await, long + timing.admission_rest);
         };
         let answer = async {
-            let in_hand = quiet.allocates(Vec::new());
+            let in_hand = quiet.allocates("x", &[]);
             assert!(matches!(quiet.try_leave_to_list(), Occupied::Waiting));
             tokio::time::sleep(long).await;
             drop(in_hand);
@@ -223,11 +310,11 @@ mod tests {
     async fn a_container_that_starts_with_the_devices_ends_the_quiet() {
         let (quiet, timing) = quiet();
         let start = Instant::now();
-        drop(quiet.allocates(vec!["a".to_owned(), "b".to_owned()]));
-        quiet.starts(&["c".to_owned()]);
+        drop(quiet.allocates("x", &[ids(&["a", "b"])]));
+        quiet.starts(&ids(&["c"]));
         assert_eq!(time_to_list(&quiet).await, timing.admission_rest);
-        drop(quiet.allocates(vec!["a".to_owned(), "b".to_owned()]));
-        quiet.starts(&["b".to_owned()]);
+        drop(quiet.allocates("x", &[ids(&["a", "b"])]));
+        quiet.starts(&ids(&["b"]));
         assert_eq!(time_to_list(&quiet).await, Duration::ZERO);
         assert_eq!(start.elapsed(), timing.admission_rest);
     }
@@ -235,9 +322,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_start_of_an_earlier_pod_does_not_end_a_later_ones_quiet() {
         let (quiet, timing) = quiet();
-        drop(quiet.allocates(vec!["a".to_owned()]));
+        drop(quiet.allocates("x", &[ids(&["a"])]));
         quiet.begin().await;
-        quiet.starts(&["a".to_owned()]);
+        quiet.starts(&ids(&["a"]));
         assert_eq!(time_to_list(&quiet).await, timing.admission_timeout);
     }
 
@@ -279,9 +366,9 @@ mod tests {
                 quiet.begin().await;
                 admitting.set(true);
                 tokio::time::sleep(Duration::from_millis(70)).await;
-                drop(quiet.allocates(vec!["a".to_owned()]));
+                drop(quiet.allocates("x", &[ids(&["a"])]));
                 admitting.set(false);
-                quiet.starts(&["a".to_owned()]);
+                quiet.starts(&ids(&["a"]));
             }
         };
         let list = async {
@@ -296,6 +383,110 @@ mod tests {
                 assert!(waited <= timing.list_patience + Duration::from_millis(70), "{waited:?}");
             }
             () = admit => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_list_begins_while_a_pod_is_expected() {
+        let (quiet, timing) = quiet();
+        quiet.expect(&[pod("p")], &[]);
+        assert!(matches!(quiet.try_leave_to_list(), Occupied::Busy));
+        assert_eq!(time_to_list(&quiet).await, timing.admission_expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_admission_that_is_expected_finds_no_list_under_way() {
+        let (quiet, _) = quiet();
+        quiet.expect(&[pod("p")], &[]);
+        let admitted = std::cell::Cell::new(false);
+        let list = async {
+            drop(quiet.leave_to_list().await);
+            assert!(admitted.get());
+        };
+        let admit = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let start = Instant::now();
+            quiet.begin().await;
+            assert_eq!(start.elapsed(), Duration::ZERO);
+            drop(quiet.allocates("x", &[ids(&["a"])]));
+            admitted.set(true);
+            quiet.starts(&ids(&["a"]));
+        };
+        tokio::join!(list, admit);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_start_of_one_pod_does_not_end_the_quiet_for_another_that_is_expected() {
+        let (quiet, timing) = quiet();
+        quiet.expect(&[pod("p"), pod("q")], &[]);
+        quiet.begin().await;
+        drop(quiet.allocates("x", &[ids(&["a"])]));
+        quiet.starts(&ids(&["a"]));
+        assert_eq!(time_to_list(&quiet).await, timing.admission_expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn word_of_a_pod_that_runs_already_costs_no_time() {
+        let (quiet, _) = quiet();
+        quiet.begin().await;
+        drop(quiet.allocates("x", &[ids(&["a"])]));
+        quiet.starts(&ids(&["a"]));
+        quiet.expect(&[pod("p")], &[]);
+        assert_eq!(time_to_list(&quiet).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_is_gone_before_it_was_admitted_ends_the_quiet() {
+        let (quiet, _) = quiet();
+        quiet.expect(&[pod("p")], &[]);
+        let list = time_to_list(&quiet);
+        let leave = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            quiet.expect(&[], &["p".to_owned()]);
+        };
+        let (waited, ()) = tokio::join!(list, leave);
+        assert_eq!(waited, Duration::from_millis(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_that_are_expected_without_end_do_not_keep_lists_away_for_ever() {
+        let (quiet, timing) = quiet();
+        let announce = async {
+            for number in 0.. {
+                quiet.expect(&[pod(&format!("p{number}"))], &[]);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = announce => {}
+            waited = time_to_list(&quiet) => assert_eq!(waited, timing.list_patience),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_out_of_patience_does_not_hold_an_admission_up() {
+        let (quiet, timing) = quiet();
+        let announce = async {
+            for number in 0.. {
+                quiet.expect(&[pod(&format!("p{number}"))], &[]);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let both = async {
+            let list = async { drop(quiet.leave_to_list().await) };
+            let admit = async {
+                tokio::time::sleep(timing.list_patience + Duration::from_millis(10)).await;
+                let start = Instant::now();
+                quiet.begin().await;
+                assert_eq!(start.elapsed(), Duration::ZERO);
+            };
+            tokio::join!(list, admit);
+        };
+        tokio::select! {
+            biased;
+            () = announce => {}
+            () = both => {}
         }
     }
 }

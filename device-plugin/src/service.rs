@@ -88,8 +88,9 @@ impl DevicePlugin for Service {
         let work = async move {
             let request = request.into_inner();
             let containers = request.container_requests.iter();
-            let ids = containers.flat_map(|c| c.devices_ids.clone()).collect();
-            let _in_hand = shared.pod_resources.quiet().allocates(ids);
+            let containers: Vec<_> = containers.map(|c| c.devices_ids.clone()).collect();
+            let quiet = shared.pod_resources.quiet();
+            let _in_hand = quiet.allocates(&resource, &containers);
             grant(&shared, &resource, request).await
         };
         let answer = self.shared.tasks.spawn(work).await;

@@ -150,6 +150,11 @@ impl Shared {
         Some(inputs)
     }
 
+    /// Whether there is an endpoint for the resource.
+    pub(crate) fn serves(&self, resource: &str) -> bool {
+        self.lock().endpoints.contains_key(resource)
+    }
+
     /// The endpoint's registration went on.
     pub(crate) fn set_registration(&self, resource: &str, registration: Registration) {
         let mut core = self.lock();
