@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::Fault;
 use crate::evidence::Whereabouts;
+use crate::evidence::arrivals::Arrivals;
 use crate::journal::Intent;
 use crate::metrics::Metrics;
 use crate::node::{Action, Input, Node, Now, OpId, Outcome, Slot};
@@ -175,7 +176,12 @@ impl Agent {
             Message::Pods(table) => {
                 let revision = table.revision;
                 let table = Arc::new(table);
-                self.outputs.pods.send_replace(Some(table.clone()));
+                let before = self.outputs.pods.send_replace(Some(table.clone()));
+                if let Some(before) = before {
+                    // First: what follows asks the kubelet for its pods.
+                    let Arrivals { came, gone } = Arrivals::between(&before, &table);
+                    self.worker.plugins.expect(came, &gone);
+                }
                 let (proofs, kubelet) = (self.worker.proofs.clone(), self.worker.plugins.clone());
                 self.tasks.spawn(async move {
                     proofs.learn(&table, &kubelet).await;

@@ -4,6 +4,7 @@
 //! pods of the node, as the controller tells them (b); processes of former holders (c); processes
 //! on the device, as NVML tells them (d). What cannot be asked is a doubt.
 
+pub mod arrivals;
 pub mod cgroups;
 mod holders;
 pub mod pods;
