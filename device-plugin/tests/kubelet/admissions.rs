@@ -1,0 +1,75 @@
+//! The kubelet is not asked for its pods while it admits one.
+
+use std::time::Duration;
+
+use device_plugin::{Expected, Plugins};
+use tokio::task::JoinHandle;
+
+use crate::rig::{MIG, OTHER, Rig, within};
+
+/// Whoever waits for anything but the pod waits for ever.
+async fn rig() -> Rig {
+    let forever = Duration::from_hours(1);
+    Rig::with(
+        |config, kubelet| {
+            config.timing.admission_expected = forever;
+            config.timing.admission_rest = forever;
+            config.timing.list_patience = forever;
+            kubelet.start();
+        },
+        Vec::new(),
+    )
+    .await
+}
+
+fn pod(resource: &str) -> Expected {
+    Expected {
+        pod: "uid".to_owned(),
+        grants: vec![(resource.to_owned(), 1)],
+    }
+}
+
+fn list(plugins: &Plugins) -> JoinHandle<()> {
+    let plugins = plugins.clone();
+    tokio::spawn(async move { plugins.list().await.map(drop).unwrap() })
+}
+
+#[tokio::test]
+async fn no_list_is_asked_until_a_pod_that_was_bound_starts_with_its_devices() {
+    let rig = rig().await;
+    rig.offer(MIG, &["a1"]).await;
+    rig.plugins.expect(vec![pod(MIG)], &[]);
+    let list = list(&rig.plugins);
+    // Each takes more round trips than a List would.
+    for id in ["a2", "a3", "a4", "a5"] {
+        rig.offer(MIG, &[id]).await;
+    }
+    assert!(!list.is_finished());
+    within(rig.kubelet.prefer(MIG, &["a1"], &[], 1)).await;
+    within(rig.kubelet.allocate(MIG, &[&["a1"]])).await.unwrap();
+    rig.offer(MIG, &["a6"]).await;
+    assert!(!list.is_finished());
+    within(rig.kubelet.pre_start(MIG, &["a1"])).await.unwrap();
+    within(list).await.unwrap();
+}
+
+#[tokio::test]
+async fn word_of_a_pod_that_is_gone_again_or_has_its_devices_holds_no_list_up() {
+    let rig = rig().await;
+    rig.offer(MIG, &["a1"]).await;
+    rig.plugins.expect(vec![pod(MIG)], &[]);
+    rig.plugins.expect(Vec::new(), &["uid".to_owned()]);
+    within(list(&rig.plugins)).await.unwrap();
+    within(rig.kubelet.allocate(MIG, &[&["a1"]])).await.unwrap();
+    within(rig.kubelet.pre_start(MIG, &["a1"])).await.unwrap();
+    rig.plugins.expect(vec![pod(MIG)], &[]);
+    within(list(&rig.plugins)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_that_asks_for_what_others_serve_holds_no_list_up() {
+    let rig = rig().await;
+    rig.offer(MIG, &["a1"]).await;
+    rig.plugins.expect(vec![pod(OTHER)], &[]);
+    within(list(&rig.plugins)).await.unwrap();
+}
