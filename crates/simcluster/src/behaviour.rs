@@ -105,6 +105,12 @@ impl Behaviour {
         !matches!(self, Self::V1_20)
     }
 
+    /// A kubelet whose books on a resource are thrown away while it asks a plugin for its preference ends with
+    /// a panic (from 1.19 until the change of kubernetes#119560).
+    pub const fn panics_without_books(self) -> bool {
+        !matches!(self, Self::V1_33)
+    }
+
     /// A pod counts as active until its containers have ended (1.22 and later); before, a phase
     /// of `Failed` or `Succeeded` was enough, although the kill came after it.
     pub const fn active_until_stopped(self) -> bool {

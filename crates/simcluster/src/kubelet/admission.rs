@@ -10,7 +10,7 @@ use crate::store::object;
 use crate::timeline::Stage;
 
 use super::Kubelet;
-use super::devices::allocation::{Panic, Role, Step, Wish};
+use super::devices::allocation::{Panic, PreferError, Role, Step, Wish};
 use super::plugin::go_text;
 use super::predicate::{self, Rejection};
 
@@ -26,6 +26,15 @@ pub(super) enum Refused {
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(rejection)
+    }
+}
+
+impl From<PreferError> for Refused {
+    fn from(error: PreferError) -> Self {
+        match error {
+            PreferError::Refused(error) => Self::Rejected(failed(&error.to_string())),
+            PreferError::Panicked(panic) => Self::Panicked(panic),
+        }
     }
 }
 
@@ -102,9 +111,7 @@ impl Kubelet {
                     "device plugin GetPreferredAllocation rpc failed with err: {status}"
                 ))
             })?;
-            step = devices
-                .prefer(wish, question, &preferred)
-                .map_err(|error| failed(&error.to_string()))?;
+            step = devices.prefer(wish, question, &preferred)?;
         }
         let Step::Allocate(chosen) = step else {
             return Ok(());

@@ -5,7 +5,7 @@ use simcluster::cluster::Behaviour;
 use simcluster::store::{DeleteOptions, Kind};
 
 use crate::support::{container, phase, pod, start};
-use crate::toy_plugin::{RESOURCE, healthy, listed};
+use crate::toy_plugin::{RESOURCE, ToyPlugin, healthy, listed};
 
 #[tokio::test]
 async fn a_plain_pod_comes_to_run_and_goes_when_it_is_deleted() {
@@ -199,4 +199,36 @@ async fn an_id_that_vanishes_while_it_is_granted_makes_the_kubelet_panic_and_com
     c.create(pod("q", 0));
     c.until_phase("q", "Running").await;
     c.end().await;
+}
+
+#[tokio::test]
+async fn a_list_while_an_old_kubelet_asks_for_a_preference_can_make_it_panic() {
+    for (behaviour, panics) in [(Behaviour::V1_20, true), (Behaviour::V1_33, false)] {
+        let c = start(behaviour).await;
+        let plugins = &c.node().kubelet_paths().plugins;
+        let toy = ToyPlugin::start_with(plugins, "toy.sock", healthy(&["d1", "d2"]), true).await;
+        c.until_node_shows(2, 2).await;
+        c.create(pod("p", 1));
+        c.until_phase("p", "Running").await;
+        toy.answer(false);
+        c.create(pod("q", 1));
+        let mut asked = toy.asked();
+        asked.wait_for(|asked| asked.len() == 2).await.unwrap();
+        assert!(c.node().evict("default", "p", "The node is full.").await);
+        let sockets = &c.node().kubelet_paths().pod_resources;
+        let is_p = |(name, _, _): &(String, String, Vec<String>)| name == "p";
+        c.eventually(|| async { !listed(sockets).await.iter().any(is_p) })
+            .await;
+        toy.answer(true);
+        if panics {
+            c.eventually(|| async { c.node().panics().len() == 1 })
+                .await;
+            let panic = &c.node().panics()[0];
+            assert!(panic.contains("assignment to entry in nil map"), "{panic}");
+        } else {
+            c.until_phase("q", "Running").await;
+            assert!(c.node().panics().is_empty());
+        }
+        c.end().await;
+    }
 }

@@ -27,9 +27,12 @@ type Devices = Vec<(String, bool)>;
 #[derive(Debug)]
 struct Shared {
     devices: watch::Sender<Devices>,
-    /// While false, `Allocate` does not answer.
+    /// While false, neither `GetPreferredAllocation` nor `Allocate` answers.
     answers: watch::Sender<bool>,
     refuses: watch::Sender<bool>,
+    prefers: bool,
+    /// Devices that it was asked for its preference among.
+    asked: watch::Sender<Vec<Vec<String>>>,
     allocated: watch::Sender<Vec<Vec<String>>>,
     prepared: watch::Sender<Vec<Vec<String>>>,
     /// What is done in the middle of `Allocate`.
@@ -56,11 +59,23 @@ pub(crate) fn healthy(ids: &[&str]) -> Devices {
 impl ToyPlugin {
     /// Serves on a socket of this name in the kubelet's directory, and registers.
     pub(crate) async fn start(directory: &Path, name: &str, devices: Devices) -> Self {
+        Self::start_with(directory, name, devices, false).await
+    }
+
+    /// Such a plugin that may want to be asked which devices it prefers.
+    pub(crate) async fn start_with(
+        directory: &Path,
+        name: &str,
+        devices: Devices,
+        prefers: bool,
+    ) -> Self {
         let plugin = Self {
             shared: Arc::new(Shared {
                 devices: watch::Sender::new(devices),
                 answers: watch::Sender::new(true),
                 refuses: watch::Sender::new(false),
+                prefers,
+                asked: watch::Sender::default(),
                 allocated: watch::Sender::default(),
                 prepared: watch::Sender::default(),
                 meanwhile: Mutex::default(),
@@ -123,6 +138,10 @@ impl ToyPlugin {
         *self.shared.meanwhile.lock().unwrap() = Some(devices);
     }
 
+    pub(crate) fn asked(&self) -> watch::Receiver<Vec<Vec<String>>> {
+        self.shared.asked.subscribe()
+    }
+
     pub(crate) fn allocated(&self) -> watch::Receiver<Vec<Vec<String>>> {
         self.shared.allocated.subscribe()
     }
@@ -137,6 +156,14 @@ struct Service {
     ended: CancellationToken,
 }
 
+impl Service {
+    /// Waits until it is to answer.
+    async fn answers(&self) {
+        let mut answers = self.shared.answers.subscribe();
+        answers.wait_for(|answers| *answers).await.unwrap();
+    }
+}
+
 #[tonic::async_trait]
 impl DevicePlugin for Service {
     type ListAndWatchStream =
@@ -148,7 +175,7 @@ impl DevicePlugin for Service {
     ) -> Result<Response<api::DevicePluginOptions>, Status> {
         Ok(Response::new(api::DevicePluginOptions {
             pre_start_required: true,
-            get_preferred_allocation_available: false,
+            get_preferred_allocation_available: self.shared.prefers,
         }))
     }
 
@@ -173,11 +200,21 @@ impl DevicePlugin for Service {
         Ok(Response::new(Box::pin(lists.take_until(ended))))
     }
 
+    /// The first ones.
     async fn get_preferred_allocation(
         &self,
-        _: Request<api::PreferredAllocationRequest>,
+        request: Request<api::PreferredAllocationRequest>,
     ) -> Result<Response<api::PreferredAllocationResponse>, Status> {
-        Err(Status::unimplemented("not offered"))
+        let asked = request.into_inner().container_requests.swap_remove(0);
+        let mut device_ids = asked.available_device_ids;
+        self.shared
+            .asked
+            .send_modify(|all| all.push(device_ids.clone()));
+        self.answers().await;
+        device_ids.truncate(usize::try_from(asked.allocation_size).unwrap());
+        Ok(Response::new(api::PreferredAllocationResponse {
+            container_responses: vec![api::ContainerPreferredAllocationResponse { device_ids }],
+        }))
     }
 
     async fn allocate(
@@ -200,12 +237,7 @@ impl DevicePlugin for Service {
                 tokio::task::yield_now().await;
             }
         }
-        self.shared
-            .answers
-            .subscribe()
-            .wait_for(|answers| *answers)
-            .await
-            .unwrap();
+        self.answers().await;
         if *self.shared.refuses.borrow() {
             return Err(Status::failed_precondition("fenced"));
         }

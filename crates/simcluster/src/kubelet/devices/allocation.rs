@@ -113,16 +113,39 @@ pub enum AllocateError {
     },
 }
 
-/// A granted device is not in the plugin's list any more: kubelet 1.36 dereferences nil here.
+/// What kubelets fall over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "panic: runtime error: invalid memory address or nil pointer dereference: device {id:?} of {resource} was granted, but its plugin does not list it any more"
-)]
-pub struct Panic {
-    /// The resource.
-    pub resource: String,
-    /// The device.
-    pub id: String,
+pub enum Panic {
+    /// A granted device is not in the plugin's list any more: kubelet 1.36 dereferences nil here.
+    #[error(
+        "panic: runtime error: invalid memory address or nil pointer dereference: device {id:?} of {resource} was granted, but its plugin does not list it any more"
+    )]
+    NotListed {
+        /// The resource.
+        resource: String,
+        /// The device.
+        id: String,
+    },
+    /// The plugin was asked for its preference, and meanwhile the last pod with devices of the resource was
+    /// found to have ended: kubelets before the change of kubernetes#119560 insert into no set.
+    #[error(
+        "panic: assignment to entry in nil map: the last devices of {resource} were freed while its plugin was asked which it prefers"
+    )]
+    NoBooks {
+        /// The resource.
+        resource: String,
+    },
+}
+
+/// Why a container gets no devices, or nobody gets any.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PreferError {
+    /// The kubelet refuses.
+    #[error(transparent)]
+    Refused(#[from] AllocateError),
+    /// The kubelet falls over.
+    #[error(transparent)]
+    Panicked(#[from] Panic),
 }
 
 impl DeviceManager {
@@ -212,10 +235,17 @@ impl DeviceManager {
         wish: &Wish,
         asked: Preference,
         preferred: &Ids,
-    ) -> Result<Step, AllocateError> {
+    ) -> Result<Step, PreferError> {
         let resource = &wish.resource;
         let mut chosen = asked.must_include;
         let available = self.free(resource);
+        let books = self.allocated.contains_key(resource);
+        if !books && !available.is_empty() && self.behaviour.panics_without_books() {
+            return Err(Panic::NoBooks {
+                resource: resource.clone(),
+            }
+            .into());
+        }
         let liked = preferred.intersection(&available).cloned().collect();
         self.take(resource, liked, wish.count, &mut chosen);
         self.take(resource, available, wish.count, &mut chosen);
@@ -225,9 +255,10 @@ impl DeviceManager {
                 resource: resource.clone(),
                 wanted: wish.count,
                 free: chosen.len(),
-            });
+            }
+            .into());
         }
-        self.call(resource, chosen)
+        Ok(self.call(resource, chosen)?)
     }
 
     /// The plugin granted the devices.
@@ -238,7 +269,7 @@ impl DeviceManager {
         answer: ContainerAllocateResponse,
     ) -> Result<(), Panic> {
         if let Some(id) = ids.iter().find(|id| !self.knows(&wish.resource, id)) {
-            return Err(Panic {
+            return Err(Panic::NotListed {
                 resource: wish.resource.clone(),
                 id: id.clone(),
             });

@@ -1,7 +1,7 @@
 use cdmo_proto::deviceplugin::ContainerAllocateResponse;
 use proptest::prelude::*;
 
-use super::allocation::{AllocateError, Chosen, Role, Step, Wish};
+use super::allocation::{AllocateError, Chosen, Panic, PreferError, Role, Step, Wish};
 use super::checkpoint::Checkpoint;
 use super::*;
 
@@ -60,7 +60,7 @@ fn answer(text: &str) -> ContainerAllocateResponse {
     }
 }
 
-fn chosen(step: Result<Step, AllocateError>) -> Chosen {
+fn chosen<E: std::fmt::Debug>(step: Result<Step, E>) -> Chosen {
     match step {
         Ok(Step::Allocate(chosen)) => chosen,
         other => panic!("expected an allocation, found {other:?}"),
@@ -173,7 +173,11 @@ fn a_device_that_vanished_while_it_was_granted_is_a_panic() {
     let panic = manager
         .granted(&wish("p", "c", 1), &chosen.ids, answer(""))
         .unwrap_err();
-    assert_eq!(panic.id, "a");
+    let vanished = Panic::NotListed {
+        resource: RESOURCE.to_owned(),
+        id: "a".to_owned(),
+    };
+    assert_eq!(panic, vanished);
 }
 
 #[test]
@@ -339,9 +343,9 @@ fn no_container_with_devices_starts_while_its_plugin_is_away() {
     assert!(manager.pre_start("p", "c", [RESOURCE]).is_err());
 }
 
-#[test]
-fn the_plugins_preference_is_followed_and_completed() {
-    let mut manager = manager(Behaviour::V1_33);
+/// A manager with a plugin that prefers, and these healthy devices.
+fn with_preference(behaviour: Behaviour, ids: &[&str]) -> DeviceManager {
+    let mut manager = manager(behaviour);
     manager.connected(
         RESOURCE,
         PluginOptions {
@@ -349,7 +353,60 @@ fn the_plugins_preference_is_followed_and_completed() {
             preferred: true,
         },
     );
-    list(&mut manager, &["a", "b", "c", "d"]);
+    list(&mut manager, ids);
+    manager
+}
+
+/// Pods hold `held`, and all that are not `active` have ended when somebody asks List in the middle of
+/// the admission of another pod.
+fn listed_while_asking(
+    behaviour: Behaviour,
+    held: &[(&str, &str)],
+    active: &[&str],
+) -> Result<Step, PreferError> {
+    let mut manager = with_preference(behaviour, &["a", "b", "c"]);
+    for (pod, id) in held {
+        grant_preferring(&mut manager, &wish(pod, "c", 1), &[id], &[id]);
+    }
+    manager.admit("new");
+    let wish = wish("new", "c", 1);
+    let Ok(Step::Ask(question)) = manager.want(&wish) else {
+        panic!("no question")
+    };
+    manager.release_inactive(&set(active));
+    manager.prefer(&wish, question, &set(&["c"]))
+}
+
+#[test]
+fn a_kubelet_listed_while_it_asks_panics_if_the_resources_last_pod_has_ended() {
+    let panic = PreferError::Panicked(Panic::NoBooks {
+        resource: RESOURCE.to_owned(),
+    });
+    for behaviour in [Behaviour::V1_20, Behaviour::V1_28] {
+        let step = listed_while_asking(behaviour, &[("p", "a")], &[]);
+        assert_eq!(step, Err(panic.clone()));
+        assert!(
+            panic
+                .to_string()
+                .starts_with("panic: assignment to entry in nil map")
+        );
+    }
+    assert!(listed_while_asking(Behaviour::V1_33, &[("p", "a")], &[]).is_ok());
+}
+
+#[test]
+fn a_kubelet_listed_while_it_asks_goes_on_if_nothing_ended_or_another_pod_is_left() {
+    let (p, q) = (("p", "a"), ("q", "b"));
+    for behaviour in [Behaviour::V1_20, Behaviour::V1_28, Behaviour::V1_33] {
+        assert!(listed_while_asking(behaviour, &[], &[]).is_ok());
+        assert!(listed_while_asking(behaviour, &[p], &["p"]).is_ok());
+        assert!(listed_while_asking(behaviour, &[p, q], &["q"]).is_ok());
+    }
+}
+
+#[test]
+fn the_plugins_preference_is_followed_and_completed() {
+    let mut manager = with_preference(Behaviour::V1_33, &["a", "b", "c", "d"]);
     grant_preferring(&mut manager, &wish("p", "c", 1), &["c"], &["c"]);
     grant_preferring(
         &mut manager,
