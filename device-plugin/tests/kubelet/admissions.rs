@@ -73,3 +73,51 @@ async fn a_pod_that_asks_for_what_others_serve_holds_no_list_up() {
     rig.plugins.expect(vec![pod(OTHER)], &[]);
     within(list(&rig.plugins)).await.unwrap();
 }
+
+/// Pod `p` has the only device of the resource that a pod has; the admission of a pod with another
+/// resource is on its way.
+async fn node_with_a_pod() -> Rig {
+    let rig = rig().await;
+    rig.offer(MIG, &["a1", "a2"]).await;
+    rig.offer(OTHER, &["b1"]).await;
+    rig.kubelet.show("p", MIG, &["a1"]);
+    within(rig.kubelet.prefer(OTHER, &["b1"], &[], 1)).await;
+    within(rig.kubelet.allocate(OTHER, &[&["b1"]]))
+        .await
+        .unwrap();
+    rig
+}
+
+/// That admission ends, and no List is carried out from now on.
+async fn a_moment_passes(rig: &Rig) -> u32 {
+    rig.kubelet.turn(|knobs| knobs.stalled = true);
+    let calls = rig.kubelet.node().list_calls;
+    within(rig.kubelet.pre_start(OTHER, &["b1"])).await.unwrap();
+    rig.plugins.recheck();
+    calls
+}
+
+#[tokio::test]
+async fn a_list_under_way_when_an_admission_begins_can_make_an_old_kubelet_panic() {
+    let rig = node_with_a_pod().await;
+    let calls = a_moment_passes(&rig).await;
+    rig.node("a List", |node| node.list_calls > calls).await;
+    let panic = within(rig.kubelet.admit("q", "a2", MIG, "p")).await;
+    assert!(panic.unwrap_err().contains("nil map"));
+}
+
+#[tokio::test]
+async fn an_old_kubelet_does_not_panic_when_it_admits_a_pod_that_was_expected() {
+    let rig = node_with_a_pod().await;
+    rig.plugins.expect(vec![pod(MIG)], &[]);
+    let calls = a_moment_passes(&rig).await;
+    for id in ["a3", "a4", "a5", "a6"] {
+        rig.offer(MIG, &[id]).await;
+    }
+    within(rig.kubelet.admit("q", "a2", MIG, "p"))
+        .await
+        .unwrap();
+    assert_eq!(rig.kubelet.node().list_calls, calls);
+    within(rig.kubelet.pre_start(MIG, &["a2"])).await.unwrap();
+    rig.node("a List", |node| node.list_calls > calls).await;
+}

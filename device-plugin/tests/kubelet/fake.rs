@@ -1,7 +1,7 @@
 //! A kubelet as far as devices go: it registers plugins, connects back, reads lists, allocates, and
 //! answers podresources, over the real sockets. Every knob stands for something that kubelets do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -49,6 +49,8 @@ pub(crate) struct Knobs {
     pub(crate) ignore: bool,
     /// Lists are received but not taken over.
     pub(crate) frozen: bool,
+    /// podresources List is received but not carried out: the node is short of CPU.
+    pub(crate) stalled: bool,
 }
 
 /// What the kubelet knows of one resource.
@@ -71,12 +73,29 @@ pub(crate) struct Node {
     /// What podresources List shows.
     pub(crate) shown: Vec<Shown>,
     pub(crate) list_calls: u32,
+    /// Pods that are shown until somebody looks.
+    ended: BTreeSet<String>,
+    /// Resources for which there is a set of devices that are taken.
+    books: BTreeSet<String>,
     pub(crate) allocatable_calls: u32,
     /// Streams that are open; more than one for a resource is the race of kubelets from 1.25.
     pub(crate) streams: BTreeMap<String, u32>,
     /// Processes of this kubelet that ended.
     lives: u32,
     pub(crate) overlapped: bool,
+}
+
+impl Node {
+    /// Frees what pods had that have ended; then, and only then, the books are made anew.
+    fn free(&mut self) {
+        let shown = self.shown.len();
+        let ended = std::mem::take(&mut self.ended);
+        self.shown.retain(|one| !ended.contains(&one.holder.pod));
+        if self.shown.len() < shown {
+            let names = self.shown.iter().map(|one| one.resource.clone());
+            self.books = names.collect();
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -98,6 +117,7 @@ impl Kubelet {
             refuse: 0,
             ignore: false,
             frozen: false,
+            stalled: false,
         };
         Self {
             dir: dir.to_owned(),
@@ -220,6 +240,31 @@ impl Kubelet {
         self.node.send_modify(|node| {
             node.resources.get_mut(resource).unwrap().devices.clear();
         });
+    }
+
+    /// Admits a pod as kubelets before the change of kubernetes#119560 do. While the plugin is asked, another
+    /// pod ends, and a List that waits is carried out. The kubelet's panic is an error.
+    pub(crate) async fn admit(
+        &self,
+        pod: &str,
+        id: &str,
+        resource: &str,
+        ends: &str,
+    ) -> Result<(), String> {
+        self.node.send_modify(|node| {
+            node.free();
+            node.books.insert(resource.to_owned());
+            node.ended.insert(ends.to_owned());
+        });
+        self.turn(|knobs| knobs.stalled = false);
+        self.prefer(resource, &[id], &[], 1).await;
+        if !self.node.borrow().books.contains(resource) {
+            return Err("panic: assignment to entry in nil map".to_owned());
+        }
+        let answer = self.allocate(resource, &[&[id]]).await;
+        answer.map_err(|status| status.to_string())?;
+        self.show(pod, resource, &[id]);
+        Ok(())
     }
 
     /// Allocates to one container per slice of ids.
@@ -406,6 +451,10 @@ impl PodResourcesLister for Kubelet {
     ) -> Result<Response<ListPodResourcesResponse>, Status> {
         let mut pod_resources = Vec::new();
         self.node.send_modify(|node| node.list_calls += 1);
+        let mut knobs = self.knobs.subscribe();
+        let carried_out = knobs.wait_for(|knobs| !knobs.stalled).await.map(drop);
+        carried_out.map_err(|_| Status::unavailable("the kubelet ended"))?;
+        self.node.send_modify(Node::free);
         for shown in &self.node.borrow().shown {
             let devices = ContainerDevices {
                 resource_name: shown.resource.clone(),
