@@ -5,6 +5,7 @@ mod archive;
 mod down;
 mod images;
 mod install;
+mod keeper;
 mod kubernetes;
 mod leftovers;
 mod network;

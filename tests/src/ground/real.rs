@@ -13,6 +13,9 @@ use super::{Ground, Place};
 /// The kubeconfig of the cluster that `cargo xtask cluster up` makes.
 const OURS: &str = "/var/lib/cdmo-cluster/kubeconfig";
 
+/// Where it writes down when its kubelet ended by itself, and how.
+const KUBELET_ENDS: &str = "/var/lib/cdmo-cluster/logs/kubelet.ends";
+
 /// A cluster that was there before.
 #[derive(Debug)]
 pub(super) struct Real {
@@ -32,6 +35,15 @@ impl Real {
         Self {
             ours: ours && rustix::process::geteuid().is_root(),
         }
+    }
+
+    /// When the kubelet ended by itself, and how, as far as that can be seen; the oldest first.
+    pub(super) fn kubelet_ends(&self) -> Vec<String> {
+        if !self.ours {
+            return Vec::new();
+        }
+        let text = std::fs::read_to_string(KUBELET_ENDS).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Restarts a part of the cluster.

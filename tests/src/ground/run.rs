@@ -104,6 +104,7 @@ async fn on(
     let folder = tempfile::Builder::new().prefix("cdmo-api-").tempdir()?;
     let outcome = async {
         let mut ground = ground(folder.path()).await?;
+        let ended_before = kubelet_ends(&ground).len();
         let started = Instant::now();
         let told = AssertUnwindSafe(tell_story(&mut ground, story)).catch_unwind();
         let told = told.await;
@@ -111,6 +112,10 @@ async fn on(
         let outcome = told.unwrap_or_else(|panic| Err(anyhow!("{}", scenario::words(&*panic))));
         let word = if outcome.is_ok() { "well" } else { "badly" };
         tell(&format!("ended {word} on {name} after {took:.1} s"));
+        // A cluster lives through it, so the story may have ended well all the same.
+        for end in kubelet_ends(&ground).iter().skip(ended_before) {
+            tell(&format!("THE KUBELET ENDED BY ITSELF: {end}"));
+        }
         finish(ground, folder.path(), outcome).await
     };
     outcome.await.or_else(|error| {
@@ -118,6 +123,14 @@ async fn on(
         let kept = kept.display();
         Err(error).context(format!("on {name}; everything about it is in {kept}"))
     })
+}
+
+/// Embedded kubelets are watched by the system that they belong to.
+fn kubelet_ends(ground: &Ground) -> Vec<String> {
+    match &ground.place {
+        Place::Embedded(_) => Vec::new(),
+        Place::Real(real) => real.kubelet_ends(),
+    }
 }
 
 /// Everything that went wrong, anywhere.

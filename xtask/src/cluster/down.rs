@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use futures::future::join_all;
 
 use super::process::{self, Identity};
 use super::record::Record;
-use super::{leftovers, network, parts, place, tunables};
+use super::{keeper, leftovers, network, parts, place, tunables};
 
 /// How long a part may take to end when it is asked to. Short, as nothing that it would still save
 /// is kept.
@@ -46,8 +47,10 @@ pub(super) async fn down() -> anyhow::Result<bool> {
 }
 
 async fn stop(parts: &[(&str, Identity)]) -> anyhow::Result<()> {
-    let processes: Vec<Identity> = parts.iter().map(|(_, process)| *process).collect();
-    if let Some(left) = process::end(&processes, GRACE).await.first() {
+    let ending = parts
+        .iter()
+        .map(|(name, process)| keeper::end(name, *process, GRACE));
+    if let Some(left) = join_all(ending).await.concat().first() {
         bail!(
             "process {} of the cluster does not end, not even when it is killed; look at \
              /proc/{}/stack, and restart the machine if need be",

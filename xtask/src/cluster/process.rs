@@ -27,7 +27,7 @@ pub(super) struct Identity {
 impl Identity {
     /// Of the living process with this number.
     pub(super) fn of(pid: i32) -> Option<Self> {
-        let (_, started) = stat(pid)?;
+        let Stat { started, .. } = stat(pid)?;
         Some(Self { pid, started })
     }
 
@@ -142,7 +142,10 @@ pub(super) fn command_line(pid: i32) -> Vec<String> {
 pub(super) fn below(roots: &[Identity]) -> Vec<Identity> {
     let mut children: HashMap<i32, Vec<Identity>> = HashMap::new();
     for pid in all() {
-        if let Some((parent, started)) = stat(pid) {
+        if let Some(Stat {
+            parent, started, ..
+        }) = stat(pid)
+        {
             let child = Identity { pid, started };
             children.entry(parent).or_default().push(child);
         }
@@ -158,20 +161,48 @@ pub(super) fn below(roots: &[Identity]) -> Vec<Identity> {
     found
 }
 
-/// Parent and start of a process; nothing for one that has ended and only waits to be collected.
-fn stat(pid: i32) -> Option<(i32, u64)> {
+/// All other processes of the session that this one leads or led.
+pub(super) fn of_session(leader: Identity) -> Vec<Identity> {
+    // The kernel gives a number away again only after the whole session has ended.
+    if Identity::of(leader.pid).is_some_and(|now| now != leader) {
+        return Vec::new();
+    }
+    let members = all().into_iter().filter(|pid| *pid != leader.pid);
+    members
+        .filter_map(|pid| {
+            let stat = stat(pid)?;
+            let started = stat.started;
+            (stat.session == leader.pid).then_some(Identity { pid, started })
+        })
+        .collect()
+}
+
+/// What is read of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    parent: i32,
+    session: i32,
+    started: u64,
+}
+
+/// Of a process; nothing for one that has ended and only waits to be collected.
+fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// proc(5): the name, in brackets, may hold anything; state, parent and 17 more fields later the
-/// start follow it.
-fn parse_stat(stat: &str) -> Option<(i32, u64)> {
+/// proc(5): the name, in brackets, may hold anything; state, parent, group and session follow, and
+/// 15 more fields later the start.
+fn parse_stat(stat: &str) -> Option<Stat> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
     if matches!(fields.first(), Some(&"Z" | &"X")) {
         return None;
     }
-    Some((fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -182,8 +213,13 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_blanks_does_not_mislead() {
-        let stat = "7 (a) S 1 (b) S 4 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123 9 9";
-        assert_eq!(parse_stat(stat), Some((4, 123)));
+        let stat = "7 (a) S 1 (b) S 4 7 6 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 123 9 9";
+        let wanted = Stat {
+            parent: 4,
+            session: 6,
+            started: 123,
+        };
+        assert_eq!(parse_stat(stat), Some(wanted));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::network::PODS;
-use super::parts;
 use super::pki::NODE_NAME;
 use super::place;
 use super::record::Record;
+use super::{keeper, parts};
 use crate::program::{last_lines, said};
 
 /// Between two questions.
@@ -95,6 +95,7 @@ pub(super) enum Wanted {
 /// Waits; a part that ends meanwhile is the error, as is a part that takes too long.
 pub(super) async fn wait(wanted: Wanted, record: &Record, kubectl: &Kubectl) -> anyhow::Result<()> {
     let until = Instant::now() + LIMIT;
+    let ends_before = keeper::ends(parts::KUBELET).len();
     loop {
         let ready = match wanted {
             Wanted::Containerd => tokio::net::UnixStream::connect(place::containerd_socket())
@@ -108,6 +109,10 @@ pub(super) async fn wait(wanted: Wanted, record: &Record, kubectl: &Kubectl) -> 
         let ended = record.parts.iter().find(|part| !part.process.lives());
         if let Some(part) = ended {
             bail!("{} ended; {}", part.name, last_words(&part.name));
+        }
+        if keeper::ends(parts::KUBELET).len() > ends_before {
+            let (name, words) = (parts::KUBELET, last_words(parts::KUBELET));
+            bail!("{name} ended by itself; {words}");
         }
         if ready {
             return Ok(());

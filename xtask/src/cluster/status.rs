@@ -2,7 +2,7 @@
 
 use super::ready::Kubectl;
 use super::record::Record;
-use super::{parts, place};
+use super::{keeper, parts, place};
 use crate::demo::style;
 use crate::outcome::Outcome;
 
@@ -18,9 +18,13 @@ pub(super) async fn status() -> anyhow::Result<Outcome> {
     for name in parts::ALL {
         let process = record.part(name).map(|part| part.process);
         let (state, paint) = match process {
-            Some(process) if same_boot && process.lives() => {
-                (format!("runs, process {}", process.pid), style::good())
-            }
+            Some(process) if same_boot && process.lives() => match keeper::running(name, process) {
+                Some(process) => (format!("runs, process {}", process.pid), style::good()),
+                None => (
+                    "has ended; is about to be started again".to_owned(),
+                    style::bad(),
+                ),
+            },
             Some(_) => {
                 let log = place::log(name);
                 (format!("has ended; see {}", log.display()), style::bad())
@@ -29,6 +33,7 @@ pub(super) async fn status() -> anyhow::Result<Outcome> {
         };
         good &= state.starts_with("runs");
         anstream::println!("{name:24}{}", style::paint(paint, &state));
+        tell_ends(name);
     }
     if !rustix::process::geteuid().is_root() {
         anstream::println!("{:24}only root may ask the API server", "node");
@@ -40,4 +45,19 @@ pub(super) async fn status() -> anyhow::Result<Outcome> {
     }
     anstream::println!("{:24}{}", "node", style::paint(style::bad(), "not Ready"));
     Ok(Outcome::Failed)
+}
+
+/// A node lives through it, but it is nothing that should happen.
+fn tell_ends(name: &str) {
+    let ends = keeper::ends(name);
+    let Some(last) = ends.last() else {
+        return;
+    };
+    let (count, log) = (ends.len(), place::log(name));
+    let times = if count == 1 { "time" } else { "times" };
+    let told = format!(
+        "ended by itself {count} {times}, last {last}; see {}",
+        log.display()
+    );
+    anstream::println!("{:24}{}", "", style::paint(style::bad(), &told));
 }

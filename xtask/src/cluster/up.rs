@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::process::Identity;
 use super::ready::{Kubectl, Wanted, wait};
 use super::record::{Part, Record};
 use super::{
-    down, images, kubernetes, leftovers, network, packages, parts, pki, place, process, settings,
-    tunables,
+    down, images, keeper, kubernetes, leftovers, network, packages, parts, pki, place, process,
+    settings, tunables,
 };
 use crate::kubernetes_tools;
 use crate::python::Python;
@@ -42,7 +43,7 @@ pub(super) struct Prepared {
 pub(super) async fn up() -> anyhow::Result<Record> {
     if let Some(mut record) = Record::load()? {
         if record.complete && record.is_of_this_boot() {
-            revive(&mut record)?;
+            revive(&mut record).await?;
             let kubectl = Kubectl::new(&record.tools);
             wait(Wanted::Node, &record, &kubectl).await?;
             return Ok(record);
@@ -133,7 +134,7 @@ async fn bring_up(prepared: &Prepared) -> anyhow::Result<Record> {
 
 fn start(record: &mut Record, name: &str, programs: &Path) -> anyhow::Result<()> {
     let command = parts::command(name, programs);
-    let process = process::start(&command, &place::log(name))?;
+    let process = keeper::start(name, &command)?;
     record.parts.push(Part {
         name: name.to_owned(),
         command,
@@ -143,14 +144,16 @@ fn start(record: &mut Record, name: &str, programs: &Path) -> anyhow::Result<()>
 }
 
 /// Starts those parts again that are no longer there.
-fn revive(record: &mut Record) -> anyhow::Result<()> {
+async fn revive(record: &mut Record) -> anyhow::Result<()> {
     for number in 0..record.parts.len() {
         let Some(part) = record.parts.get_mut(number) else {
             break;
         };
         if !part.process.lives() {
             anstream::eprintln!("{} had ended; starting it again", part.name);
-            part.process = process::start(&part.command, &place::log(&part.name))?;
+            // Whoever kept it running may have ended alone.
+            end(&part.name, part.process, GRACE).await?;
+            part.process = keeper::start(&part.name, &part.command)?;
             // Before the next one, whose start may fail.
             record.save()?;
         }
@@ -167,9 +170,14 @@ pub(super) async fn restart(name: &str, kill: bool) -> anyhow::Result<()> {
         bail!("the cluster has no {name}");
     };
     let grace = if kill { Duration::ZERO } else { GRACE };
-    if !process::end(&[part.process], grace).await.is_empty() {
-        bail!("{name} (process {}) does not end", part.process.pid);
-    }
-    part.process = process::start(&part.command, &place::log(name))?;
+    end(name, part.process, grace).await?;
+    part.process = keeper::start(name, &part.command)?;
     record.save()
+}
+
+async fn end(name: &str, process: Identity, grace: Duration) -> anyhow::Result<()> {
+    if let Some(left) = keeper::end(name, process, grace).await.first() {
+        bail!("{name} (process {}) does not end", left.pid);
+    }
+    Ok(())
 }
