@@ -79,7 +79,9 @@ pub(super) fn running(name: &str, process: Identity) -> Option<Identity> {
         let program = command.first().map(Path::new).and_then(Path::file_name);
         program.is_some_and(|program| program == name)
     };
-    process::of_session(process).into_iter().find(is_it)
+    // Nobody keeps one that an older version of this program started.
+    let session = process::of_session(process);
+    std::iter::once(process).chain(session).find(is_it)
 }
 
 /// When a part ended by itself since the cluster came up, and how; the oldest first.
