@@ -252,6 +252,24 @@ impl Operation {
         !matches!(self.stage, Stage::Showing | Stage::Over)
     }
 
+    /// Whether this is what its part for the GPU has made or moved, and the node's status is about to show it.
+    pub fn shows(&self, gpu: &GpuPlan, row: &InstanceRow) -> bool {
+        let is_it = |placement, resource: &String| {
+            placement == row.placement && Some(resource) == row.resource.as_ref()
+        };
+        let made = || {
+            gpu.create
+                .iter()
+                .any(|new| is_it(new.placement, &new.resource))
+        };
+        let moved = || {
+            gpu.expose
+                .iter()
+                .any(|moved| is_it(moved.placement, &moved.to))
+        };
+        self.stage == Stage::Showing && (made() || moved())
+    }
+
     /// Whether the agent knows of it.
     pub fn is_sent(&self) -> bool {
         self.sent

@@ -112,6 +112,13 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
                 all.find(|exposure| under_way && exposure.gi_id == row.gi_id)
             });
             let own = usage(row, leaving, seen);
+            let own = match own {
+                // For the pod that it was made for, who is not shown it yet: not to be given up for another.
+                Usage::Idle if plans.iter().any(|(op, plan)| op.shows(plan, row)) => {
+                    Usage::Arriving
+                }
+                own => own,
+            };
             let (resource, usage) = match exposure {
                 // Of its old name there is one less, and of the new one there will be one more.
                 Some(moved) if own != Usage::Held => (Some(moved.to.clone()), Usage::Arriving),

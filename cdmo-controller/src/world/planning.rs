@@ -57,7 +57,7 @@ impl World {
         self.forget_demands();
         self.refresh_board(now);
         let candidates = self.candidates(now);
-        let mut keeping = self.keeping_nodes();
+        let before = self.board.planner.windows().to_vec();
         if let Some(at) = candidates.wake_at {
             self.alarms.set(at, Alarm::Plan);
         }
@@ -74,10 +74,7 @@ impl World {
                 self.tend_gate(&candidate.key, now);
             }
         }
-        // Their status changes with what is kept free on them, also where that moved on one node.
-        keeping.append(&mut self.keeping_nodes());
-        self.dirty.append(&mut keeping);
-        self.metrics.kept_free(self.board.planner.windows());
+        self.note_windows(&before);
         self.count_demands();
     }
 

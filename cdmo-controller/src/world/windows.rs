@@ -4,9 +4,10 @@
 //! next small pod to a device as soon as the one that had it ends. So the node's status leaves out what
 //! stands on those slices (`node_status.rs`), and what is idle there is given up.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use mig::SliceMask;
+use planner::Window;
 use tokio::time::Instant;
 
 use super::World;
@@ -65,9 +66,29 @@ impl World {
         })
     }
 
-    /// Nodes with slices that are kept free.
-    pub(super) fn keeping_nodes(&self) -> BTreeSet<String> {
-        let windows = self.board.planner.windows().iter();
-        windows.map(|window| window.node.clone()).collect()
+    /// A pass is over, before which these slices were kept free: the status of nodes changes with them.
+    pub(super) fn note_windows(&mut self, before: &[Window]) {
+        let windows = self.board.planner.windows();
+        let (new, gone) = (without(windows, before), without(before, windows));
+        for window in &new {
+            tracing::info!(pod = &*window.key, node = window.node, slices = ?window.parts, "keeping slices free");
+        }
+        for window in &gone {
+            tracing::info!(
+                pod = &*window.key,
+                node = window.node,
+                "keeping no slices free any more"
+            );
+        }
+        let nodes = new.into_iter().chain(gone).map(|window| &window.node);
+        self.dirty.extend(nodes.cloned());
+        self.metrics.kept_free(self.board.planner.windows());
     }
+}
+
+fn without<'a>(windows: &'a [Window], others: &[Window]) -> Vec<&'a Window> {
+    windows
+        .iter()
+        .filter(|window| !others.contains(window))
+        .collect()
 }

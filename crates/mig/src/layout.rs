@@ -19,6 +19,8 @@ pub struct Occupant {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     occupants: Vec<Occupant>,
+    blocked: SliceMask,
+    /// By occupants, or blocked.
     occupied: SliceMask,
 }
 
@@ -48,7 +50,7 @@ impl Layout {
         &self.occupants
     }
 
-    /// The memory slices in use.
+    /// The memory slices in use, or blocked.
     pub fn occupied(&self) -> SliceMask {
         self.occupied
     }
@@ -114,18 +116,30 @@ impl Layout {
 
     /// Keeps slices from anything that is placed from now on.
     pub fn block(&mut self, slices: SliceMask) {
+        self.blocked = self.blocked.union(slices);
         self.occupied = self.occupied.union(slices);
     }
 
-    /// Takes away the instance at exactly this placement, if there is one. Its slices are free then, also if they were
-    /// blocked.
+    /// Lets slices be used again that were blocked, but for what stands on them.
+    pub fn unblock(&mut self, slices: SliceMask) {
+        self.blocked = self.blocked.without(slices);
+        self.count_again();
+    }
+
+    /// Takes away the instance at exactly this placement, if there is one.
     pub fn remove(&mut self, placement: Placement) -> Option<Occupant> {
         let at = self
             .occupants
             .iter()
             .position(|o| o.placement == placement)?;
-        self.occupied = self.occupied.without(placement.mask());
-        Some(self.occupants.swap_remove(at))
+        let gone = self.occupants.swap_remove(at);
+        self.count_again();
+        Some(gone)
+    }
+
+    fn count_again(&mut self) {
+        let masks = self.occupants.iter().map(|o| o.placement.mask());
+        self.occupied = masks.fold(self.blocked, SliceMask::union);
     }
 
     /// Where an instance of the profile could be made now, by ascending start.

@@ -262,6 +262,14 @@ impl Answers {
         }
     }
 
+    /// More can be done on a node than before in this pass.
+    pub(crate) fn gives_back(&mut self, node: usize) {
+        if let Some(given) = self.given.get_mut(node) {
+            self.undo.push((node, *given));
+            given.version = NEVER_ASKED.version;
+        }
+    }
+
     /// Forgets what was promised in this pass.
     pub(crate) fn end(&mut self, slots: &[Slot], pass: u64) {
         self.looked_at = 0;

@@ -166,10 +166,9 @@ fn reuses(
         for way in 0..ways.len() {
             for (number, want) in wants.iter().enumerate() {
                 let own = idle.resource.as_deref() == Some(&want.resource);
-                let alike = profiles[number] == Some(idle.profile);
-                let moves = alike && movable(board, idle) && !idle.held;
+                let moves = movable(board, idle) && profiles[number] == Some(idle.profile);
                 let (mut served, mut reuse) = ways[way].clone();
-                if !(own || moves) || served[number] >= want.count {
+                if idle.held || !(own || moves) || served[number] >= want.count {
                     continue;
                 }
                 served[number] += 1;

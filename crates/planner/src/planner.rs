@@ -20,11 +20,12 @@ use crate::{
     search::Search,
     slot::{Slot, State},
     state::{Cluster, Node},
-    window::Window,
     work::WorkNode,
 };
 
 mod reserving;
+
+use reserving::Windows;
 
 /// Different wishes that are remembered from pass to pass.
 const MOST_WISHES: usize = 64;
@@ -63,12 +64,8 @@ pub struct Planner {
     touched: BTreeMap<usize, (WorkNode, State)>,
     /// The same nodes, once for each promise.
     promised_on: Vec<usize>,
-    /// Slices kept free, by the last pass.
-    windows: Vec<Window>,
-    /// Those of the pass under way.
-    kept: Vec<Window>,
-    /// Searches for windows in it.
-    searches: usize,
+    /// Slices that are kept free.
+    windows: Windows,
     /// Partial sums that each wish may look at in a pass: [`MOST_SUMS`].
     sums: usize,
 }
@@ -87,9 +84,7 @@ impl Default for Planner {
             swept: 0,
             touched: BTreeMap::new(),
             promised_on: Vec::new(),
-            windows: Vec::new(),
-            kept: Vec::new(),
-            searches: 0,
+            windows: Windows::default(),
             sums: MOST_SUMS,
         }
     }
@@ -199,8 +194,10 @@ impl Planner {
         // Pods share their wants, so that each copy is read once.
         let mut known: HashMap<usize, Result<usize, Refusal>> = HashMap::new();
         let mut outcomes = vec![Outcome::Covered { node: 0 }; demands.len()];
+        self.begin_windows(demands);
         for (.., n) in order {
             let demand = &demands[n];
+            self.keep_for_others(demand.priority);
             let wish = known
                 .entry(Arc::as_ptr(&demand.wants).addr())
                 .or_insert_with(|| self.wish(&demand.wants));
@@ -210,8 +207,7 @@ impl Planner {
             };
         }
         self.end();
-        self.windows = std::mem::take(&mut self.kept);
-        self.searches = 0;
+        self.windows.end();
         self.forget();
         outcomes
     }
@@ -236,6 +232,7 @@ impl Planner {
     }
 
     fn serve(&mut self, demand: &Demand, wish: usize) -> Outcome {
+        let own = self.open_window(demand);
         let answers = &mut self.answers[wish];
         let (boards, search) = (&mut self.boards, &mut self.search);
         answers.refresh(&self.slots, &self.promised_on, boards, search);
@@ -247,7 +244,7 @@ impl Planner {
         let Some((node, choices)) = found else {
             let refusal =
                 answers.refusal(&demand.nodes, &self.slots, &self.classes, boards, search);
-            return self.reserve_for(demand, wish, refusal);
+            return self.reserve_for(demand, own, wish, refusal);
         };
         let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
         let outcome = pass::promise(node, &slot.node.gpus, work, &answers.wants, &choices);

@@ -3,6 +3,9 @@
 //! Small demands fill every gap as it comes, so that a large one could wait for ever. After a while it gets
 //! a window: slices of one node that nobody else is given any more, so that it starts once the pods end
 //! that have some of them. Of all windows it is one for which the fewest have to end.
+//!
+//! Who waits for nothing but devices of the kind that it asks for gets none: whichever pod the stock scheduler
+//! gives the next of them, nothing is gained by hiding one.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -30,6 +33,8 @@ const MOST_SUMS: usize = 200_000;
 pub struct Window {
     /// Whose it is: [`crate::Demand::window`].
     pub key: Arc<str>,
+    /// The priority of its demand: who has a higher one may use the slices.
+    pub priority: i32,
     /// Name of the node.
     pub node: String,
     /// The GPUs, and the slices of each; none is without.
@@ -74,7 +79,7 @@ pub(crate) struct Search<'a> {
     pub(crate) goal: &'a Goal,
     pub(crate) nodes: &'a Eligibilities,
     /// Those of others.
-    pub(crate) windows: &'a [Window],
+    pub(crate) windows: Vec<&'a Window>,
 }
 
 impl Search<'_> {
@@ -97,11 +102,24 @@ impl Search<'_> {
                 continue;
             };
             if best.as_ref().is_none_or(|(known, ..)| cost < *known) {
-                best = Some((cost, at, slices(&boards, &choices)));
+                let of_use = self.helps(&boards, &choices);
+                let slices = of_use.then(|| slices(&boards, &choices));
+                best = Some((cost, at, slices.unwrap_or_default()));
             }
         }
         let (_, at, slices) = best?;
         Some((at, slices)).filter(|(_, slices)| !slices.is_empty())
+    }
+
+    /// Whether anything has to end that others wait for than those who want the same.
+    fn helps(&self, boards: &[Board], choices: &[&Choice]) -> bool {
+        let gone = boards.iter().zip(choices).flat_map(|(board, choice)| {
+            let gone = choice.give_up.iter();
+            gone.filter_map(|gone| board.idle.get(*gone))
+        });
+        let own = |name: &str| self.wants.iter().any(|want| want.resource == name);
+        let mut held = gone.filter(|idle| idle.held);
+        held.any(|idle| !idle.resource.as_deref().is_some_and(own))
     }
 
     /// A node as if everything in use could end, but for what others have windows on.
@@ -120,7 +138,7 @@ impl Search<'_> {
                         gi_id: instance.gi_id,
                         profile: instance.profile,
                         placement: instance.placement,
-                        resource: None,
+                        resource: instance.resource.clone(),
                         arriving: false,
                         held: true,
                     });

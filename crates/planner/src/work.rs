@@ -59,6 +59,8 @@ pub(crate) struct Board {
     pub(crate) firm: Layout,
     /// What may be used, and given up unless it is arriving.
     pub(crate) idle: Vec<IdleInstance>,
+    /// Idle instances on slices that are kept free for somebody else.
+    pub(crate) aside: Vec<IdleInstance>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,12 @@ pub(crate) struct IdleInstance {
     pub(crate) arriving: bool,
     /// A pod has it: it can only be waited for. In searches for a window alone; else it is firm.
     pub(crate) held: bool,
+}
+
+impl IdleInstance {
+    pub(crate) fn is_on(&self, slices: SliceMask) -> bool {
+        self.placement.mask().overlaps(slices)
+    }
 }
 
 impl WorkNode {
@@ -135,6 +143,7 @@ impl Board {
             busy: gpu.busy,
             firm: Layout::default(),
             idle: Vec::new(),
+            aside: Vec::new(),
         };
         for instance in &gpu.instances {
             match instance.usage {
@@ -161,6 +170,7 @@ impl Board {
             busy: false,
             firm: Layout::default(),
             idle: Vec::new(),
+            aside: Vec::new(),
         }
     }
 
@@ -171,14 +181,23 @@ impl Board {
         let _ = self.firm.place(&model, profile, placement);
     }
 
-    /// Keeps slices for somebody else: nothing is made there, and what is idle there is not used. Returns the idle
-    /// instances that were.
-    pub(crate) fn keep_free(&mut self, slices: SliceMask) -> Vec<IdleInstance> {
-        let in_it = |idle: &IdleInstance| idle.placement.mask().overlaps(slices);
-        let (gone, stay) = std::mem::take(&mut self.idle).into_iter().partition(in_it);
+    /// Keeps slices for somebody: nothing is made there, and what is idle there is not used.
+    pub(crate) fn keep_free(&mut self, slices: SliceMask) {
+        let idle = std::mem::take(&mut self.idle).into_iter();
+        let (aside, stay): (Vec<_>, Vec<_>) = idle.partition(|idle| idle.is_on(slices));
         self.idle = stay;
+        self.aside.extend(aside);
         self.firm.block(slices);
-        gone
+    }
+
+    /// The slices are for all again.
+    pub(crate) fn free_again(&mut self, slices: SliceMask) {
+        let aside = std::mem::take(&mut self.aside).into_iter();
+        let (back, stay): (Vec<_>, Vec<_>) = aside.partition(|idle| idle.is_on(slices));
+        self.aside = stay;
+        self.idle.extend(back);
+        self.idle.sort_by_key(|idle| idle.placement);
+        self.firm.unblock(slices);
     }
 
     fn promise_one(&mut self, resource: &str, arriving: bool) -> bool {

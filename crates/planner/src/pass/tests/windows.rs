@@ -65,7 +65,7 @@ fn a_demand_that_waited_long_gets_the_slices_for_which_the_fewest_pods_must_end(
 }
 
 #[test]
-fn who_comes_later_is_not_given_what_is_kept_free() {
+fn others_are_not_given_what_is_kept_free() {
     let cluster = named(vec![vec![full(&[2, 4, 5, 6])]]);
     let mut planner = Planner::from(&cluster);
     let small = mk_demand(&cluster, &[("1g.5gb", 1)]);
@@ -73,6 +73,13 @@ fn who_comes_later_is_not_given_what_is_kept_free() {
     planned(&planner.plan(std::slice::from_ref(&small))[0]);
     let outcomes = planner.plan(&[large.clone(), small.clone()]);
     assert!(matches!(outcomes[1], Outcome::Refused(_)), "{outcomes:?}");
+    // Nor who is older, once it is.
+    let older = Demand {
+        created: -1,
+        ..small.clone()
+    };
+    let outcomes = planner.plan(&[older, large.clone()]);
+    assert!(matches!(outcomes[0], Outcome::Refused(_)), "{outcomes:?}");
     // Who is more important is.
     let urgent = Demand {
         priority: 1,
@@ -163,6 +170,14 @@ fn a_demand_of_several_devices_gets_them_on_one_node() {
         .map(|(_, _, bits)| bits)
         .collect();
     assert_eq!(slices, [0b1111_1111, 0b1111_0000]);
+}
+
+#[test]
+fn who_waits_for_devices_of_its_own_kind_gets_no_window() {
+    let cluster = named(vec![vec![full(&[0, 1, 2, 3, 4, 5, 6])]]);
+    let mut planner = Planner::from(&cluster);
+    refused(&planner.plan(&[late(&cluster, "a", &[("1g.5gb", 1)])])[0]);
+    assert!(planner.windows().is_empty());
 }
 
 #[test]
