@@ -8,7 +8,7 @@ use cdmo_controller::{
     metrics::Metrics,
     objects::{NodeLite, PodLite},
     session::{Report, Said},
-    world::{Action, Config, Input, World},
+    world::{Action, Clock, Config, Input, World},
 };
 use cdmo_proto::agent::{
     self, Holder, Instance, MigMode, ResourceState, Snapshot, instance::State,
@@ -228,6 +228,7 @@ impl Run {
             settle: Duration::from_millis(100),
             status_patch: true,
             pod_annotation: true,
+            name_holders: true,
             turn_mig_on: true,
             window_after: Some(Duration::from_mins(5)),
             started: 1_800_000_000,
@@ -329,6 +330,21 @@ fn measure(fill: Fill, pods: usize, kinds: usize) -> anyhow::Result<()> {
     }
     let (tending, pass, actions) = run.decide();
     println!("  all nodes reported: tending {tending:.1?}, pass {pass:.1?}, {actions} actions");
+    // Pods are told why they wait, and somebody looks at them all.
+    run.now += Duration::from_secs(2);
+    let (told, telling) = timed(|| run.world.decide(run.now));
+    let told = told
+        .iter()
+        .filter(|action| matches!(action, Action::Publish(_)));
+    println!("  telling {} pods: {telling:.1?}", told.count());
+    let clock = Clock {
+        now: run.now,
+        ..Clock::now()
+    };
+    for _ in 0..2 {
+        let (report, took) = timed(|| run.world.report("measured", Some(&[]), clock));
+        println!("  telling of {} pods: {took:.1?}", report.waiting.len());
+    }
     println!("  {} MiB", resident());
     Ok(())
 }

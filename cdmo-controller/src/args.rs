@@ -79,19 +79,12 @@ pub struct Args {
     )]
     pub standby_seconds: u64,
 
-    /// Leave it to the kubelet to write new devices into node status, every ten seconds. For
-    /// comparisons.
-    #[arg(long, env = "CDMO_NO_STATUS_PATCH")]
-    pub no_status_patch: bool,
-
-    /// Do not annotate pods when their devices are ready, which would end the scheduler's
-    /// back-off. For comparisons.
-    #[arg(long, env = "CDMO_NO_POD_ANNOTATION")]
-    pub no_pod_annotation: bool,
-
-    /// Do not turn MIG mode on where it is off: such GPUs are offered whole, as nvidia.com/gpu.
-    #[arg(long, env = "CDMO_NO_MIG_MODE")]
-    pub no_mig_mode: bool,
+    #[command(flatten)]
+    #[expect(
+        missing_docs,
+        reason = "a doc comment here would become the text of --help"
+    )]
+    pub without: Without,
 
     /// After so long without room for a pod, slices are kept free for it until it can start, on three
     /// GPUs of a hundred at most. 0: never.
@@ -113,6 +106,30 @@ pub struct Args {
     /// What to do instead of controlling.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// What the controller does not do.
+#[derive(Clone, Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
+pub struct Without {
+    /// Leave it to the kubelet to write new devices into node status, every ten seconds. For
+    /// comparisons.
+    #[arg(long, env = "CDMO_NO_STATUS_PATCH")]
+    pub no_status_patch: bool,
+
+    /// Do not annotate pods when their devices are ready, which would end the scheduler's
+    /// back-off. For comparisons.
+    #[arg(long, env = "CDMO_NO_POD_ANNOTATION")]
+    pub no_pod_annotation: bool,
+
+    /// Do not tell pods that have to wait the names of the pods that are in their way, which may be
+    /// those of other namespaces.
+    #[arg(long, env = "CDMO_NO_HOLDER_NAMES")]
+    pub no_holder_names: bool,
+
+    /// Do not turn MIG mode on where it is off: such GPUs are offered whole, as nvidia.com/gpu.
+    #[arg(long, env = "CDMO_NO_MIG_MODE")]
+    pub no_mig_mode: bool,
 }
 
 /// What controller and agents know each other by.
@@ -281,7 +298,7 @@ mod tests {
     #[test]
     fn nothing_has_to_be_said_in_a_cluster() {
         let args = Args::parse_from(["cdmo-controller"]);
-        assert!(args.kubeconfig.is_none() && !args.no_status_patch);
+        assert!(args.kubeconfig.is_none() && !args.without.no_status_patch);
         assert_eq!(args.agent_port_name, "grpc");
     }
 }

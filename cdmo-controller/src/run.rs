@@ -47,10 +47,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         http_listen,
         settle_ms,
         standby_seconds,
-        no_status_patch,
-        no_pod_annotation,
-        no_mig_mode,
         keep_free_after_seconds,
+        without,
         ..
     } = args;
     let me = name.unwrap_or_else(host_name);
@@ -103,9 +101,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         agent_port_name,
         plan_prefix: first.to_string(),
         settle: Duration::from_millis(settle_ms),
-        status_patch: !no_status_patch,
-        pod_annotation: !no_pod_annotation,
-        turn_mig_on: !no_mig_mode,
+        status_patch: !without.no_status_patch,
+        pod_annotation: !without.no_pod_annotation,
+        name_holders: !without.no_holder_names,
+        turn_mig_on: !without.no_mig_mode,
         window_after: patience(keep_free_after_seconds),
         started: jiff::Timestamp::now().as_second(),
     };

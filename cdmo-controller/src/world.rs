@@ -8,6 +8,7 @@
 mod alarms;
 mod board;
 mod demand;
+mod explaining;
 mod gates;
 mod kinds;
 mod operating;
@@ -67,6 +68,7 @@ const GATHER: Duration = Duration::from_secs(3);
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Config {
     /// Namespace of the agents, for words.
     pub namespace: String,
@@ -80,6 +82,8 @@ pub struct Config {
     pub status_patch: bool,
     /// Whether waiting pods are annotated.
     pub pod_annotation: bool,
+    /// Whether a pod that has to wait is told the names of pods that are in its way.
+    pub name_holders: bool,
     /// Whether agents turn MIG mode on where it is off and nobody uses the GPU.
     pub turn_mig_on: bool,
     /// After how long slices are kept free for a pod that waits for room; never if none.

@@ -10,6 +10,7 @@ use super::{
     alarms::Alarm,
     board::Board,
     demand::{DemandState, Kind, Standing},
+    explaining::SET_ASIDE,
     kinds::KindId,
 };
 use crate::{
@@ -289,8 +290,7 @@ impl Candidates {
             if state.aside.contains(name, now) {
                 let own =
                     nodes.get_or_insert_with(|| Eligibilities::clone(board.kinds.nodes(kind)));
-                let why = "set aside, the pod was not bound there in time";
-                own.set(at, Eligibility::Excluded(why.into()));
+                own.set(at, Eligibility::Excluded(SET_ASIDE.into()));
                 ready.set(at, false);
             }
         }

@@ -3,6 +3,8 @@
 //! Made on request only, from the rows that decisions rest on, so that nothing has to be kept for
 //! it.
 
+use std::sync::Arc;
+
 use cdmo_proto::agent::{self, instance::State};
 use jiff::{SignedDuration, Timestamp, Unit};
 use mig::{Placement, ProfileName};
@@ -62,15 +64,16 @@ impl World {
     }
 
     /// Everything there is to tell, or only of the nodes with these names.
-    pub fn report(&self, controller: &str, only: Option<&[String]>, clock: Clock) -> Report {
-        let wanted = |name: &str| only.is_none_or(|names| names.iter().any(|n| n == name));
-        let nodes = self.nodes.iter().filter(|row| wanted(&row.name));
+    pub fn report(&mut self, controller: &str, only: Option<&[String]>, clock: Clock) -> Report {
+        let refusals = self.explainer().all_waiting(clock.now);
         let mut waiting: Vec<_> = self
             .pods
             .pending()
-            .map(|(key, row)| (row.age, self.waiting(key, row)))
+            .map(|(key, row)| (row.age, self.waiting(key, row, refusals.get(key))))
             .collect();
         waiting.sort_by_key(|(age, _)| *age);
+        let wanted = |name: &str| only.is_none_or(|names| names.iter().any(|n| n == name));
+        let nodes = self.nodes.iter().filter(|row| wanted(&row.name));
         Report {
             api_version: API_VERSION.to_owned(),
             revision: self.revision,
@@ -154,7 +157,8 @@ impl World {
         }
     }
 
-    fn waiting(&self, key: &PodKey, row: &PodRow) -> WaitingPod {
+    /// A pod that waits; `words` are those for a refusal.
+    fn waiting(&self, key: &PodKey, row: &PodRow, words: Option<&Arc<str>>) -> WaitingPod {
         let standing = self.demands.get(key).map(|demand| &demand.standing);
         let (reason, message) = match standing {
             None | Some(Standing::New) => ("New", words::NEW.to_owned()),
@@ -165,7 +169,10 @@ impl World {
                 ("Planned", words::being_made(node))
             }
             Some(Standing::Waiting) => ("Waiting", words::WAITING.to_owned()),
-            Some(Standing::Refused { kind, text, .. }) => (words::reason(*kind), text.to_string()),
+            Some(Standing::Refused { kind, text, .. }) => {
+                let text = words.unwrap_or(text).to_string();
+                (words::reason(*kind), text)
+            }
         };
         WaitingPod {
             pod: pod(key),

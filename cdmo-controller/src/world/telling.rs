@@ -184,9 +184,12 @@ impl World {
             self.alarms.set(at, Alarm::Tell(key.clone()));
             return;
         }
-        tracing::info!(pod = %key, reason, "{text}");
-        let note = Note::new(key.clone(), demand.uid.clone(), reason, text, true);
+        // Who is in the way may change with every pod that ends: news is only what a pass says.
         demand.told = Some(Told::now(reason, text.clone(), now));
+        let (uid, text) = (demand.uid.clone(), text.clone());
+        let words = self.explainer().waiting(key, now).unwrap_or(text);
+        tracing::info!(pod = %key, reason, "{words}");
+        let note = Note::new(key.clone(), uid, reason, &words, true);
         self.actions.push(Action::Publish(note));
         self.metrics.event(reason);
         self.alarms

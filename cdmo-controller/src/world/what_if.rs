@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use planner::{Demand, Eligibility, Outcome, Wants};
+use planner::{Demand, Outcome, Wants};
 use serde::Deserialize;
 use status_report::{API_VERSION, Fate, MOST_PODS, Prospect, WhatIf};
 use tokio::time::Instant;
 
-use super::{Clock, World, report::pieces};
+use super::{Clock, World, explaining::demand, report::pieces};
 use crate::{constraints::Constraints, objects::PodSpec, requests, words};
 
 /// Different pods that one question may be about.
@@ -105,7 +105,13 @@ impl World {
         // What a pass promises it takes back at its end.
         let outcomes = self.board.planner.plan(&demands);
         // Those that really wait come first, and nobody asked about them.
-        let asked = demands.into_iter().zip(outcomes).skip(real);
+        let mut asked: Vec<_> = demands.into_iter().zip(outcomes).skip(real).collect();
+        let mut explainer = self.explainer();
+        for (demand, outcome) in &mut asked {
+            if let Outcome::Refused(refusal) = outcome {
+                refusal.text = explainer.words(demand, refusal.kind, &refusal.text);
+            }
+        }
         let pods = names
             .into_iter()
             .zip(asked)
@@ -126,35 +132,14 @@ impl World {
     /// The demands of the pods that wait.
     fn waiting_demands(&mut self, now: Instant) -> Vec<Demand> {
         let patience = self.patience(now);
-        let board = &mut self.board;
-        let mut demands = Vec::new();
-        for (key, row) in self.pods.pending() {
-            let state = self.demands.get(key);
-            let kind = state.and_then(|state| state.kind.as_ref());
-            let wants = match kind {
-                Some(kind) if *kind.wants == row.wants => Arc::clone(&kind.wants),
-                _ => board.wants.intern(row.wants.clone()),
-            };
-            let kind = board.kind(&wants, &row.constraints, &self.nodes, &self.pods);
-            let mut nodes = Arc::clone(board.kinds.nodes(kind));
-            let aside = state.into_iter().flat_map(|state| {
-                let nodes = state.aside.nodes();
-                nodes.filter(move |name| state.aside.contains(name, now))
-            });
-            for at in aside.filter_map(|name| board.planner.find(name).ok()) {
-                let aside = Eligibility::Excluded("set aside".into());
-                Arc::make_mut(&mut nodes).set(at, aside);
-            }
-            demands.push(Demand {
-                id: String::new(),
-                priority: row.priority,
-                created: row.age,
+        let (board, known) = (&mut self.board, (&self.nodes, &self.pods));
+        let pending = self.pods.pending();
+        pending
+            .map(|(key, row)| Demand {
                 window: patience.key(key, row).ok(),
-                wants,
-                nodes,
-            });
-        }
-        demands
+                ..demand((row, self.demands.get(key)), board, known, now)
+            })
+            .collect()
     }
 
     fn suppose(&self, spec: &PodSpec) -> Demand {

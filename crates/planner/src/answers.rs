@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    blocked::{Blocked, Names},
     boards::{BoardId, Boards},
     classes::Classes,
     cost::Cost,
@@ -100,6 +101,8 @@ pub(crate) struct Answers {
     undo: Vec<(usize, Given)>,
     /// Why nodes of each class refuse.
     verdicts: Vec<Option<Verdict>>,
+    /// What is in the way, once somebody asked.
+    blocked: Blocked,
     /// By the address of the nodes that the pods could run on.
     refusals: HashMap<usize, Refused>,
     /// The last pass that asked.
@@ -129,8 +132,10 @@ impl Answers {
             looked_at: 0,
             undo: Vec::new(),
             verdicts: Vec::new(),
+            blocked: Blocked::default(),
             refusals: HashMap::new(),
-            pass: 0,
+            // None has asked.
+            pass: u64::MAX,
             remembered: 0,
         })
     }
@@ -151,6 +156,7 @@ impl Answers {
         }
         self.complex.insert(node, false);
         self.stale.insert(node, true);
+        self.blocked.clear();
     }
 
     /// A node goes; those behind it move down by one.
@@ -162,6 +168,7 @@ impl Answers {
         }
         self.complex.remove(node);
         self.stale.remove(node);
+        self.blocked.clear();
     }
 
     /// A node is not what it was.
@@ -356,13 +363,7 @@ impl Answers {
             known.pass = self.pass;
             return known.refusal.clone();
         }
-        self.verdicts.resize(classes.len(), None);
-        for (number, class) in classes.iter() {
-            let sample = class.nodes.iter().next().and_then(|node| slots.get(node));
-            if let (None, Some(sample)) = (&self.verdicts[number], sample) {
-                self.verdicts[number] = Some(self.verdict(sample, boards, search));
-            }
-        }
+        self.look_at_classes(slots, classes, boards, search);
         let refusal = explain::refusal(&self.wants, nodes, slots.len(), classes, &self.verdicts);
         let refused = Refused {
             nodes: Arc::clone(nodes),
@@ -372,6 +373,50 @@ impl Answers {
         };
         self.refusals.insert(key, refused);
         refusal
+    }
+
+    /// Why none of these nodes serves it, with who is in the way.
+    pub(crate) fn explain(
+        &mut self,
+        nodes: &Eligibilities,
+        (slots, version): (&mut [Slot], u64),
+        classes: &Classes,
+        (boards, search): (&mut Boards, &mut Search),
+        names: &dyn Names,
+    ) -> Refusal {
+        self.look_at_classes(slots, classes, boards, search);
+        let mut verdicts = self.verdicts.clone();
+        self.blocked
+            .refresh(slots, &self.wants, &self.goal, version);
+        for (number, class) in classes.iter() {
+            let Some(Some(verdict)) = verdicts.get_mut(number) else {
+                continue;
+            };
+            let nodes = class.nodes.and(nodes.allowed());
+            let asked = (&self.wants[..], &self.goal);
+            if verdict.is_for_running_pods()
+                && let Some(words) = self.blocked.words(&nodes, slots, asked, names)
+            {
+                verdict.say(words);
+            }
+        }
+        explain::refusal(&self.wants, nodes, slots.len(), classes, &verdicts)
+    }
+
+    fn look_at_classes(
+        &mut self,
+        slots: &[Slot],
+        classes: &Classes,
+        boards: &mut Boards,
+        search: &mut Search,
+    ) {
+        self.verdicts.resize(classes.len(), None);
+        for (number, class) in classes.iter() {
+            let sample = class.nodes.iter().next().and_then(|node| slots.get(node));
+            if let (None, Some(sample)) = (&self.verdicts[number], sample) {
+                self.verdicts[number] = Some(self.verdict(sample, boards, search));
+            }
+        }
     }
 
     fn verdict(&mut self, slot: &Slot, boards: &mut Boards, search: &mut Search) -> Verdict {

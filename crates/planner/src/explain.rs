@@ -22,7 +22,24 @@ use crate::{
 pub(crate) struct Verdict {
     kind: RefusalKind,
     text: Cow<'static, str>,
+    /// It would fit if nobody had anything there.
+    blocked: bool,
 }
+
+impl Verdict {
+    /// Whether nothing but what is in use is in the way.
+    pub(crate) fn is_for_running_pods(&self) -> bool {
+        self.blocked
+    }
+
+    /// Says the same in other words.
+    pub(crate) fn say(&mut self, words: String) {
+        self.text = words.into();
+    }
+}
+
+/// Bytes that an Event can have (events.k8s.io/v1), and so a refusal.
+const MOST_BYTES: usize = 1024;
 
 /// For a search that was cut off.
 pub(crate) fn too_complex(wants: &[Want]) -> Refusal {
@@ -65,22 +82,26 @@ pub(crate) fn refusal(
     .into_iter()
     .find(|kind| groups.kinds.contains(kind))
     .unwrap_or(RefusalKind::NoNode);
-    let detail = groups.detail();
-    let text = match kind {
-        RefusalKind::NoRoom => format!("no room for {asked} now: {detail}"),
-        RefusalKind::TooMany => {
-            format!("{asked} is more than any node can give: {detail}; ask for less in one pod")
-        }
-        RefusalKind::NoSuchProfile if wants.iter().any(Want::is_profile) => format!(
-            "no node offers {asked}: {detail}; the nodes of this cluster have {}",
-            profiles(classes)
+    let (before, after) = match kind {
+        RefusalKind::NoRoom => (format!("no room for {asked} now: "), String::new()),
+        RefusalKind::TooMany => (
+            format!("{asked} is more than any node can give: "),
+            "; ask for less in one pod".to_owned(),
         ),
-        RefusalKind::NoSuchProfile => format!("no node offers {asked}: {detail}"),
-        _ if groups.all.is_empty() => format!(
-            "no node for {asked}: no node with GPUs is managed; label one with cdmo.clear.ml/gpu-partitioning=mig"
+        RefusalKind::NoSuchProfile if wants.iter().any(Want::is_profile) => (
+            format!("no node offers {asked}: "),
+            format!("; the nodes of this cluster have {}", profiles(classes)),
         ),
-        _ => format!("no node for {asked}: {detail}"),
+        RefusalKind::NoSuchProfile => (format!("no node offers {asked}: "), String::new()),
+        _ if groups.all.is_empty() => (
+            format!("no node for {asked}: "),
+            "no node with GPUs is managed; label one with cdmo.clear.ml/gpu-partitioning=mig"
+                .to_owned(),
+        ),
+        _ => (format!("no node for {asked}: "), String::new()),
     };
+    let detail = groups.detail(MOST_BYTES.saturating_sub(before.len() + after.len()));
+    let text = before + &detail + &after;
     Refusal {
         kind,
         text: text.into(),
@@ -116,11 +137,13 @@ pub(crate) fn at_first_sight(node: &Node, wants: &[Want]) -> Option<Verdict> {
         return Some(Verdict {
             kind: RefusalKind::NoSuchProfile,
             text: "no GPU has it".into(),
+            blocked: false,
         });
     }
     is_stuck(node).then_some(Verdict {
         kind: RefusalKind::NoRoom,
         text: "its GPUs cannot be partitioned at the moment".into(),
+        blocked: false,
     })
 }
 
@@ -134,11 +157,13 @@ pub(crate) fn if_empty(node: &Node, wants: &[Want], could_be: Found) -> Verdict 
         return Verdict {
             kind: RefusalKind::TooMany,
             text,
+            blocked: false,
         };
     }
     Verdict {
         kind: RefusalKind::NoRoom,
         text: "running pods are in the way".into(),
+        blocked: true,
     }
 }
 
@@ -193,14 +218,30 @@ impl<'a> Groups<'a> {
         }
     }
 
-    /// "2 nodes: running pods are in the way; 1 node: no GPU has it", the most frequent first.
-    fn detail(&mut self) -> String {
+    /// "2 nodes: running pods are in the way; 1 node: no GPU has it", the most frequent first, and as many of them
+    /// as there is room for, but for the first.
+    fn detail(&mut self, room: usize) -> String {
         self.all
             .sort_by_key(|(_, count, first)| (std::cmp::Reverse(*count), *first));
-        let words = |(text, count, _): &(&str, usize, usize)| {
-            format!("{count} node{}: {text}", if *count == 1 { "" } else { "s" })
+        let mut left: usize = self.all.iter().map(|(_, count, _)| count).sum();
+        let more = |left: usize| match left {
+            0 => String::new(),
+            1 => "; and 1 more node".to_owned(),
+            _ => format!("; and {left} more nodes"),
         };
-        self.all.iter().map(words).collect::<Vec<_>>().join("; ")
+        let mut detail = String::new();
+        for (text, count, _) in &self.all {
+            let gap = if detail.is_empty() { "" } else { "; " };
+            let s = if *count == 1 { "" } else { "s" };
+            let words = format!("{gap}{count} node{s}: {text}");
+            let rest = more(left - count).len();
+            if !detail.is_empty() && detail.len() + words.len() + rest > room {
+                break;
+            }
+            left -= count;
+            detail += &words;
+        }
+        detail + &more(left)
     }
 }
 

@@ -3,7 +3,8 @@
 //! A [`Planner`] looks at every [`Demand`] once, highest priority and oldest first, and says what
 //! becomes of it: [`Outcome::Covered`] by devices that are there, a [`NodePlan`] that makes what is
 //! missing, [`Outcome::Wait`] for an operation under way, or a [`Refusal`] in words. What one demand
-//! was promised is not promised to the next.
+//! was promised is not promised to the next. [`Planner::explain`] adds who is in the way, for when somebody
+//! is to read it.
 //!
 //! For a single demand the search is exact: if any choice of idle instances to give up, of idle
 //! instances to offer under another name, and of placements to use serves it on a node it may use, one
@@ -23,6 +24,8 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod blocked;
+mod blockers;
 mod boards;
 mod classes;
 mod cost;
@@ -44,6 +47,7 @@ mod worth;
 #[cfg(test)]
 mod reference;
 
+pub use blocked::Names;
 pub use demand::{Demand, Eligibilities, Eligibility, Wants};
 pub use node_set::NodeSet;
 pub use outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind};

@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     answers::{Answers, MOST_SUMS},
+    blocked::Names,
     boards::Boards,
     classes::Classes,
     demand::{Demand, Wants},
@@ -127,6 +128,8 @@ impl Planner {
             node,
             class,
             state,
+            put: self.versions,
+            idle: None,
             touched: false,
         };
         self.slots.insert(at, slot);
@@ -147,6 +150,8 @@ impl Planner {
         let alike = slot.state.is_alike(&state);
         slot.node = node;
         slot.class = class;
+        slot.put = self.versions;
+        slot.idle = None;
         if !alike {
             slot.state = state;
             for answers in &mut self.answers {
@@ -210,6 +215,33 @@ impl Planner {
         self.windows.end();
         self.forget();
         outcomes
+    }
+
+    /// Puts into words why a demand is not served, with who is in the way.
+    ///
+    /// It looks at the nodes as they are, without what the last pass promised, and so is meant for demands that the
+    /// last pass refused. It costs a look at every node that changed since it was last asked about the same wants, and
+    /// is meant for when somebody is going to read the answer. The text has no more bytes than an Event can have
+    /// (1,024), if names of nodes and pods are not longer than most.
+    pub fn explain(&mut self, demand: &Demand, names: &dyn Names) -> Refusal {
+        let known = self.answers.len();
+        let wish = match self.wish(&demand.wants) {
+            Ok(wish) => wish,
+            Err(refusal) => return refusal,
+        };
+        let (classes, boards, search) = (&self.classes, &mut self.boards, &mut self.search);
+        let answers = &mut self.answers[wish];
+        let refusal = answers.explain(
+            &demand.nodes,
+            (&mut self.slots, self.versions),
+            classes,
+            (boards, search),
+            names,
+        );
+        if self.answers.len() > known {
+            self.forget();
+        }
+        refusal
     }
 
     fn look_at(&mut self, node: &Node) -> State {

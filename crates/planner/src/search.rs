@@ -95,6 +95,17 @@ impl Goal {
         self.numbered > 0 && self.numbered * self.numbered * gpus <= MOST_STATES
     }
 
+    /// How many counts have numbers; that of the goal is the last.
+    pub(crate) fn numbers(&self) -> usize {
+        self.numbered
+    }
+
+    /// The number of the sum of the counts with these numbers, if that is not above the goal.
+    pub(crate) fn sum(&self, one: usize, other: usize) -> Option<usize> {
+        let sum = self.sums[one * self.numbered + other];
+        (sum != TOO_MANY).then(|| usize::from(sum))
+    }
+
     fn counts_of(&self, mut number: usize) -> Vec<u32> {
         let mut counts = vec![0; self.counts.len()];
         for (digit, most) in counts.iter_mut().zip(&self.counts).rev() {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use mig::ProfileName;
+
 use crate::{
     boards::{BoardId, Boards},
     state::Node,
@@ -63,6 +65,10 @@ pub(crate) struct Slot {
     /// Number of its [`crate::classes::Classes`].
     pub(crate) class: usize,
     pub(crate) state: State,
+    /// Rises whenever the node is put here anew, however little of it changed.
+    pub(crate) put: u64,
+    /// Idle instances that could be given up, by profile; nothing until somebody asks.
+    pub(crate) idle: Option<Box<[(ProfileName, u32)]>>,
     /// Something on it was promised in this pass.
     pub(crate) touched: bool,
 }

@@ -53,6 +53,19 @@ pub struct Part {
 }
 
 impl Window {
+    /// What is kept free, as half a sentence about the demand.
+    pub fn words(&self) -> String {
+        let slices = |part: &Part| {
+            let bits = part.slices.bits();
+            // There may be gaps, which nobody needs to be told of.
+            let (first, last) = (bits.trailing_zeros(), bits.checked_ilog2().unwrap_or(0));
+            format!("slices {first}-{last} of {}", part.uuid)
+        };
+        let parts: Vec<_> = self.parts.iter().map(slices).collect();
+        let parts = parts.join(" and ");
+        format!("{parts} on node {} are kept free for it", self.node)
+    }
+
     /// Whether it can still come free on this node.
     pub(crate) fn is_on(&self, node: &Node) -> bool {
         self.node == node.name && self.parts.iter().all(|part| part.is_on(node))

@@ -36,7 +36,7 @@ fn report() -> Report {
             {
                 "namespace": "team-a", "name": "second", "since": "2026-03-01T11:59:20Z",
                 "wants": { "nvidia.com/mig-7g.40gb": 1 }, "reason": "NoRoom",
-                "message": "no node for 1x nvidia.com/mig-7g.40gb: 1 node: running pods are in the way",
+                "message": "no room for 1x nvidia.com/mig-7g.40gb now: 1 node: 7g.40gb blocked by team-a/train on GPU 0 of node gpu-1",
             },
         ],
     }))

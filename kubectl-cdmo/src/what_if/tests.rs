@@ -33,7 +33,8 @@ fn plain(answer: &WhatIf) -> String {
 
 #[test]
 fn pods_that_only_a_number_tells_apart_share_a_line() {
-    let why = "no node for 1x nvidia.com/mig-3g.20gb: 2 nodes: running pods are in the way";
+    let why = "no room for 1x nvidia.com/mig-3g.20gb now: 2 nodes: 3g.20gb blocked, least by team-a/train on GPU 0 of \
+               node gpu-1";
     let pods = vec![
         prospect(
             "deployment/web-0",

@@ -1,6 +1,6 @@
 //! Idle instances make room for what is needed; those in use never do.
 
-use scenarios::{Pod, Spec, Verdict, scenario};
+use scenarios::{NAMESPACE, Pod, Spec, Verdict, scenario};
 
 #[test]
 fn an_idle_instance_is_given_up_when_its_slices_are_needed() -> Verdict {
@@ -35,7 +35,8 @@ fn a_pod_waits_for_slices_in_use_and_gets_them_when_they_are_free() -> Verdict {
         system.create(&Pod::of("large", "7g.40gb"))?;
         let why = system.event("large", "NoRoom").await?;
         assert!(why.contains("1x nvidia.com/mig-7g.40gb"), "{why}");
-        assert!(why.contains("running pods are in the way"), "{why}");
+        let blocked = format!("7g.40gb blocked by {NAMESPACE}/small on GPU 0 of node a");
+        assert!(why.ends_with(&blocked), "{why}");
         system.remove("small").await?;
         system.running("large").await?;
         system.consistent().await

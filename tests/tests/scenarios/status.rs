@@ -4,7 +4,7 @@ use clap::Parser as _;
 use kubectl_cdmo::args::{Args, Command, Options};
 use kubectl_cdmo::source::{Fetched, Source};
 use kubectl_cdmo::text::Page;
-use scenarios::{NodeSpec, Pod, Spec, System, Verdict, scenario};
+use scenarios::{NAMESPACE, NodeSpec, Pod, Spec, System, Verdict, scenario};
 use serde_json::json;
 use simcluster::store::object;
 use status_report::{AgentState, Fate, InstanceState};
@@ -191,7 +191,11 @@ fn what_if_tells_beforehand_what_then_happens() -> Verdict {
         let half = &told.pods[1];
         assert_eq!(half.node.as_deref(), Some("a"));
         assert_eq!(half.gives_up[0].profile, "2g.10gb");
-        assert!(told.pods[0].message.contains("running pods are in the way"));
+        let why = &told.pods[0].message;
+        let blocked = format!(
+            "7g.40gb blocked by {NAMESPACE}/train on GPU 0 of node a, 1 idle 2g.10gb would not help"
+        );
+        assert!(why.ends_with(&blocked), "{why}");
         assert_eq!(
             status(system).await?.report.nodes[0].operations,
             [],

@@ -57,6 +57,7 @@ const INSTALLATIONS: [(&str, &[&str]); 7] = [
             "migMode.turnOn=false",
             "statusPatch=false",
             "podAnnotation=false",
+            "nameHolders=false",
             "logFormat=text",
             "networkPolicy.enabled=true",
             "statusRole.subjects[0].kind=Group",

@@ -98,6 +98,7 @@ impl Bench {
             settle: Duration::from_millis(100),
             status_patch: true,
             pod_annotation: true,
+            name_holders: true,
             turn_mig_on: true,
             window_after: Some(Duration::from_mins(5)),
             started: NOW,

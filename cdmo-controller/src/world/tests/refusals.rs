@@ -80,3 +80,98 @@ fn a_cluster_without_labelled_nodes_says_what_to_do() {
         "{text}"
     );
 }
+
+/// A GPU of which a pod has the half, and a pod that waits for all of it.
+fn blocked(bench: &mut Bench) {
+    bench.create("train", &[(THREE, 1)]);
+    bench.run();
+    bench.bind("train", "a");
+    bench.create("whole", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_secs(5));
+}
+
+#[test]
+fn a_pod_is_told_who_is_in_its_way() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    blocked(&mut bench);
+    assert_eq!(
+        bench.note("whole", "NoRoom").text,
+        "no room for 1x nvidia.com/mig-7g.40gb now: 1 node: 7g.40gb blocked by ns/train on GPU 0 of node a"
+    );
+}
+
+#[test]
+fn names_of_other_pods_are_not_told_where_they_are_nobodys_business() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.world.config.name_holders = false;
+    blocked(&mut bench);
+    assert_eq!(
+        bench.note("whole", "NoRoom").text,
+        "no room for 1x nvidia.com/mig-7g.40gb now: 1 node: 7g.40gb blocked by 1 instance in use on GPU 0 of node a"
+    );
+}
+
+#[test]
+fn a_pod_that_comes_first_is_named_while_its_devices_are_still_being_made() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.hosts.get_mut("a").unwrap().manner = Manner::Mute;
+    bench.create("first", &[(SEVEN, 1)]);
+    bench.run();
+    bench.create("second", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_secs(2));
+    let text = &bench.note("second", "NoRoom").text;
+    assert!(
+        text.contains("7g.40gb blocked by ns/first on GPU 0"),
+        "{text}"
+    );
+}
+
+#[test]
+fn other_pods_in_the_way_are_no_news_until_the_sentence_is_repeated() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.world.config.window_after = None;
+    blocked(&mut bench);
+    let told = |bench: &Bench| {
+        bench
+            .notes
+            .iter()
+            .filter(|n| n.pod.name() == "whole")
+            .count()
+    };
+    bench.create("other", &[(THREE, 1)]);
+    bench.run();
+    bench.bind("other", "a");
+    bench.finish("train");
+    bench.pass(Duration::from_mins(5));
+    assert_eq!(told(&bench), 1);
+    bench.pass(Duration::from_mins(10));
+    assert_eq!(told(&bench), 2);
+    let last = bench.notes.iter().rfind(|note| note.pod.name() == "whole");
+    let text = &last.unwrap().text;
+    assert!(text.contains("blocked by ns/other on GPU 0"), "{text}");
+}
+
+#[test]
+fn one_page_looks_for_who_is_in_the_way_of_so_many_wishes_and_no_more() {
+    let mut bench = Bench::new(&[("a", 10)]);
+    bench.create("all", &[(SEVEN, 10)]);
+    bench.run();
+    bench.bind("all", "a");
+    for count in 1..=66 {
+        bench.create(&format!("pod-{count}"), &[(ONE, count)]);
+    }
+    bench.run();
+    let clock = Clock {
+        now: bench.now,
+        time: "2026-03-01T12:00:00Z".parse().unwrap(),
+    };
+    let waiting = bench.world.report("controller-0", None, clock).waiting;
+    let say = |words: &str| {
+        waiting
+            .iter()
+            .filter(|pod| pod.message.contains(words))
+            .count()
+    };
+    assert_eq!(say("blocked by ns/all on"), 64);
+    assert_eq!(say("running pods are in the way"), 2);
+}

@@ -5,11 +5,11 @@ use status_report::{AgentState, InstanceState, Report as Told, Stage};
 use super::super::*;
 use super::bench::*;
 
-fn report(bench: &Bench) -> Told {
+fn report(bench: &mut Bench) -> Told {
     told(bench, None)
 }
 
-fn told(bench: &Bench, only: Option<&[String]>) -> Told {
+fn told(bench: &mut Bench, only: Option<&[String]>) -> Told {
     let clock = Clock {
         now: bench.now,
         time: "2026-03-01T12:00:00Z".parse().unwrap(),
@@ -29,9 +29,36 @@ fn a_report_shows_who_holds_what_what_is_idle_and_who_waits() {
     bench.pass(Duration::from_secs(1));
     let shown = Told {
         revision: 0,
-        ..report(&bench)
+        ..report(&mut bench)
     };
     insta::assert_json_snapshot!(shown);
+}
+
+#[test]
+fn a_pod_that_waits_is_shown_with_who_is_in_its_way_now() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    for name in ["train", "test"] {
+        bench.create(name, &[(THREE, 1)]);
+        bench.run();
+        bench.bind(name, "a");
+    }
+    bench.create("whole", &[(SEVEN, 1)]);
+    bench.run();
+    let message = |bench: &mut Bench| report(bench).waiting.remove(0).message;
+    let before = message(&mut bench);
+    assert!(
+        before.ends_with("7g.40gb blocked by ns/train and ns/test on GPU 0 of node a"),
+        "{before}"
+    );
+    bench.finish("train");
+    bench.run();
+    let after = message(&mut bench);
+    assert!(
+        after.ends_with(
+            "7g.40gb blocked by ns/test on GPU 0 of node a, 1 idle 3g.20gb would not help"
+        ),
+        "{after}"
+    );
 }
 
 #[test]
@@ -40,7 +67,7 @@ fn an_operation_under_way_is_shown_with_its_stage_and_its_pod() {
     bench.hosts.get_mut("a").unwrap().manner = Manner::Mute;
     bench.create("train", &[(THREE, 1)]);
     bench.pass(Duration::from_secs(2));
-    let report = report(&bench);
+    let report = report(&mut bench);
     let operation = &report.nodes[0].operations[0];
     assert_eq!(operation.stage, Stage::Making);
     assert_eq!(operation.pod.to_string(), "ns/train");
@@ -58,7 +85,7 @@ fn a_node_whose_agent_is_gone_keeps_its_picture_and_says_what_is_wrong() {
     bench.run();
     bench.break_session("a");
     bench.pass(Duration::from_secs(30));
-    let node = report(&bench).nodes.remove(0);
+    let node = report(&mut bench).nodes.remove(0);
     assert_eq!(node.agent.state, AgentState::Down);
     assert_eq!(
         node.agent.since.unwrap().to_string(),
@@ -75,7 +102,7 @@ fn a_gpu_that_failed_is_shown_at_rest_with_the_reason() {
     bench.hosts.get_mut("a").unwrap().manner = Manner::Refusing("in_use");
     bench.create("train", &[(THREE, 1)]);
     bench.run();
-    let rest = report(&bench).nodes[0].gpus[0].rest.clone().unwrap();
+    let rest = report(&mut bench).nodes[0].gpus[0].rest.clone().unwrap();
     assert_eq!(
         (rest.failures, rest.reason.as_str()),
         (1, "the driver says no")
@@ -84,8 +111,11 @@ fn a_gpu_that_failed_is_shown_at_rest_with_the_reason() {
 
 #[test]
 fn only_the_nodes_that_were_asked_for_are_told_of() {
-    let bench = Bench::new(&[("a", 1), ("b", 1)]);
-    let report = told(&bench, Some(&["b".to_owned(), "no-such-node".to_owned()]));
+    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
+    let report = told(
+        &mut bench,
+        Some(&["b".to_owned(), "no-such-node".to_owned()]),
+    );
     let names: Vec<_> = report.nodes.iter().map(|node| &node.name).collect();
     assert_eq!(names, ["b"]);
 }

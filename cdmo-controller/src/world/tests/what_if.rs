@@ -38,10 +38,29 @@ fn as_many_fit_as_there_is_room_for_and_the_rest_is_told_why() {
         told[0].message
     );
     assert!(
-        told[2].message.contains("running pods are in the way"),
+        told[2].message.contains("promised to pods that come first"),
         "{}",
         told[2].message
     );
+}
+
+#[test]
+fn a_pod_that_would_not_fit_is_told_who_would_be_in_its_way() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("running", &[(ONE, 1)]);
+    bench.run();
+    bench.bind("running", "a");
+    bench.run();
+    let told = ask(&mut bench, &pods("whole", 2, SEVEN));
+    for told in told {
+        assert_eq!(told.fate, Fate::Refused);
+        assert!(
+            told.message
+                .ends_with("7g.40gb blocked by ns/running on GPU 0 of node a"),
+            "{}",
+            told.message
+        );
+    }
 }
 
 #[test]

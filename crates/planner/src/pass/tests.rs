@@ -8,6 +8,7 @@ use crate::{
 };
 
 mod agreement;
+mod blockers;
 mod exactness;
 mod fractions;
 mod promises;

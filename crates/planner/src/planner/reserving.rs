@@ -3,7 +3,6 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    fmt::Write as _,
     sync::Arc,
 };
 
@@ -154,7 +153,7 @@ impl Planner {
         let reserved = Outcome::Reserved {
             refusal: Refusal {
                 kind: refusal.kind,
-                text: words(&window, &refusal.text),
+                text: format!("{}; {}", window.words(), refusal.text).into(),
             },
             clear: self.clear(node, &window),
         };
@@ -292,26 +291,4 @@ fn parts(node: &Node, slices: Vec<(usize, SliceMask)>) -> Vec<Part> {
         Some(Part { gpu, uuid, slices })
     };
     slices.into_iter().filter_map(part).collect()
-}
-
-/// The refusal, with what is kept free in front: what follows may be cut off.
-fn words(window: &Window, refusal: &str) -> Arc<str> {
-    let mut text = String::new();
-    for part in &window.parts {
-        let joint = if text.is_empty() { "" } else { " and " };
-        let (first, last) = ends(part.slices);
-        let _ = write!(text, "{joint}slices {first}-{last} of {}", part.uuid);
-    }
-    let _ = write!(
-        text,
-        " on node {} are kept free for it; {refusal}",
-        window.node
-    );
-    text.into()
-}
-
-/// The first and the last slice. A window of one GPU may have gaps, which nobody needs to be told of.
-fn ends(slices: SliceMask) -> (u32, u32) {
-    let bits = slices.bits();
-    (bits.trailing_zeros(), 15 - bits.leading_zeros().min(15))
 }

@@ -4,7 +4,7 @@
 use proptest::{prelude::*, sample::Index};
 
 use super::{exactness::any_gpu, *};
-use crate::{Planner, reference};
+use crate::{Names, Planner, reference};
 
 const RESOURCES: [&str; 16] = [
     "nvidia.com/mig-1g.5gb",
@@ -137,6 +137,19 @@ fn protected(cluster: &Cluster) -> Cluster {
     cluster
 }
 
+/// Calls everything by its id.
+struct Ids;
+
+impl Names for Ids {
+    fn gpu(&self, _: &Node, gpu: &Gpu) -> String {
+        gpu.uuid.clone()
+    }
+
+    fn holder(&self, _: &Node, _: &Gpu, instance: &Instance) -> Option<String> {
+        Some(instance.gi_id.to_string())
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -151,6 +164,10 @@ proptest! {
         let agree = |planner: &mut Planner, cluster: &Cluster| -> Result<(), TestCaseError> {
             for demands in &demands {
                 prop_assert_eq!(planner.plan(demands), reference::plan(&protected(cluster), demands));
+                for demand in demands {
+                    let fresh = Planner::from(cluster).explain(demand, &Ids);
+                    prop_assert_eq!(planner.explain(demand, &Ids), fresh);
+                }
             }
             Ok(())
         };

@@ -1,0 +1,287 @@
+//! What would have to end on a node so that a demand fits there.
+//!
+//! Only asked when a refusal is put into words. Idle instances cost nothing here: the planner would have used them
+//! or given them up if that were enough. Everything else that stands has a price, and the set of the lowest price is
+//! found, over all GPUs of the node. Instances that are being made, and idle ones that are about to be given to a
+//! pod, are in use here: they are somebody's already.
+
+use mig::{GpuModel, Layout, Placement, ProfileIndex};
+
+use crate::{
+    search::Goal,
+    state::{Gpu, Node, Usage},
+    work::{Board, Want, WorkNode},
+};
+
+/// Price of an instance in use.
+const USED: u32 = 1;
+/// Price of one that is out of service. No pod's end frees it, so it is more than all that a node can have in use.
+const STUCK: u32 = 1 << 16;
+
+/// An instance that is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocker {
+    /// Index into [`Node::gpus`].
+    pub(crate) gpu: usize,
+    /// Index into [`Gpu::instances`].
+    pub(crate) instance: usize,
+}
+
+/// The fewest instances that would have to end, and their price.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Blockers {
+    pub(crate) price: u32,
+    pub(crate) all: Vec<Blocker>,
+}
+
+/// What would have to end on the node; nothing if the demand would not fit even then, or if there are too many ways
+/// to try.
+pub(crate) fn blockers(
+    node: &Node,
+    work: &WorkNode,
+    wants: &[Want],
+    goal: &Goal,
+) -> Option<Blockers> {
+    if !goal.is_numbered(node.gpus.len()) {
+        return None;
+    }
+    let start = wants.iter().map(|want| {
+        let fixed = work.fixed.get(&want.resource);
+        fixed.map_or(0, |free| want.count.min(*free))
+    });
+    let tables: Vec<_> = node
+        .gpus
+        .iter()
+        .zip(&work.boards)
+        .map(|(gpu, board)| table(gpu, board, wants, goal))
+        .collect();
+    cheapest(goal, goal.number_of(start), &tables)
+}
+
+/// What a GPU can serve, and which instances would have to end for it.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    /// Number of the counts served.
+    served: usize,
+    price: u32,
+    /// Bits for indices into [`Gpu::instances`].
+    instances: u32,
+}
+
+fn table(gpu: &Gpu, board: &Board, wants: &[Want], goal: &Goal) -> Vec<Ends> {
+    if !board.changeable {
+        let own = |want: &Want| {
+            let mut idle = 0;
+            for instance in board.idle.iter().filter(|idle| !idle.arriving) {
+                idle += u32::from(instance.resource.as_ref() == Some(&want.resource));
+            }
+            want.count.min(idle)
+        };
+        return vec![Ends {
+            served: goal.number_of(wants.iter().map(own)),
+            price: 0,
+            instances: 0,
+        }];
+    }
+    let mut ways = Ways {
+        model: &board.model,
+        wants,
+        profiles: wants.iter().map(|w| w.profile(&board.model)).collect(),
+        goal,
+        stands: stands(gpu, board),
+        new: Layout::default(),
+        found: Vec::new(),
+    };
+    ways.extend(&mut vec![0; wants.len()], 0, 0, 0);
+    ways.found
+}
+
+/// Something that stands and is not free.
+#[derive(Clone, Copy, Debug)]
+struct Stands {
+    /// Its bit: that of its index into [`Gpu::instances`].
+    bit: u32,
+    profile: ProfileIndex,
+    placement: Placement,
+    price: u32,
+}
+
+fn stands(gpu: &Gpu, board: &Board) -> Vec<Stands> {
+    let firm = board.firm.occupants().iter().map(|o| o.placement);
+    let arriving = board.idle.iter().filter(|idle| idle.arriving);
+    let find = |placement: Placement| {
+        let mut all = gpu.instances.iter().enumerate();
+        let (at, instance) =
+            all.find(|(_, i)| i.placement == placement && i.usage != Usage::Leaving)?;
+        Some(Stands {
+            // There are no more than slices.
+            bit: 1u32.checked_shl(u32::try_from(at).ok()?)?,
+            profile: instance.profile,
+            placement,
+            price: if instance.usage == Usage::Stuck {
+                STUCK
+            } else {
+                USED
+            },
+        })
+    };
+    firm.chain(arriving.map(|idle| idle.placement))
+        .filter_map(find)
+        .collect()
+}
+
+/// All ways to put wanted instances on a GPU, whatever stands there.
+struct Ways<'a> {
+    model: &'a GpuModel,
+    wants: &'a [Want],
+    profiles: Vec<Option<ProfileIndex>>,
+    goal: &'a Goal,
+    stands: Vec<Stands>,
+    /// What is put there.
+    new: Layout,
+    found: Vec<Ends>,
+}
+
+impl Ways<'_> {
+    /// Records what is put there, then adds one more instance in every way. Wants and starts only rise along a path,
+    /// so that no set is seen twice.
+    fn extend(&mut self, served: &mut [u32], ends: u32, first_want: usize, first_start: u8) {
+        self.record(served, ends);
+        for number in first_want..self.wants.len() {
+            let Some(index) = self.profiles[number] else {
+                continue;
+            };
+            let Some(profile) = self.model.profile(index) else {
+                continue;
+            };
+            if served[number] >= self.wants[number].count {
+                continue;
+            }
+            let from = if number == first_want { first_start } else { 0 };
+            for placement in &profile.placements {
+                if placement.start < from || self.new.place(self.model, index, *placement).is_err()
+                {
+                    continue;
+                }
+                served[number] += 1;
+                let more = ends | self.excluded(index, *placement);
+                self.extend(served, more, number, placement.start + 1);
+                served[number] -= 1;
+                self.new.remove(*placement);
+            }
+        }
+    }
+
+    /// What cannot stand beside an instance, by its bits.
+    fn excluded(&self, index: ProfileIndex, placement: Placement) -> u32 {
+        let engines = |index| self.model.profile(index).map(|p| p.name.engines());
+        let wanted = engines(index);
+        let conflicts = |stands: &&Stands| {
+            stands.placement.mask().overlaps(placement.mask())
+                || wanted
+                    .zip(engines(stands.profile))
+                    .is_some_and(|(one, other)| one.excludes(other))
+        };
+        let against = self.stands.iter().filter(conflicts);
+        against.fold(0, |bits, stands| bits | stands.bit)
+    }
+
+    /// What there is one too many of, whatever slices are free, by its bits: the cheapest that stay otherwise.
+    fn surplus(&self, ends: u32) -> u32 {
+        let mut more = 0;
+        for (number, index) in self.profiles.iter().enumerate() {
+            let Some(index) =
+                index.filter(|index| !self.profiles[..number].contains(&Some(*index)))
+            else {
+                continue;
+            };
+            let most = self.model.profile(index).map_or(0, |p| p.max_instances);
+            let new = self.new.occupants().iter().filter(|o| o.profile == index);
+            let new = new.count();
+            let stay = |stands: &&Stands| stands.profile == index && stands.bit & ends == 0;
+            let mut stay: Vec<_> = self.stands.iter().filter(stay).collect();
+            let surplus = (stay.len() + new).saturating_sub(usize::from(most));
+            if new > 0 && surplus > 0 {
+                stay.sort_by_key(|stands| stands.price);
+                more |= stay.iter().take(surplus).fold(0, |bits, s| bits | s.bit);
+            }
+        }
+        more
+    }
+
+    fn record(&mut self, served: &[u32], ends: u32) {
+        let instances = ends | self.surplus(ends);
+        let ended = self.stands.iter().filter(|s| s.bit & instances != 0);
+        let new = Ends {
+            served: self.goal.number_of(served.iter().copied()),
+            price: ended.map(|stands| stands.price).sum(),
+            instances,
+        };
+        match self
+            .found
+            .iter_mut()
+            .find(|known| known.served == new.served)
+        {
+            Some(known) if new.price < known.price => *known = new,
+            Some(_) => {}
+            None => self.found.push(new),
+        }
+    }
+}
+
+/// The cheapest way to some counts over the GPUs so far.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    price: u32,
+    /// Number of the counts before the last GPU.
+    before: usize,
+    /// What ends on the last GPU.
+    instances: u32,
+}
+
+/// The cheapest way over all GPUs; of equal ones the first, by the counts that the earlier GPUs serve.
+fn cheapest(goal: &Goal, start: usize, tables: &[Vec<Ends>]) -> Option<Blockers> {
+    let numbered = goal.numbers();
+    let mut steps: Vec<Option<Step>> = vec![None; numbered * (tables.len() + 1)];
+    *steps.get_mut(start)? = Some(Step {
+        price: 0,
+        before: start,
+        instances: 0,
+    });
+    for (at, table) in tables.iter().enumerate() {
+        let (before, after) = steps.split_at_mut((at + 1) * numbered);
+        for (number, so_far) in before[at * numbered..].iter().enumerate() {
+            let Some(so_far) = so_far else { continue };
+            for ends in table {
+                let price = so_far.price.saturating_add(ends.price);
+                let Some(sum) = goal.sum(number, ends.served) else {
+                    continue;
+                };
+                let known = &mut after[sum];
+                if known.is_none_or(|known| price < known.price) {
+                    *known = Some(Step {
+                        price,
+                        before: number,
+                        instances: ends.instances,
+                    });
+                }
+            }
+        }
+    }
+    let mut number = numbered.checked_sub(1)?;
+    let mut found = Blockers::default();
+    for gpu in (0..tables.len()).rev() {
+        let step = steps[(gpu + 1) * numbered + number]?;
+        found.price = found.price.max(step.price);
+        let bits = (0..u32::BITS)
+            .rev()
+            .filter(|bit| step.instances >> bit & 1 == 1);
+        found.all.extend(bits.filter_map(|bit| {
+            let instance = usize::try_from(bit).ok()?;
+            Some(Blocker { gpu, instance })
+        }));
+        number = step.before;
+    }
+    found.all.reverse();
+    (number == start).then_some(found)
+}
