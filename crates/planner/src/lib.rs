@@ -36,6 +36,7 @@ mod options;
 mod outcome;
 mod pass;
 mod planner;
+mod room;
 mod search;
 mod slot;
 mod state;

@@ -4,12 +4,13 @@
 //! that fits beside what is used; the idle instances that are then in the way are given up. A GPU is
 //! small (723 layouts at most on 8 slices), so this is enumerated; equal GPUs share the result.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::BTreeMap;
 
 use mig::{Layout, Placement, ProfileIndex, SliceMask};
 
 use crate::{
     cost::{Changes, Cost},
+    room::Room,
     search::Goal,
     work::{Board, IdleInstance, Want},
     worth::Worth,
@@ -94,17 +95,12 @@ fn best(board: &Board, worth: &Worth, wants: &[Want]) -> Best {
         before: worth.of(taken(board, &Reuse::default())),
         found: Best::new(),
     };
-    for (served, reuse) in reuses(board, &profiles, wants) {
-        search.extend(
-            &Reached {
-                layout: standing(board, &reuse),
-                firm: taken(board, &reuse),
-                served,
-            },
-            &reuse,
-            &mut Vec::new(),
-            (0, 0),
-        );
+    for (mut served, reuse) in reuses(board, &profiles, wants) {
+        let wanted = profiles.iter().flatten().copied();
+        let idle = board.idle.iter().map(|idle| idle.profile);
+        let room = Room::beside(standing(board, &reuse), &board.model, wanted, idle);
+        let firm = taken(board, &reuse);
+        search.extend(&room, firm, &mut served, &reuse, &mut Vec::new(), (0, 0));
     }
     search.found
 }
@@ -184,14 +180,6 @@ fn reuses(
     ways
 }
 
-/// What a path of the search has come to.
-struct Reached {
-    layout: Layout,
-    /// Slices in use by then, or about to be.
-    firm: SliceMask,
-    served: Vec<u32>,
-}
-
 type Create = (usize, ProfileIndex, Placement);
 
 struct Search<'a> {
@@ -206,62 +194,69 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Records this state, then adds one more instance in every way. Wants and starts only rise
-    /// along a path, so that no set of placements is seen twice.
+    /// Records this state, in which `firm` are the slices in use or about to be, then adds one more instance in
+    /// every way. Wants and starts only rise along a path, so that no set of placements is seen twice.
     fn extend(
         &mut self,
-        at: &Reached,
+        room: &Room,
+        firm: SliceMask,
+        served: &mut Vec<u32>,
         reuse: &Reuse,
         create: &mut Vec<Create>,
         (first_want, first_start): (usize, u8),
     ) {
-        self.record(at, reuse, create);
+        self.record(room, firm, served, reuse, create);
         if !self.board.changeable {
             return;
         }
-        let model = &self.board.model;
-        for (number, want) in self.wants.iter().enumerate().skip(first_want) {
-            if at.served[number] >= want.count {
-                continue;
-            }
-            let Some(profile) = self.profiles[number] else {
+        let (model, wants) = (&self.board.model, self.wants);
+        for (number, want) in wants.iter().enumerate().skip(first_want) {
+            let Some(profile) = self.profiles[number].filter(|_| served[number] < want.count)
+            else {
                 continue;
             };
             let from = if number == first_want { first_start } else { 0 };
-            let places = at.layout.free_placements(model, profile);
-            for placement in places.filter(|p| p.start >= from) {
-                let mut next = Reached {
-                    layout: at.layout.clone(),
-                    firm: at.firm.union(placement.mask()),
-                    served: at.served.clone(),
-                };
-                if next.layout.place(model, profile, placement).is_err() {
+            for placement in room.places(model, profile, from) {
+                let Some(next) = room.with(model, profile, placement) else {
                     continue;
-                }
-                next.served[number] += 1;
+                };
+                let firm = firm.union(placement.mask());
+                let after = (number, placement.start + 1);
+                served[number] += 1;
                 create.push((number, profile, placement));
-                self.extend(&next, reuse, create, (number, placement.start + 1));
+                self.extend(&next, firm, served, reuse, create, after);
                 create.pop();
+                served[number] -= 1;
             }
         }
     }
 
-    fn record(&mut self, at: &Reached, reuse: &Reuse, create: &[Create]) {
+    fn record(
+        &mut self,
+        room: &Room,
+        firm: SliceMask,
+        served: &[u32],
+        reuse: &Reuse,
+        create: &[Create],
+    ) {
         let mut changes = Changes {
             created: create.len(),
             given_up: 0,
             exposed: reuse.moved.len(),
             ended: 0,
-            lost: self.before - self.worth.of(at.firm),
+            lost: self.before - self.worth.of(firm),
         };
-        let known = self.found.get(&at.served);
+        let known = self.found.get(served);
         if known.is_some_and(|known| changes.cost() > known.cost) {
             return;
         }
-        let give_up = self.in_the_way(&at.layout, reuse, create);
+        let give_up = self.in_the_way(room, reuse, create);
         let held = |index: &&usize| self.board.idle.get(**index).is_some_and(|idle| idle.held);
         changes.ended = give_up.iter().filter(held).count();
         changes.given_up = give_up.len() - changes.ended;
+        if known.is_some_and(|known| changes.cost() > known.cost) {
+            return;
+        }
         let choice = Choice {
             cost: changes.cost(),
             reuse: reuse.own.clone(),
@@ -269,32 +264,23 @@ impl Search<'_> {
             expose: reuse.moved.clone(),
             create: create.to_vec(),
         };
-        match self.found.entry(at.served.clone()) {
-            Entry::Vacant(entry) => {
-                entry.insert(choice);
-            }
-            Entry::Occupied(mut entry) => {
-                let known = entry.get();
-                if (choice.cost, choice.order()) < (known.cost, known.order()) {
-                    entry.insert(choice);
-                }
-            }
+        let better = |known: &Choice| (choice.cost, choice.order()) < (known.cost, known.order());
+        if known.is_none_or(better) {
+            self.found.insert(served.to_vec(), choice);
         }
     }
 
     /// The idle instances that cannot stay beside what is made.
-    fn in_the_way(&self, layout: &Layout, reuse: &Reuse, create: &[Create]) -> Vec<usize> {
+    fn in_the_way(&self, room: &Room, reuse: &Reuse, create: &[Create]) -> Vec<usize> {
         if create.is_empty() {
             return Vec::new();
         }
-        let mut layout = layout.clone();
+        let mut room = room.clone();
         let mut gone = Vec::new();
         for (index, idle) in self.board.idle.iter().enumerate() {
             let may_go = movable(self.board, idle) && !reuse.uses(index);
             // Engines, too, can be what there is not enough of for both.
-            let place =
-                |layout: &mut Layout| layout.place(&self.board.model, idle.profile, idle.placement);
-            if may_go && place(&mut layout).is_err() {
+            if may_go && !room.fill(&self.board.model, idle.profile, idle.placement) {
                 gone.push(index);
             }
         }
