@@ -230,6 +230,7 @@ impl Run {
             pod_annotation: true,
             name_holders: true,
             turn_mig_on: true,
+            idle: planner::Idle::Offered,
             window_after: Some(Duration::from_mins(5)),
             started: 1_800_000_000,
         };

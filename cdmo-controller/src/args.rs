@@ -86,6 +86,17 @@ pub struct Args {
     )]
     pub without: Without,
 
+    /// What becomes of idle instances. Offered ones are taken by whatever pod the scheduler sends; parked ones
+    /// are offered again to the pod for which a plan chooses them, where the cluster loses least by it.
+    #[arg(
+        long,
+        env = "CDMO_IDLE_INSTANCES",
+        value_name = "offered|parked",
+        value_enum,
+        default_value_t
+    )]
+    pub idle_instances: Idle,
+
     /// After so long without room for a pod, slices are kept free for it until it can start, on three
     /// GPUs of a hundred at most. 0: never.
     #[arg(
@@ -130,6 +141,25 @@ pub struct Without {
     /// Do not turn MIG mode on where it is off: such GPUs are offered whole, as nvidia.com/gpu.
     #[arg(long, env = "CDMO_NO_MIG_MODE")]
     pub no_mig_mode: bool,
+}
+
+/// What becomes of idle instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Idle {
+    /// They stay offered.
+    #[default]
+    Offered,
+    /// They are taken off offer until a plan chooses them.
+    Parked,
+}
+
+impl From<Idle> for planner::Idle {
+    fn from(idle: Idle) -> Self {
+        match idle {
+            Idle::Offered => Self::Offered,
+            Idle::Parked => Self::Parked,
+        }
+    }
 }
 
 /// What controller and agents know each other by.

@@ -47,6 +47,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         http_listen,
         settle_ms,
         standby_seconds,
+        idle_instances,
         keep_free_after_seconds,
         without,
         ..
@@ -105,6 +106,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         pod_annotation: !without.no_pod_annotation,
         name_holders: !without.no_holder_names,
         turn_mig_on: !without.no_mig_mode,
+        idle: idle_instances.into(),
         window_after: patience(keep_free_after_seconds),
         started: jiff::Timestamp::now().as_second(),
     };

@@ -51,6 +51,8 @@ impl Use {
         match device.state {
             State::Held => Self::Held,
             State::Idle => Self::Idle,
+            // A whole MIG device, that is, with which nothing is wrong.
+            State::Parked if !device.device_id.is_empty() && device.reason.is_empty() => Self::Idle,
             State::Offering | State::Withdrawing => Self::Changing,
             State::Stuck | State::Unhealthy | State::Parked | State::Unspecified => {
                 Self::OutOfService

@@ -120,6 +120,8 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
                 own => own,
             };
             let (resource, usage) = match exposure {
+                // Parked: to be used again once the plan is over.
+                Some(moved) if own != Usage::Held && moved.to.is_empty() => (None, Usage::Idle),
                 // Of its old name there is one less, and of the new one there will be one more.
                 Some(moved) if own != Usage::Held => (Some(moved.to.clone()), Usage::Arriving),
                 _ => (row.resource.clone(), own),

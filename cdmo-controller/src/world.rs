@@ -86,6 +86,8 @@ pub struct Config {
     pub name_holders: bool,
     /// Whether agents turn MIG mode on where it is off and nobody uses the GPU.
     pub turn_mig_on: bool,
+    /// What becomes of idle instances.
+    pub idle: planner::Idle,
     /// After how long slices are kept free for a pod that waits for room; never if none.
     pub window_after: Option<Duration>,
     /// Seconds of Unix time at the start.
@@ -262,6 +264,7 @@ impl World {
         alarms.set(now + GATHER, Alarm::Plan);
         Self {
             agents: AgentTable::new(config.agent_port_name.clone()),
+            board: Board::new(config.idle),
             config,
             metrics,
             started: now,
@@ -277,7 +280,6 @@ impl World {
             takeovers: HashMap::new(),
             demands: HashMap::new(),
             relisted: false,
-            board: Board::default(),
             budget: Budget::new(now),
             slices: HashMap::new(),
             alarms,

@@ -87,6 +87,7 @@ fn tenant(instance: &Instance) -> Tenant {
         InstanceState::Withdrawing => Tenant::Changing("going"),
         InstanceState::Stuck => Tenant::Faulty("stuck"),
         InstanceState::Unhealthy => Tenant::Faulty("faulty"),
+        InstanceState::Parked if instance.reason.is_none() => Tenant::Nobody,
         InstanceState::Parked => Tenant::Faulty("parked"),
         InstanceState::Unknown => Tenant::Faulty("unknown"),
     }

@@ -157,7 +157,11 @@ impl Page {
                 start,
                 ..
             } = moved;
-            let (gpu, name) = (index(gpu), picture::short(&moved.to));
+            let gpu = index(gpu);
+            let name = match moved.to.as_str() {
+                "" => "no name (parked)",
+                name => picture::short(name),
+            };
             format!("idle {profile} at slice {start} of GPU {gpu} to {name}")
         });
         let moves = moves.collect::<Vec<_>>().join(", ");
@@ -169,6 +173,10 @@ impl Page {
         };
         if !operation.gives_up.is_empty() {
             let _ = write!(what, " in place of idle {}", list(&operation.gives_up));
+        }
+        // What is given up to no pod's benefit names none.
+        if operation.pod.name.is_empty() {
+            return format!("{what}: {stage} for {since}");
         }
         format!("{what}, for {}: {stage} for {since}", operation.pod)
     }

@@ -81,6 +81,13 @@ impl Marks for Board {
 }
 
 impl Board {
+    pub(super) fn new(idle: planner::Idle) -> Self {
+        Self {
+            planner: Planner::new(idle),
+            ..Self::default()
+        }
+    }
+
     /// The node must be looked at before the next pass.
     pub(super) fn mark_stale(&mut self, node: &str) {
         if !self.stale.contains(node) {

@@ -295,7 +295,7 @@ impl World {
             tracing::info!(
                 node = operation.node,
                 plan = id,
-                "what was idle is given up"
+                "what was idle is given up, or parked"
             );
             self.touch(&operation.node, now);
             return;

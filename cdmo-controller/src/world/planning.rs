@@ -75,8 +75,19 @@ impl World {
                 self.tend_gate(&candidate.key, now);
             }
         }
+        self.park(now);
         self.note_windows(&before);
         self.count_demands();
+    }
+
+    /// Takes off offer what is idle and promised to nobody, if such instances are parked.
+    fn park(&mut self, now: Instant) {
+        for plan in self.board.planner.parking().to_vec() {
+            let node = self.board.name(plan.node).to_owned();
+            for gpu in plan.gpus {
+                self.clear(&node, gpu, now);
+            }
+        }
     }
 
     /// Whether enough of the cluster is known: everything that is listed, and what agents have, but for
@@ -122,7 +133,7 @@ impl World {
                 if let Some(plan) = clear {
                     let node = self.board.name(plan.node).to_owned();
                     for gpu in plan.gpus {
-                        self.give_up(&node, gpu, now);
+                        self.clear(&node, gpu, now);
                     }
                 }
             }

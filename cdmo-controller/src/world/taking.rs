@@ -243,15 +243,20 @@ impl World {
             .filter_map(|gpu| to_give_up(gpu, &self.board, now))
             .collect();
         for plan in plans {
-            self.give_up(node, plan, now);
+            self.clear(node, plan, now);
         }
     }
 
-    /// Begins to give up what is idle on a GPU, for no pod.
-    pub(super) fn give_up(&mut self, node: &str, plan: GpuPlan, now: Instant) {
+    /// Begins to give up what is idle on a GPU, or to take it off offer, for no pod.
+    pub(super) fn clear(&mut self, node: &str, plan: GpuPlan, now: Instant) {
         self.operation_count += 1;
         let id = format!("{}-{}", self.config.plan_prefix, self.operation_count);
-        tracing::info!(node, plan = id, gpu = plan.uuid, "giving up what is idle");
+        let does = if plan.give_up.is_empty() {
+            "parking what is idle"
+        } else {
+            "giving up what is idle"
+        };
+        tracing::info!(node, plan = id, gpu = plan.uuid, "{does}");
         let nobody = (PodKey::nobody(), String::new());
         let (operation, output) = Operation::new(
             id.clone(),

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use mig::{GpuModel, Placement};
 
-use crate::{work::Board, worth::Worth};
+use crate::{state::Idle, work::Board, worth::Worth};
 
 /// Number of a state of a GPU. Ids of instances and busyness are no part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,8 @@ impl BoardId {
 /// All states that were seen.
 #[derive(Debug, Default)]
 pub(crate) struct Boards {
+    /// What becomes of idle instances.
+    pub(crate) idle: Idle,
     models: Vec<(Arc<GpuModel>, Worth)>,
     /// Numbers of resource names.
     names: HashMap<String, u32>,
@@ -31,6 +33,13 @@ pub(crate) struct Boards {
 }
 
 impl Boards {
+    pub(crate) fn new(idle: Idle) -> Self {
+        Self {
+            idle,
+            ..Self::default()
+        }
+    }
+
     /// The number of a GPU's state.
     pub(crate) fn id(&mut self, board: &Board) -> BoardId {
         let mut key = std::mem::take(&mut self.key);
@@ -52,11 +61,11 @@ impl Boards {
     }
 
     /// The same, with what GPUs of its model are worth.
-    pub(crate) fn with_worth(&self, id: BoardId) -> Option<(&Board, &Worth)> {
+    pub(crate) fn with_worth(&self, id: BoardId) -> Option<(&Board, (&Worth, Idle))> {
         let board = self.get(id)?;
         let mut models = self.models.iter();
         let (_, worth) = models.find(|(known, _)| is_same(known, &board.model))?;
-        Some((board, worth))
+        Some((board, (worth, self.idle)))
     }
 
     /// How many states there are.

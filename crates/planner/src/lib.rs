@@ -54,5 +54,5 @@ pub use node_set::NodeSet;
 pub use outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind};
 pub use pass::plan;
 pub use planner::Planner;
-pub use state::{Cluster, Gpu, Instance, Node, Usage};
+pub use state::{Cluster, Gpu, Idle, Instance, Node, Usage};
 pub use window::{Part, Window};

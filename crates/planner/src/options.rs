@@ -12,6 +12,7 @@ use crate::{
     cost::{Changes, Cost},
     room::Room,
     search::Goal,
+    state::Idle,
     work::{Board, IdleInstance, Want},
     worth::Worth,
 };
@@ -75,14 +76,19 @@ pub(crate) type Options = Vec<GpuOption>;
 type Best = BTreeMap<Vec<u32>, Choice>;
 
 /// Everything that the GPU could do for these wants.
-pub(crate) fn options(board: &Board, worth: &Worth, wants: &[Want], goal: &Goal) -> Options {
-    let best = best(board, worth, wants);
+pub(crate) fn options(
+    board: &Board,
+    (worth, idle): (&Worth, Idle),
+    wants: &[Want],
+    goal: &Goal,
+) -> Options {
+    let best = best(board, worth, idle, wants);
     best.into_iter()
         .map(|(served, choice)| goal.option(served, choice))
         .collect()
 }
 
-fn best(board: &Board, worth: &Worth, wants: &[Want]) -> Best {
+fn best(board: &Board, worth: &Worth, idle: Idle, wants: &[Want]) -> Best {
     let profiles: Vec<_> = wants
         .iter()
         .map(|want| want.profile(&board.model))
@@ -90,6 +96,7 @@ fn best(board: &Board, worth: &Worth, wants: &[Want]) -> Best {
     let mut search = Search {
         board,
         worth,
+        idle,
         wants,
         profiles: &profiles,
         before: worth.of(taken(board, &Reuse::default())),
@@ -185,6 +192,8 @@ type Create = (usize, ProfileIndex, Placement);
 struct Search<'a> {
     board: &'a Board,
     worth: &'a Worth,
+    /// What becomes of idle instances.
+    idle: Idle,
     wants: &'a [Want],
     /// What serves each want on this GPU.
     profiles: &'a [Option<ProfileIndex>],
@@ -247,18 +256,18 @@ impl Search<'_> {
             lost: self.before - self.worth.of(firm),
         };
         let known = self.found.get(served);
-        if known.is_some_and(|known| changes.cost() > known.cost) {
+        if known.is_some_and(|known| changes.cost(self.idle) > known.cost) {
             return;
         }
         let give_up = self.in_the_way(room, reuse, create);
         let held = |index: &&usize| self.board.idle.get(**index).is_some_and(|idle| idle.held);
         changes.ended = give_up.iter().filter(held).count();
         changes.given_up = give_up.len() - changes.ended;
-        if known.is_some_and(|known| changes.cost() > known.cost) {
+        if known.is_some_and(|known| changes.cost(self.idle) > known.cost) {
             return;
         }
         let choice = Choice {
-            cost: changes.cost(),
+            cost: changes.cost(self.idle),
             reuse: reuse.own.clone(),
             give_up,
             expose: reuse.moved.clone(),

@@ -16,14 +16,15 @@ use crate::{
     boards::Boards,
     classes::Classes,
     demand::{Demand, Wants},
-    outcome::{Outcome, Refusal},
+    outcome::{NodePlan, Outcome, Refusal},
     pass,
     search::Search,
     slot::{Slot, State},
-    state::{Cluster, Node},
+    state::{Cluster, Idle, Node},
     work::WorkNode,
 };
 
+mod parking;
 mod reserving;
 
 use reserving::Windows;
@@ -67,6 +68,8 @@ pub struct Planner {
     promised_on: Vec<usize>,
     /// Slices that are kept free.
     windows: Windows,
+    /// What the last pass left idle and offered, if such instances are parked.
+    parking: Vec<NodePlan>,
     /// Partial sums that each wish may look at in a pass: [`MOST_SUMS`].
     sums: usize,
 }
@@ -86,6 +89,7 @@ impl Default for Planner {
             touched: BTreeMap::new(),
             promised_on: Vec::new(),
             windows: Windows::default(),
+            parking: Vec::new(),
             sums: MOST_SUMS,
         }
     }
@@ -102,6 +106,14 @@ impl From<&Cluster> for Planner {
 }
 
 impl Planner {
+    /// A planner for a cluster without nodes yet.
+    pub fn new(idle: Idle) -> Self {
+        Self {
+            boards: Boards::new(idle),
+            ..Self::default()
+        }
+    }
+
     /// The nodes, in the order in which ties between them are decided.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
         self.slots.iter().map(|slot| &slot.node)
@@ -211,6 +223,7 @@ impl Planner {
                 Err(refusal) => Outcome::Refused(refusal.clone()),
             };
         }
+        self.parking = self.surplus();
         self.end();
         self.windows.end();
         self.forget();
@@ -320,7 +333,7 @@ impl Planner {
     pub(crate) fn forget_all(&mut self) {
         self.answers.clear();
         self.wishes.clear();
-        self.boards = Boards::default();
+        self.boards = Boards::new(self.boards.idle);
         self.classes.clear();
         let nodes: Vec<_> = self.slots.drain(..).map(|slot| slot.node).collect();
         for (at, node) in nodes.into_iter().enumerate() {

@@ -11,6 +11,17 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
 }
 
+/// What becomes of idle instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// They stay offered under the name they have: any pod may take them, whether anybody plans or not.
+    #[default]
+    Offered,
+    /// They are taken off offer, and offered again to the pod for which a plan chooses them: pods start where
+    /// the cluster loses least by it, and a little later.
+    Parked,
+}
+
 /// One node.
 #[derive(Clone, Debug, Default)]
 pub struct Node {

@@ -18,7 +18,7 @@ use crate::{
     options::{Choice, Options, options},
     search::{Found, Goal, by_counts},
     slot::Slot,
-    state::{Node, Usage},
+    state::{Idle, Node, Usage},
     work::{Board, IdleInstance, Want, WorkNode},
 };
 
@@ -91,6 +91,8 @@ pub(crate) struct Search<'a> {
     pub(crate) wants: &'a [Want],
     pub(crate) goal: &'a Goal,
     pub(crate) nodes: &'a Eligibilities,
+    /// What becomes of idle instances.
+    pub(crate) idle: Idle,
     /// Those of others.
     pub(crate) windows: Vec<&'a Window>,
 }
@@ -98,7 +100,10 @@ pub(crate) struct Search<'a> {
 impl Search<'_> {
     /// The window for which the fewest instances in use have to end, and where that is, if there is any.
     pub(crate) fn best(&self, slots: &[Slot]) -> Option<(usize, Slices)> {
-        let mut known = Known::default();
+        let mut known = Known {
+            boards: Boards::new(self.idle),
+            options: HashMap::new(),
+        };
         let mut left = MOST_SUMS;
         let mut best: Option<(Cost, usize, Slices)> = None;
         for at in self.nodes.allowed().iter() {
@@ -188,7 +193,6 @@ fn slices(boards: &[Board], choices: &[&Choice]) -> Slices {
 }
 
 /// What GPUs can do, by their state.
-#[derive(Default)]
 struct Known {
     boards: Boards,
     options: HashMap<BoardId, Arc<Options>>,

@@ -36,3 +36,23 @@ fn only_what_is_missing_is_made() -> Verdict {
         system.consistent().await
     })
 }
+
+#[test]
+fn an_idle_instance_is_parked_and_offered_again_if_that_is_chosen() -> Verdict {
+    let spec = Spec::gpus("A100-40GB:1").controller_arg("--idle-instances=parked");
+    scenario(spec, async |system| {
+        system.run(&Pod::of("first", "3g.20gb")).await?;
+        let standing = system.instances("a")?;
+        system.remove("first").await?;
+        system.shows("a", "nvidia.com/mig-3g.20gb", 0).await?;
+        assert_eq!(system.instances("a")?, standing, "it still stands");
+        system.run(&Pod::of("second", "3g.20gb")).await?;
+        assert_eq!(system.instances("a")?, standing, "and is used again");
+        system.remove("second").await?;
+        // Nobody but a plan may have it: not a pod that asks while the controller is away.
+        system.shows("a", "nvidia.com/mig-3g.20gb", 0).await?;
+        system.run(&Pod::of("half", "7g.40gb")).await?;
+        assert_eq!(system.instances("a")?.len(), 1, "it was given up");
+        system.consistent().await
+    })
+}

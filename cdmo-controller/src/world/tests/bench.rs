@@ -79,7 +79,18 @@ pub(super) struct Bench {
 impl Bench {
     /// A cluster of managed nodes with A100 40 GB GPUs, all sessions standing.
     pub(super) fn new(nodes: &[(&str, usize)]) -> Self {
+        Self::unheard(nodes).begun()
+    }
+
+    /// The same, where idle instances are parked.
+    pub(super) fn parking(nodes: &[(&str, usize)]) -> Self {
         let mut bench = Self::unheard(nodes);
+        bench.world.board = Board::new(planner::Idle::Parked);
+        bench.begun()
+    }
+
+    fn begun(self) -> Self {
+        let mut bench = self;
         bench.list_nodes();
         bench.list_pods();
         bench.list_agents();
@@ -100,6 +111,7 @@ impl Bench {
             pod_annotation: true,
             name_holders: true,
             turn_mig_on: true,
+            idle: planner::Idle::Offered,
             window_after: Some(Duration::from_mins(5)),
             started: NOW,
         };
@@ -618,9 +630,8 @@ impl Bench {
             let instance = all
                 .find(|i| i.gpu_instance_id == gone.gpu_instance_id)
                 .unwrap();
-            assert_eq!(
-                instance.state(),
-                State::Idle,
+            assert!(
+                matches!(instance.state(), State::Idle | State::Parked),
                 "only idle devices may be given up"
             );
             instance.set_state(State::Withdrawing);
@@ -653,6 +664,10 @@ impl Bench {
                 let mut all = gpu.instances.iter_mut();
                 let instance = all.find(|i| i.gpu_instance_id == id).unwrap();
                 instance.resource.clone_from(&moved.resource);
+                if moved.resource.is_empty() {
+                    instance.set_state(State::Parked);
+                    continue;
+                }
                 instance.set_state(State::Idle);
                 made.push(Made {
                     gpu_uuid: gpu.uuid.clone(),

@@ -11,6 +11,7 @@ mod agreement;
 mod blockers;
 mod exactness;
 mod fractions;
+mod parking;
 mod promises;
 mod windows;
 mod words;

@@ -194,6 +194,7 @@ impl Planner {
             wants: &answers.wants,
             goal: &answers.goal,
             nodes: &demand.nodes,
+            idle: self.boards.idle,
             windows: self.windows.others(demand.priority).collect(),
         };
         let (at, slices) = search.best(&self.slots)?;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use mig::{GpuModel, Layout, Placement, ProfileIndex, SliceMask};
 
 use super::work::Board;
-use crate::{cost::Changes, options::Choice, work::Want, worth::Worth};
+use crate::{cost::Changes, options::Choice, state::Idle, work::Want, worth::Worth};
 
 /// For each count of devices served, by want, the cheapest choice.
 pub(crate) type Options = BTreeMap<Vec<u32>, Choice>;
@@ -207,7 +207,7 @@ impl Search<'_> {
             lost: self.before - self.worth.of(taken.fold(self.firm, SliceMask::union)),
         };
         let choice = Choice {
-            cost: changes.cost(),
+            cost: changes.cost(Idle::Offered),
             reuse: self.used.own.clone(),
             give_up: self.give_up.to_vec(),
             expose: self.used.moved.clone(),

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cost::{CREATED, EXPOSED, GIVEN_UP},
+    Idle,
+    cost::{self, GIVEN_UP},
     work::{Kind, Want},
     worth::Worth,
 };
@@ -76,6 +77,14 @@ fn want(model: &GpuModel, pick: usize, count: u32) -> Option<Want> {
         of,
         count,
     })
+}
+
+fn created() -> i64 {
+    cost::missing(Idle::Offered) + cost::CREATED
+}
+
+fn exposed() -> i64 {
+    cost::missing(Idle::Offered) + cost::EXPOSED
 }
 
 /// The price, and how much is changed.
@@ -168,7 +177,7 @@ impl Tried {
                 let mut next = self.clone();
                 next.free.remove(n);
                 next.firm[g] = next.firm[g].union(instance.placement.mask());
-                consider(next.cheapest(gpus, rest), if own { 0 } else { EXPOSED });
+                consider(next.cheapest(gpus, rest), if own { 0 } else { exposed() });
             }
         }
         for (g, gpu) in gpus.iter().enumerate().filter(|(_, gpu)| gpu.changeable) {
@@ -181,7 +190,7 @@ impl Tried {
                     .place(&gpu.model, profile, placement)
                     .unwrap();
                 next.firm[g] = next.firm[g].union(placement.mask());
-                consider(next.cheapest(gpus, rest), CREATED);
+                consider(next.cheapest(gpus, rest), created());
             }
         }
         best
@@ -192,8 +201,8 @@ impl Tried {
 fn price_of(plan: &NodePlan) -> Price {
     let counts = plan.gpus.iter().flat_map(|gpu| {
         [
-            (gpu.create.len(), CREATED),
-            (gpu.expose.len(), EXPOSED),
+            (gpu.create.len(), created()),
+            (gpu.expose.len(), exposed()),
             (gpu.give_up.len(), GIVEN_UP),
         ]
     });

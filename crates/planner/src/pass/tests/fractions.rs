@@ -93,11 +93,13 @@ fn an_idle_instance_moves_to_the_fraction_before_anything_is_made_or_given_up() 
 
 #[test]
 fn an_idle_instance_in_a_place_that_is_much_worse_is_not_moved() {
-    // There it would leave no room for 4g.20gb.
-    let cluster = mk_cluster(vec![mk_node(vec![a100(&[("3g.20gb", 0, Usage::Idle)])])]);
+    // On a GPU that is whole but for it, while half of another one is free.
+    let idle = a100(&[("3g.20gb", 0, Usage::Idle)]);
+    let half = a100(&[("3g.20gb", 0, Usage::Held)]);
+    let cluster = mk_cluster(vec![mk_node(vec![idle, half])]);
     let outcome = plan_one(&cluster, &[(HALF, 1)]);
     let plan = &planned(&outcome).gpus[0];
-    assert_eq!(plan.create[0].placement.start, 4);
+    assert_eq!((plan.gpu, plan.create[0].placement.start), (1, 4));
     assert!(plan.expose.is_empty() && plan.give_up.is_empty());
 }
 
