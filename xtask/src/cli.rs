@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::outcome::Outcome;
-use crate::{bench, cluster, demo, fake_nvml, image, verify};
+use crate::{bench, cluster, demo, fake_nvml, image, train, verify};
 
 /// Developer commands of this repository.
 #[derive(Debug, Parser)]
@@ -21,6 +21,7 @@ enum Command {
     Verify(verify::Options),
     Bench(bench::Options),
     Cluster(cluster::Options),
+    Train(train::Options),
 }
 
 impl Cli {
@@ -33,6 +34,7 @@ impl Cli {
             Command::Verify(options) => verify::run(options).await,
             Command::Bench(options) => bench::run(options).await,
             Command::Cluster(options) => cluster::run(options).await,
+            Command::Train(options) => train::run(options).await,
         };
         result.unwrap_or_else(|error| {
             anstream::eprintln!("error: {error:#}");

@@ -11,6 +11,7 @@ mod kubernetes_tools;
 mod outcome;
 mod program;
 mod python;
+mod train;
 mod verify;
 
 use std::process::ExitCode;

@@ -12,6 +12,15 @@ pub const MIXES: [(&str, [u32; 6]); 4] = [
     ("bimodal", [30, 15, 5, 5, 15, 30]),
 ];
 
+/// The same for GPUs with three profiles, as A30: shares of 4g, 2g, 1g. Nobody published such; large
+/// and small weigh about as much as in [`MIXES`].
+pub const MIXES_OF_THREE: [(&str, [u32; 3]); 4] = [
+    ("uniform", [1, 1, 1]),
+    ("skew-small", [10, 30, 60]),
+    ("skew-big", [50, 30, 20]),
+    ("bimodal", [40, 10, 50]),
+];
+
 /// How often each profile of one GPU model is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demand {
@@ -37,13 +46,18 @@ impl Demand {
         })
     }
 
-    /// The four mixes of [`MIXES`] with their names; those of them that ask for something of this
-    /// model.
+    /// The four mixes with their names: those of [`MIXES_OF_THREE`] for a model with three profiles,
+    /// else those of [`MIXES`].
     pub fn mixes(geometry: &Geometry) -> Vec<(&'static str, Self)> {
+        let of = |(name, parts): (&'static str, &[u32])| Some((name, Self::new(geometry, parts)?));
+        if geometry.profiles().len() == 3 {
+            let mixes = MIXES_OF_THREE.iter();
+            let mixes = mixes.map(|(name, parts)| (*name, parts.as_slice()));
+            return mixes.filter_map(of).collect();
+        }
         let mixes = MIXES.iter();
-        mixes
-            .filter_map(|(name, parts)| Some((*name, Self::new(geometry, parts)?)))
-            .collect()
+        let mixes = mixes.map(|(name, parts)| (*name, parts.as_slice()));
+        mixes.filter_map(of).collect()
     }
 
     /// Shares by [`ProfileId`]; their sum is 1.
@@ -92,6 +106,20 @@ mod tests {
         assert!((uniform.mean_slices() - 3.5).abs() < 1e-12);
         // 70 % of 16 slices.
         assert!((uniform.rate(0.7, 2) - 3.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn gpus_with_three_profiles_have_mixes_of_their_own() {
+        let model = mig::GpuModel::known("NVIDIA A30").unwrap();
+        let mixes = Demand::mixes(&Geometry::new(&model).unwrap());
+        let whole: Vec<f64> = mixes.iter().map(|(_, demand)| demand.shares()[0]).collect();
+        let known = [1.0 / 3.0, 0.1, 0.5, 0.4];
+        assert!(
+            whole
+                .iter()
+                .zip(known)
+                .all(|(is, known)| (is - known).abs() < 1e-12)
+        );
     }
 
     #[test]

@@ -7,9 +7,11 @@
 
 mod cmaes;
 mod goal;
+mod recipe;
 mod search;
 
-pub use goal::{Cell, Goal};
+pub use goal::{Aim, Cell, Goal, Scene};
+pub use recipe::{Cut, Recipe, RecipeError};
 pub use search::{Detail, Progress, Trained, Training, TrainingError};
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The search for weights.
 
-use placement::{Features, Geometry, Origin, PoolError, ScoreTable, TableError, WeightsError};
+use placement::{
+    Features, Geometry, Origin, PoolError, ScoreTable, Shape, TableError, WeightsError,
+};
 
 use super::cmaes::Search;
-use super::goal::Goal;
+use super::goal::{Aim, Goal};
 use crate::random::{Purpose, Random};
 
 /// Why training failed.
@@ -156,37 +158,51 @@ impl<'a> Training<'a> {
         )?)
     }
 
-    /// What the search found as a table in plain text, under a name.
+    /// What the search found as a table in plain text, under a name. `command` makes it again.
     ///
     /// # Errors
     /// If the weights are of another geometry.
-    pub fn text(&self, trained: &Trained, name: &str) -> Result<String, TrainingError> {
+    pub fn text(
+        &self,
+        trained: &Trained,
+        name: &str,
+        command: &str,
+    ) -> Result<String, TrainingError> {
         let table = self.table(&trained.weights)?.named(name);
         let origin = Origin {
             made: format!(
-                "value of a mask = weighted structural features ({}), weights by CMA-ES over {} \
-                 generations in the loss model",
+                "by {command}; value of a mask = weighted structural features ({}), weights by \
+                 CMA-ES; {}",
                 self.detail.name(),
-                trained.generations
+                self.goal.words()
             ),
             seed: Some(trained.seed),
         };
         Ok(table.to_text(self.goal.geometry(), &origin)?)
     }
 
-    /// Where the search starts: each free placement is worth its slices, which is the best rule
-    /// that needs no training.
+    /// Where the search starts: at the best rule that needs no training, in about the same units.
     fn start(&self) -> Vec<f64> {
         let geometry = self.goal.geometry();
-        let sizes = geometry.profiles().iter().map(|profile| {
-            let name = format!("{}: free placements", profile.name);
-            (name, f64::from(profile.size))
-        });
-        let sizes: Vec<(String, f64)> = sizes.collect();
+        let rule: Vec<(String, f64)> = match self.goal.aim() {
+            // Each free placement is worth its slices.
+            Aim::Loss => {
+                let of = |profile: &Shape| {
+                    let name = format!("{}: free placements", profile.name);
+                    (name, f64::from(profile.size))
+                };
+                geometry.profiles().iter().map(of).collect()
+            }
+            // What leaves the longest run of free slices, then the most placements.
+            Aim::Fill => vec![
+                ("longest free run".to_owned(), 5.0),
+                ("placements possible".to_owned(), 0.25),
+            ],
+        };
         let start = self.weighed.iter().map(|(column, spread)| {
             let name = &self.features.names()[*column];
-            let known = sizes.iter().find(|(known, _)| known == name);
-            known.map_or(0.0, |(_, size)| size * spread)
+            let known = rule.iter().find(|(known, _)| known == name);
+            known.map_or(0.0, |(_, weight)| weight * spread)
         });
         start.collect()
     }
