@@ -41,6 +41,7 @@ mod index;
 pub mod packable;
 pub mod policy;
 mod pool;
+pub mod portfolio;
 mod score;
 mod sets;
 mod text;

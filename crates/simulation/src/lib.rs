@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adaptive;
 pub mod bound;
 pub mod capacity;
 pub mod cluster;
