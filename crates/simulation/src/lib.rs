@@ -10,6 +10,7 @@
 pub mod adaptive;
 pub mod bound;
 pub mod capacity;
+pub mod clairvoyant;
 pub mod cluster;
 pub mod contest;
 pub mod demand;
