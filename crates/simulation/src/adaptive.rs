@@ -67,13 +67,13 @@ pub fn learn(
         }
         let choice = pool.choose(&Ask::new(pod.profile));
         let now = ticks(pod.time);
-        let seen = portfolio.arrived(now, pod.profile, choice.is_some(), loss.gpus);
+        let name = portfolio.arrived(now, pod.profile, choice.is_some(), loss.gpus);
         if let Some(choice) = &choice {
             pool.commit(choice)?;
             let running = Running {
                 gpu: choice.gpu,
                 placement: choice.placement,
-                seen,
+                seen: name,
             };
             ends.push(pod.time + pod.lifetime, running);
         }

@@ -115,8 +115,8 @@ fn rules(geometry: &Geometry) -> Vec<Rule> {
         // Whatever the profiles take, no layout takes more than this.
         let mut most = 0;
         geometry.each_layout(|set, _| {
-            let taken = placements(set).map(|id| takes[geometry.spot(id).profile.index()]);
-            most = most.max(taken.sum::<u32>());
+            let sum = placements(set).map(|id| takes[geometry.spot(id).profile.index()]);
+            most = most.max(sum.sum::<u32>());
         });
         let rule = Rule {
             takes: takes.iter().map(|part| f64::from(*part)).collect(),
@@ -159,7 +159,9 @@ fn lowest(pods: &[Offered], rules: &[Rule], worth: &[f64], gpus: f64, known: f64
             }
             value += gpus * rule.has * sum;
         }
-        steps.iter_mut().for_each(|steps| steps.fill(0.0));
+        for steps in &mut steps {
+            steps.fill(0.0);
+        }
         for (at, pod) in pods.iter().enumerate() {
             let cost = rules
                 .iter()

@@ -68,8 +68,9 @@ fn it_is_never_below_the_best_of_all_choices() {
             let mut pods = pods(&demand, &loss, seed);
             pods.truncate(14);
             let count = pods.len();
-            pods.iter_mut()
-                .for_each(|pod| pod.until = pod.until.min(count));
+            for pod in &mut pods {
+                pod.until = pod.until.min(count);
+            }
             for worth in [vec![1.0; 3], demand.slices().to_vec()] {
                 let optimum = by_trying(&geometry, &pods, &worth);
                 let least = lowest(&pods, &rules(&geometry), &worth, 1.0, optimum);

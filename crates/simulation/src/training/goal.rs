@@ -202,13 +202,13 @@ impl Goal {
     /// Percent of pods and of slices lost, by cell.
     fn lost(&self, table: &ScoreTable, seed: u64) -> Result<Vec<(f64, f64)>, TrainingError> {
         let mut policy = ByTable::new(&self.geometry, table)?;
-        let mut lost = Vec::with_capacity(self.cells.len());
+        let mut parts = Vec::with_capacity(self.cells.len());
         let of = |tally: &Tally| (100.0 - tally.pods(), 100.0 - tally.slices());
         for cell in &self.cells {
             let (geometry, demand) = (&self.geometry, &cell.demand);
             match cell.scene {
                 Scene::Loss(loss) => {
-                    lost.push(of(&loss.run(geometry, demand, &mut policy, seed)?))
+                    parts.push(of(&loss.run(geometry, demand, &mut policy, seed)?));
                 }
                 Scene::Fill { fill, runs } => {
                     let (mut pods, mut slices) = (0.0, 0.0);
@@ -219,11 +219,11 @@ impl Goal {
                         slices += one.1;
                     }
                     let runs = f64::from(runs.max(1));
-                    lost.push((pods / runs, slices / runs));
+                    parts.push((pods / runs, slices / runs));
                 }
             }
         }
-        Ok(lost)
+        Ok(parts)
     }
 }
 
