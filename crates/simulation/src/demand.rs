@@ -3,6 +3,8 @@
 use placement::policy::Mix;
 use placement::{Geometry, ProfileId};
 
+use crate::random::{Purpose, Random};
+
 /// The mixes that policies are compared on, after the MFI paper (arXiv 2511.18906), as shares of
 /// 7g, 4g, 3g, 2g, 1g with double memory, 1g.
 pub const MIXES: [(&str, [u32; 6]); 4] = [
@@ -60,6 +62,25 @@ impl Demand {
         mixes.filter_map(of).collect()
     }
 
+    /// So many mixes drawn at random, all mixes equally likely, in percent; the same for the same seed.
+    pub fn drawn(geometry: &Geometry, seed: u64, count: usize) -> Vec<Self> {
+        let mut random = Random::new(seed, Purpose::Workload);
+        let mut drawn = Vec::with_capacity(count);
+        while drawn.len() < count {
+            let parts = geometry.profiles().iter().map(|_| random.exponential());
+            let parts: Vec<f64> = parts.collect();
+            let sum: f64 = parts.iter().sum();
+            let parts: Vec<u32> = parts.iter().map(|part| percent(part / sum)).collect();
+            drawn.extend(Self::new(geometry, &parts));
+        }
+        drawn
+    }
+
+    /// How often each profile is asked for, in parts of their sum, by [`ProfileId`].
+    pub fn parts(&self) -> &[u32] {
+        &self.parts
+    }
+
     /// Shares by [`ProfileId`]; their sum is 1.
     pub fn shares(&self) -> &[f64] {
         &self.shares
@@ -93,6 +114,15 @@ impl Demand {
     }
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "from 0 to 100"
+)]
+fn percent(part: f64) -> u32 {
+    (100.0 * part).round() as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +150,16 @@ mod tests {
                 .zip(known)
                 .all(|(is, known)| (is - known).abs() < 1e-12)
         );
+    }
+
+    #[test]
+    fn mixes_that_are_drawn_follow_from_the_seed() {
+        let drawn = Demand::drawn(&a100(), 7, 20);
+        assert_eq!(drawn, Demand::drawn(&a100(), 7, 20));
+        assert_ne!(drawn, Demand::drawn(&a100(), 8, 20));
+        // Each profile is as large a part as any other, in the mean.
+        let whole: f64 = drawn.iter().map(|demand| demand.shares()[0]).sum();
+        assert!((whole / 20.0 - 1.0 / 6.0).abs() < 0.1, "{whole}");
     }
 
     #[test]
