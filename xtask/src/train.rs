@@ -75,7 +75,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<Outcome> {
         length: options.length,
     };
     let tables = repository().join("crates/placement/tables");
-    let file = options.out.unwrap_or_else(|| tables.join(recipe.file()));
+    let checked_in = recipe.file().map(|file| tables.join(file));
+    let file = options.out.or(checked_in).context(
+        "GPUs with four slices have no table to fill: the rule without training fills them to the last slice. To \
+         train one all the same, say with --out where it goes",
+    )?;
     let made = tokio::task::spawn_blocking(move || {
         recipe.make(&mut |progress| {
             anstream::eprintln!(

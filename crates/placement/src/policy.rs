@@ -18,6 +18,7 @@ pub mod mfi;
 mod nodes;
 pub mod nos;
 pub mod ours;
+mod phases;
 mod table;
 
 use std::sync::Arc;
@@ -38,7 +39,8 @@ pub use hami::{Hami, HamiServes, HamiStart, longest_run};
 pub use in_order::{FirstFit, RoundRobin};
 pub use mfi::{MfiWindows, fewest_blocked, least_fragmentation};
 pub use nos::Nos;
-pub use ours::ours;
+pub use ours::{ours, ours_to_fill};
+pub use phases::ByPhase;
 pub use table::ByTable;
 
 /// Decides where instances go. Deterministic: equal pools and equal histories of calls give equal

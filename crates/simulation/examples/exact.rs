@@ -39,11 +39,11 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         let chain = Chain::new(&geometry, &demand, 0.7);
         let mut policies = Vec::new();
         for contestant in SHOWN {
-            policies.push(contestant.policy(&geometry, &demand, 1)?);
+            policies.push(contestant.in_the_long_run(&geometry, &demand, 1)?);
         }
         policies.push(match &table {
             Some(table) => Box::new(ByTable::new(&geometry, table)?),
-            None => Contestant::Ours.policy(&geometry, &demand, 1)?,
+            None => Contestant::Ours.in_the_long_run(&geometry, &demand, 1)?,
         });
         for policy in &mut policies {
             let decisions = Decisions::of(&geometry, policy.as_mut())?;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use placement::policy::{
-    Baskets, ByTable, Das, Dra, FirstFit, Hami, HamiServes, HamiStart, MfiWindows, Nos, Policy,
-    RoundRobin, best_fit, expected_capability, fewest_blocked, fragmentation_gradient,
-    least_capability_lost, least_fragmentation, longest_run, most_capability, ours, worst_fit,
+    Baskets, ByPhase, ByTable, Das, Dra, FirstFit, Hami, HamiServes, HamiStart, MfiWindows, Nos,
+    Policy, RoundRobin, best_fit, expected_capability, fewest_blocked, fragmentation_gradient,
+    least_capability_lost, least_fragmentation, longest_run, most_capability, ours, ours_to_fill,
+    worst_fit,
 };
 use placement::{Geometry, ScoreTable, TableError, TextError};
 
@@ -78,7 +79,7 @@ pub enum Contestant {
     Nos,
     /// GRMU's two baskets without its migrations; 30 % of the GPUs for the largest profile is a guess.
     Baskets,
-    /// Our table.
+    /// Our tables: one for pods that come and go, and one while an empty cluster is filled.
     Ours,
 }
 
@@ -164,7 +165,27 @@ impl Contestant {
             Self::Dra => Ok(Box::new(Dra::new(geometry, seed)?)),
             Self::Nos => Ok(Box::new(Nos::new(geometry)?)),
             Self::Baskets => Ok(Box::new(Baskets::new(geometry, BASKET_PERCENT)?)),
-            Self::Ours => table(&ours(geometry)?),
+            Self::Ours => {
+                let (always, fill) = (ours(geometry)?, ours_to_fill(geometry)?);
+                Ok(Box::new(ByPhase::new(geometry, &always, &fill)?))
+            }
+        }
+    }
+
+    /// As [`Contestant::policy`], but without what is only for the filling of an empty cluster: its choice
+    /// depends on the GPUs as they are, where that of the policy does but for that.
+    ///
+    /// # Errors
+    /// If a table is damaged.
+    pub fn in_the_long_run(
+        self,
+        geometry: &Arc<Geometry>,
+        demand: &Demand,
+        seed: u64,
+    ) -> Result<Box<dyn Policy>, ContestError> {
+        match self {
+            Self::Ours => Ok(Box::new(ByTable::new(geometry, &ours(geometry)?)?)),
+            _ => self.policy(geometry, demand, seed),
         }
     }
 }

@@ -2,48 +2,66 @@
 //!
 //! The value of a mask is a weighted sum of its structural features ([`crate::Features`]); the score
 //! of a placement is the value after it less the value before. Training searches the weights. Each
-//! table is checked in as text, and its header says how it was made, also if it was not trained. For
-//! GPUs without a table, [`super::fewest_blocked`] is the best rule that needs no training.
+//! table is checked in as text, and its header says by which command it was made. There is one for pods
+//! that come and go and one for many that come to an empty pool at once ([`super::ByPhase`] is for both).
+//! For GPUs without a table, [`super::fewest_blocked`] and [`super::longest_run`] are the best rules that
+//! need no training.
 
 use mig::{GpuModel, Placement, Profile};
 
-use super::fewest_blocked;
+use super::{fewest_blocked, longest_run};
 use crate::{
     geometry::{Geometry, placements},
     score::ScoreTable,
     text::{TextError, TextProblem},
 };
 
-/// The tables that are checked in.
-const TABLES: [&str; 2] = [
+/// The tables that are checked in, for pods that come and go.
+const ALWAYS: [&str; 2] = [
     include_str!("../../tables/eight-slices.txt"),
     include_str!("../../tables/four-slices.txt"),
 ];
 
-/// The table for GPUs of this shape. A shape in wider slices, as RTX PRO 6000 with twelve is an A30
-/// with four, gets the table of the narrower.
+/// The table that is checked in for many pods that come at once. With four slices, where the places of
+/// each profile are halves of those of the next, the rule without training fills every GPU.
+const FILL: [&str; 1] = [include_str!("../../tables/eight-slices-fill.txt")];
+
+/// The table for GPUs of this shape, for pods that come and go. A shape in wider slices, as RTX PRO
+/// 6000 with twelve is an A30 with four, gets the table of the narrower.
 ///
 /// # Errors
 /// If a table that is checked in is damaged, which the tests rule out.
 pub fn ours(geometry: &Geometry) -> Result<ScoreTable, TextError> {
-    if let Some(table) = checked_in(geometry)? {
-        return Ok(table);
+    Ok(found(&ALWAYS, geometry)?.unwrap_or_else(|| fewest_blocked(geometry)))
+}
+
+/// The table for GPUs of this shape, for many pods that come to an empty pool while nothing ends.
+///
+/// # Errors
+/// As [`ours`].
+pub fn ours_to_fill(geometry: &Geometry) -> Result<ScoreTable, TextError> {
+    Ok(found(&FILL, geometry)?.unwrap_or_else(|| longest_run(geometry)))
+}
+
+fn found(texts: &[&str], geometry: &Geometry) -> Result<Option<ScoreTable>, TextError> {
+    if let Some(table) = checked_in(texts, geometry)? {
+        return Ok(Some(table));
     }
     if let Some((width, narrow)) = narrowed(geometry)
-        && let Some(table) = checked_in(&narrow)?
+        && let Some(table) = checked_in(texts, &narrow)?
         && let Some(values) = table.values()
     {
         let value = |mask: u16| values[usize::from(narrowed_mask(geometry, width, mask))];
         let wide: Vec<i32> = geometry.masks().map(value).collect();
         if let Ok(table) = ScoreTable::from_values(table.name(), geometry, &wide) {
-            return Ok(table);
+            return Ok(Some(table));
         }
     }
-    Ok(fewest_blocked(geometry))
+    Ok(None)
 }
 
-fn checked_in(geometry: &Geometry) -> Result<Option<ScoreTable>, TextError> {
-    for text in TABLES {
+fn checked_in(texts: &[&str], geometry: &Geometry) -> Result<Option<ScoreTable>, TextError> {
+    for text in texts {
         match ScoreTable::from_text(text, geometry) {
             Ok((table, _)) => return Ok(Some(table)),
             Err(TextError {

@@ -342,6 +342,9 @@ fn common_gpus_have_a_table_of_their_own() {
         let table = ours(&geometry).unwrap();
         assert_ne!(table.name(), fewest_blocked(&geometry).name(), "{product}");
         assert!(table.values().is_some(), "{product}");
+        let fill = ours_to_fill(&geometry).unwrap();
+        let untrained = longest_run(&geometry);
+        assert_eq!(fill == untrained, product == "A30", "{product}");
     }
 }
 
@@ -368,4 +371,5 @@ fn a_gpu_with_wider_slices_is_placed_on_as_one_with_fewer() {
 fn gpus_that_nobody_trained_a_table_for_get_the_best_rule_without_training() {
     let geometry = fine_twelve();
     assert_eq!(ours(&geometry), Ok(fewest_blocked(&geometry)));
+    assert_eq!(ours_to_fill(&geometry), Ok(longest_run(&geometry)));
 }

@@ -80,8 +80,15 @@ pub struct Trained {
 
 /// Weights are whole numbers of this part of a feature's spread.
 const FINENESS: f64 = 1000.0;
-/// Spread of the first proposals, as a part of what one slice is worth.
-const FIRST_STEP: f64 = 0.12;
+/// Spread of the first proposals, as a part of what one slice is worth. To fill, the rule that it starts
+/// at is so good that most of what is far from it is bad.
+fn first_step(aim: Aim) -> f64 {
+    match aim {
+        Aim::Loss => 0.12,
+        Aim::Fill => 0.04,
+    }
+}
+
 /// Generations after which each proposal is measured once more: what is left to find becomes smaller
 /// than what chance does to one run.
 const LONGER: u32 = 80;
@@ -113,7 +120,7 @@ impl<'a> Training<'a> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Trained, TrainingError> {
         let mut random = Random::new(seed, Purpose::Training);
-        let mut search = Search::new(self.start(), FIRST_STEP);
+        let mut search = Search::new(self.start(), first_step(self.goal.aim()));
         for generation in 0..generations {
             // Other pods in every generation, so that the table does not learn them by heart; the
             // same for all proposals, so that luck does not decide between them.
