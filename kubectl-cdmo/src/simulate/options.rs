@@ -45,8 +45,8 @@ pub struct Simulate {
           conflicts_with = "trace")]
     pub lifetimes: Named<Law>,
 
-    /// Who chooses the GPU; may be given several times. What cdmo does today is closest to MFI-all; `ours` is
-    /// the table that it is going to use.
+    /// Who chooses the GPU; may be given several times. `ours` is
+    /// what cdmo is made for: its own tables.
     #[arg(long = "policy", value_name = "NAME", value_parser = policy,
           default_values = ["ours", "MFI-all", "FF", "HAMi-2855-exact", "DRA"])]
     pub policies: Vec<Named<Contestant>>,

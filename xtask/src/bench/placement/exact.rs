@@ -41,7 +41,7 @@ pub(super) fn measure(field: &Field, found: &mut Findings) -> anyhow::Result<()>
         Ok(match policy {
             None => chain.optimum(*measure, Refusal::Never),
             Some(contestant) => {
-                let mut policy = contestant.policy(&field.geometry, demand, 1)?;
+                let mut policy = contestant.in_the_long_run(&field.geometry, demand, 1)?;
                 let decisions = Decisions::of(&field.geometry, policy.as_mut())?;
                 chain.evaluate(&decisions, *measure)
             }

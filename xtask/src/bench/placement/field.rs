@@ -69,7 +69,17 @@ pub(super) struct Field {
 
 impl Field {
     pub(super) fn new(quick: bool, stop: Arc<AtomicBool>) -> anyhow::Result<Self> {
-        let model = GpuModel::known("NVIDIA A100-SXM4-80GB").context("no table of the A100")?;
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::of("NVIDIA A100-SXM4-80GB", quick, threads, stop)
+    }
+
+    /// The same with GPUs of another model.
+    pub(super) fn with(&self, model: &str) -> anyhow::Result<Self> {
+        Self::of(model, self.quick, self.threads, Arc::clone(&self.stop))
+    }
+
+    fn of(model: &str, quick: bool, threads: usize, stop: Arc<AtomicBool>) -> anyhow::Result<Self> {
+        let model = GpuModel::known(model).with_context(|| format!("no table of the {model}"))?;
         let geometry = Arc::new(Geometry::new(&model)?);
         Ok(Self {
             mixes: Demand::mixes(&geometry),
@@ -77,7 +87,7 @@ impl Field {
             geometry,
             quick,
             stop,
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads,
         })
     }
 

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use simulation::demand::Demand;
-use simulation::fill::Fill;
 use simulation::loss::Loss;
 use simulation::sharing::{Filled, Filler, Rule, Workload};
 use simulation::statistics::Estimate;
 use simulation::trace::{Mapping, Node, Nodes, Pod, Pods};
 
-use super::field::{Cell, Field, Samples, Who, everybody, row, verdict, with_bar};
-use super::steady::{GPUS, best_other};
+use super::field::{Cell, Field, everybody, row, verdict, with_bar};
+use super::learned;
+use super::steady::{GPUS, best_other, filled};
 use super::{Findings, Table};
 
 const NODES: &str = "openb_node_list_gpu_node.csv";
@@ -91,7 +91,7 @@ fn fractional(field: &Field, pods: &[Pod], found: &mut Findings) -> anyhow::Resu
         loss: Loss::new(GPUS, load),
     });
     let mut figures = field.run(&cells, &rows, field.seeds(20))?;
-    figures.push(filled(field, &demand, &rows)?);
+    figures.push(filled(field, &demand, &rows, field.seeds(100))?);
     let heads = ["policy", "load 0.85", "load 1", "load 1.15", "fill"];
     let mut table = Table::new(&heads);
     for (name, _) in &rows {
@@ -122,32 +122,17 @@ fn fractional(field: &Field, pods: &[Pod], found: &mut Findings) -> anyhow::Resu
         ),
         table,
     );
+    let learned = learned::run(field, &cells, field.seeds(20))?;
+    let lines: Vec<_> = LOADS
+        .iter()
+        .zip(&figures)
+        .zip(&learned)
+        .map(|((load, cell), learned)| (vec![load.to_string()], cell.as_slice(), learned))
+        .collect();
+    let block = "openb, with a portfolio";
+    let table = learned::table(&["load"], &lines, &rows, block, found)?;
+    found.add("With a portfolio, as above:", table);
     Ok(())
-}
-
-fn filled(
-    field: &Field,
-    demand: &Demand,
-    rows: &[(&'static str, Who)],
-) -> anyhow::Result<Vec<Samples>> {
-    let fill = Fill {
-        gpus: GPUS,
-        demand: 1.0,
-    };
-    let seeds = field.seeds(100);
-    field.spread(rows, |(_, who)| {
-        let mut samples = Samples::default();
-        for seed in 1..=seeds {
-            samples.add(&match who {
-                Who::By(contestant) => {
-                    let mut policy = contestant.policy(&field.geometry, demand, seed)?;
-                    fill.run(&field.geometry, demand, policy.as_mut(), seed)?
-                }
-                Who::Repacked => fill.run_repacked(&field.geometry, demand, seed)?,
-            });
-        }
-        Ok(samples)
-    })
 }
 
 /// What FGD's authors did, done again.

@@ -1,6 +1,7 @@
 //! The loss model: pods that find no place are lost.
 
 use simulation::contest::Contestant;
+use simulation::demand::Demand;
 use simulation::fill::Fill;
 use simulation::law::Law;
 use simulation::loss::Loss;
@@ -23,13 +24,9 @@ pub(super) struct Loads {
 
 pub(super) fn loads(field: &Field) -> anyhow::Result<Loads> {
     let rows = everybody();
-    let cells: Vec<Cell<'_>> = LOADS
-        .iter()
-        .flat_map(|load| field.mixes.iter().map(move |mix| (load, mix)))
-        .map(|(load, (_, demand))| Cell {
-            demand,
-            loss: Loss::new(GPUS, *load),
-        })
+    let cells: Vec<Cell<'_>> = load_cells(field)
+        .into_iter()
+        .map(|(_, _, cell)| cell)
         .collect();
     let figures = field.run(&cells, &rows, field.seeds(20))?;
     let by_load = figures.chunks(field.mixes.len()).map(<[_]>::to_vec);
@@ -37,6 +34,18 @@ pub(super) fn loads(field: &Field) -> anyhow::Result<Loads> {
         rows,
         cells: by_load.collect(),
     })
+}
+
+/// The cells of all loads with their load and mix, by load.
+pub(super) fn load_cells(field: &Field) -> Vec<(f64, &'static str, Cell<'_>)> {
+    let mut cells = Vec::new();
+    for load in LOADS {
+        for (mix, demand) in &field.mixes {
+            let loss = Loss::new(GPUS, load);
+            cells.push((load, *mix, Cell { demand, loss }));
+        }
+    }
+    cells
 }
 
 pub(super) fn tables(field: &Field, loads: &Loads, found: &mut Findings) -> anyhow::Result<()> {
@@ -200,17 +209,25 @@ pub(super) fn fill(field: &Field, found: &mut Findings) -> anyhow::Result<()> {
 }
 
 fn fill_cells(field: &Field, rows: &[(&'static str, Who)]) -> anyhow::Result<Vec<Vec<Samples>>> {
+    let seeds = if field.is_quick() { 20 } else { 200 };
+    let mixes = field.mixes.iter();
+    mixes
+        .map(|(_, demand)| filled(field, demand, rows, seeds))
+        .collect()
+}
+
+/// Every row, filling an empty cluster with one mix.
+pub(super) fn filled(
+    field: &Field,
+    demand: &Demand,
+    rows: &[(&'static str, Who)],
+    seeds: u64,
+) -> anyhow::Result<Vec<Samples>> {
     let fill = Fill {
         gpus: GPUS,
         demand: 1.0,
     };
-    let seeds = if field.is_quick() { 20 } else { 200 };
-    let tasks: Vec<_> = field
-        .mixes
-        .iter()
-        .flat_map(|(_, demand)| rows.iter().map(move |(_, who)| (demand, *who)))
-        .collect();
-    let done = field.spread(&tasks, |(demand, who)| {
+    field.spread(rows, |(_, who)| {
         let mut samples = Samples::default();
         for seed in 1..=seeds {
             samples.add(&match who {
@@ -222,8 +239,7 @@ fn fill_cells(field: &Field, rows: &[(&'static str, Who)]) -> anyhow::Result<Vec
             });
         }
         Ok(samples)
-    })?;
-    Ok(done.chunks(rows.len()).map(<[_]>::to_vec).collect())
+    })
 }
 
 /// Small and large clusters.
