@@ -90,12 +90,9 @@ const FILLS: [(u32, f64, f64, f64); 4] = [
     (100, 1.1, 16.0, 0.5),
     (16, 1.0, 100.0, 0.5),
 ];
-/// Tables are also trained on mixes drawn at random, or they become bad at what is unlike the four: so
-/// many, from this seed.
+/// To fill, tables are also trained on mixes drawn at random: so many, from this seed.
 const DRAWN: (usize, u64) = (8, 1);
-/// GPUs, load, lifetimes and weight for those.
-const LOADS_OF_DRAWN: (u32, f64, f64, f64) = (100, 1.0, 20.0, 0.6);
-/// GPUs, memory slices asked for relative to all, how often, and weight for those.
+/// The same for those.
 const FILLS_OF_DRAWN: (u32, f64, f64, f64) = (100, 1.0, 16.0, 0.75);
 /// Percentage points below which a difference in loss is of no interest.
 const NEGLIGIBLE: f64 = 0.2;
@@ -104,7 +101,7 @@ const USUAL_SEEDS: std::ops::Range<u64> = 900_000..900_004;
 
 impl Goal {
     /// The four mixes: for [`Aim::Loss`] at three loads on a hundred GPUs, and on few GPUs; for
-    /// [`Aim::Fill`] until they asked for about all there is. And mixes drawn at random. `scale` shortens or lengthens all runs.
+    /// [`Aim::Fill`] until they asked for about all there is, and then other mixes, too. `scale` shortens or lengthens all runs.
     ///
     /// # Errors
     /// If a simulation fails.
@@ -129,7 +126,7 @@ impl Goal {
                 .map(|(gpus, demand, ..)| format!("{gpus} GPUs filled to {demand}"))
                 .to_vec(),
         };
-        let words = format!("mixes {} on {}", names.join(", "), words.join(", "));
+        let mut words = format!("mixes {} on {}", names.join(", "), words.join(", "));
         let cells = mixes.into_iter().flat_map(|(_, demand)| {
             let cell = move |(scene, weight): &(Scene, f64)| Cell {
                 demand: demand.clone(),
@@ -139,26 +136,19 @@ impl Goal {
             scenes.iter().map(cell).collect::<Vec<_>>()
         });
         let mut cells: Vec<Cell> = cells.collect();
-        let (count, seed) = DRAWN;
-        let (scene, weight, place) = match aim {
-            Aim::Loss => {
-                let (gpus, load, measured, weight) = LOADS_OF_DRAWN;
-                let place = format!("{gpus} GPUs at load {load}");
-                (losing(gpus, load, measured * scale), weight, place)
-            }
-            Aim::Fill => {
-                let (gpus, demand, runs, weight) = FILLS_OF_DRAWN;
-                let place = format!("{gpus} GPUs filled to {demand}");
-                (filling(gpus, demand, runs * scale), weight, place)
-            }
-        };
-        let drawn = Demand::drawn(geometry, seed, count).into_iter();
-        cells.extend(drawn.map(|demand| Cell {
-            demand,
-            scene,
-            weight,
-        }));
-        let words = format!("{words}; {count} mixes drawn from seed {seed} on {place}");
+        if aim == Aim::Fill {
+            let (count, seed) = DRAWN;
+            let (gpus, demand, runs, weight) = FILLS_OF_DRAWN;
+            let drawn = Demand::drawn(geometry, seed, count).into_iter();
+            cells.extend(drawn.map(|mix| Cell {
+                demand: mix,
+                scene: filling(gpus, demand, runs * scale),
+                weight,
+            }));
+            words = format!(
+                "{words}; {count} mixes drawn from seed {seed} on {gpus} GPUs filled to {demand}"
+            );
+        }
         Self::of(geometry, aim, cells, words)
     }
 
