@@ -37,19 +37,15 @@ const GRACE: Duration = Duration::from_secs(5);
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
     // Fails only if a provider is set already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = config(&args);
     let Args {
         kubeconfig,
         namespace,
         agent_selector,
-        agent_port_name,
         name,
         tls,
         http_listen,
-        settle_ms,
         standby_seconds,
-        idle_instances,
-        keep_free_after_seconds,
-        without,
         ..
     } = args;
     let me = name.unwrap_or_else(host_name);
@@ -98,17 +94,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
     let beat = watch::Sender::new((Instant::now(), false));
     tasks.spawn(health.watch(beat.subscribe(), work.clone()));
     let config = Config {
-        namespace,
-        agent_port_name,
         plan_prefix: first.to_string(),
-        settle: Duration::from_millis(settle_ms),
-        status_patch: !without.no_status_patch,
-        pod_annotation: !without.no_pod_annotation,
-        name_holders: !without.no_holder_names,
-        turn_mig_on: !without.no_mig_mode,
-        idle: idle_instances.into(),
-        window_after: patience(keep_free_after_seconds),
         started: jiff::Timestamp::now().as_second(),
+        ..config
     };
     let engine = Engine {
         world: World::new(config, metrics.clone(), Instant::now()),
@@ -139,9 +127,23 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
     result
 }
 
-/// 0 stands for never.
-fn patience(seconds: u32) -> Option<Duration> {
-    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+/// What was chosen; what is known only once the controller has its turn is missing.
+fn config(args: &Args) -> Config {
+    let without = &args.without;
+    let keep_free_after = Duration::from_secs(args.keep_free_after_seconds.into());
+    Config {
+        namespace: args.namespace.clone(),
+        agent_port_name: args.agent_port_name.clone(),
+        plan_prefix: String::new(),
+        settle: Duration::from_millis(args.settle_ms),
+        status_patch: !without.no_status_patch,
+        pod_annotation: !without.no_pod_annotation,
+        name_holders: !without.no_holder_names,
+        turn_mig_on: !without.no_mig_mode,
+        idle: args.idle_instances.into(),
+        window_after: Some(keep_free_after).filter(|after| !after.is_zero()),
+        started: 0,
+    }
 }
 
 /// Another controller has taken over, which may end again. To come back at once would end it.

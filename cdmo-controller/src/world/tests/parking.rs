@@ -7,7 +7,7 @@ use super::bench::*;
 
 fn states(bench: &Bench) -> Vec<State> {
     let instances = bench.hosts["a"].gpus.iter().flat_map(|gpu| &gpu.instances);
-    instances.map(|one| one.state()).collect()
+    instances.map(cdmo_proto::agent::Instance::state).collect()
 }
 
 #[test]
