@@ -98,12 +98,13 @@ pub struct Args {
     pub idle_instances: Idle,
 
     /// After so long without room for a pod, slices are kept free for it until it can start, on three
-    /// GPUs of a hundred at most. 0: never.
+    /// GPUs of a hundred at most. 0: never. Not ready for use yet: other pods may be left waiting on nodes
+    /// where slices are kept free.
     #[arg(
         long,
         env = "CDMO_KEEP_FREE_AFTER_SECONDS",
         value_name = "S",
-        default_value_t = 300
+        default_value_t = 0
     )]
     pub keep_free_after_seconds: u32,
 
