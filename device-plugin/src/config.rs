@@ -95,6 +95,9 @@ pub struct Timing {
     /// and is then refused: the kubelet tries again by itself, but first waits ten seconds and more. It
     /// gives the call 30 s (`KubeletPreStartContainerRPCTimeoutInSecs`).
     pub contest_wait: Duration,
+    /// Before that, it waits this long for the kubelet to say which pod has its device, if that was granted
+    /// while it was held. Usually that takes milliseconds; List waits for admissions, and the kubelet for CPU.
+    pub contest_look: Duration,
     /// First pause between two looks for that end; doubles.
     pub contest_pause: Duration,
     /// First pause between two looks at the kubelet's allocatable devices; doubles. The kubelet
@@ -112,7 +115,8 @@ pub struct Timing {
     /// [`Plugins::withdraw`](crate::Plugins::withdraw) waits this long for the kubelet.
     pub withdraw_timeout: Duration,
     /// The kubelet is taken to have given the admission of a pod up this long after its last call
-    /// for it. Until then List is not asked (see `quiet.rs`).
+    /// for it; on a node short of CPU more than a second can pass between two. Until then List is not asked
+    /// (see `quiet.rs`).
     pub admission_timeout: Duration,
     /// A pod that was bound to the node is admitted within this; it takes milliseconds, unless the node is
     /// short of CPU. Until then List is not asked, at most for `list_patience`.
@@ -152,6 +156,7 @@ impl Default for Timing {
             ledger_timeout: Duration::from_secs(5),
             evidence_timeout: Duration::from_secs(10),
             contest_wait: Duration::from_secs(2),
+            contest_look: Duration::from_secs(10),
             contest_pause: Duration::from_millis(20),
             allocatable_pause: Duration::from_millis(1),
             allocatable_pause_max: Duration::from_millis(250),
@@ -159,7 +164,7 @@ impl Default for Timing {
             offer_timeout: Duration::from_secs(10),
             grant_timeout: Duration::from_secs(2),
             withdraw_timeout: Duration::from_secs(10),
-            admission_timeout: Duration::from_secs(1),
+            admission_timeout: Duration::from_secs(3),
             admission_expected: Duration::from_millis(500),
             admission_matched: Duration::from_secs(5),
             admission_rest: Duration::from_secs(1),

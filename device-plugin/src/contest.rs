@@ -1,14 +1,17 @@
-//! Devices that the kubelet gave to a pod while processes of a former one may still use them.
+//! Devices that the kubelet gave to a pod while a former one may still use them.
 //!
 //! A pod that is deleted by force leaves the kubelet's books at once and its containers run on. Its
 //! devices are granted anew (`device/grant.rs` tells why), but no container starts with them before
 //! the agent has proven that the former holders are gone, which is then written down. The journal does
 //! not say which holders are former ones, so after a start of ours every hold is put to that proof once.
+//!
+//! Before that, the kubelet itself is asked whose the device is now: it may have given it to two pods.
 
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use crate::device::{Contest, GrantError, Table};
+use crate::Claim;
+use crate::device::{Contest, GrantError, Table, Tick, Unclear};
 use crate::journal::{JournalError, Line};
 use crate::looks::PROOFS_AT_ONCE;
 use crate::pace::Pace;
@@ -21,16 +24,29 @@ pub(crate) async fn start(
     resource: &str,
     ids: &[String],
 ) -> Result<(), GrantError> {
+    let asked = shared.begin_observation();
     let timing = &shared.config.timing;
+    look(shared, resource, ids, asked).await?;
     let over = Instant::now() + timing.contest_wait;
     let mut pace = Pace::new(timing.contest_pause);
     let mut last = None;
     loop {
-        let contests = shared.change(|table| table.begin_start(resource, ids))?;
+        let contests = shared.change(|table| table.begin_start(resource, ids, asked))?;
         let Some(contest) = contests.first() else {
             return Ok(());
         };
         let now = Instant::now();
+        if let Some(why) = &contest.unclear {
+            if now >= over {
+                let (id, why) = (contest.held.hold.id.clone(), why.clone());
+                return Err(GrantError::Unclear { id, why });
+            }
+            // Only the kubelet can tell.
+            shared.list_wanted.notify_one();
+            let next = now + pace.pause(timing.contest_wait);
+            tokio::time::sleep_until(next.min(over)).await;
+            continue;
+        }
         if now >= over {
             let id = contest.held.hold.id.clone();
             let late = || format!("no proof of its end within {:?}", timing.contest_wait);
@@ -51,6 +67,37 @@ pub(crate) async fn start(
     }
 }
 
+/// Waits until podresources has been asked since `asked`, if these devices need it. Not for ever: who called
+/// for the start is told why it is refused.
+async fn look(
+    shared: &Shared,
+    resource: &str,
+    ids: &[String],
+    asked: Tick,
+) -> Result<(), GrantError> {
+    let mut changes = shared.progress();
+    let untold = || {
+        let contests = shared.read(|table| table.before_start(resource, ids, asked))?;
+        let mut unclear = contests
+            .iter()
+            .filter_map(|contest| contest.unclear.as_ref());
+        Ok(unclear.any(|why| *why == Unclear::Untold))
+    };
+    if !untold()? {
+        return Ok(());
+    }
+    shared.list_wanted.notify_one();
+    let over = tokio::time::sleep(shared.config.timing.contest_look);
+    tokio::pin!(over);
+    while untold()? {
+        tokio::select! {
+            () = &mut over => break,
+            _ = changes.changed() => {}
+        }
+    }
+    Ok(())
+}
+
 /// Ends the contests that can be ended, so that the next start finds none.
 pub(crate) async fn settle_all(shared: &Shared) {
     let contests = shared.read(Table::contests);
@@ -65,14 +112,22 @@ pub(crate) async fn settle_all(shared: &Shared) {
 
 /// Ends the contest, or says why it goes on.
 async fn settle(shared: &Shared, contest: &Contest) -> Result<(), String> {
+    if let Some(why) = &contest.unclear {
+        return Err(why.to_string());
+    }
     let hold = &contest.held.hold;
-    let present = contest.present.as_ref();
-    if let Some(why) = shared.evidence.contested(hold, present).await {
+    let shown = shared.read(Table::listing);
+    let claim = Claim {
+        present: contest.present.as_ref(),
+        unseen: contest.unseen,
+        shown: &shown,
+    };
+    if let Some(why) = shared.evidence.contested(hold, claim).await {
         tracing::debug!(resource = hold.resource, id = hold.id, why, "Contested");
         return Err(why);
     }
     if !shared.change(|table| table.settle_contest(contest)) {
-        return Err("it is being granted anew".to_owned());
+        return Err("its holders changed just now".to_owned());
     }
     let (resource, id) = (&hold.resource, &hold.id);
     tracing::debug!(resource, id, "Free of former pods");

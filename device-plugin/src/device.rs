@@ -14,11 +14,14 @@ mod seen;
 mod view;
 
 #[cfg(test)]
+mod doubles;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,10 +29,12 @@ use tokio::time::Instant;
 use self::entry::Entry;
 pub(crate) use self::grant::{Grant, GrantError};
 pub(crate) use self::life::{FenceRefusal, OfferRefusal, Progress, WithdrawRefusal};
-pub(crate) use self::seen::{Contest, Held, Seen};
+pub(crate) use self::seen::{Contest, Held, Seen, Unclear};
+#[cfg(test)]
+pub(crate) use self::view::Grasp;
 pub(crate) use self::view::{Candidate, List};
 use crate::listing::Allocatable;
-use crate::{Hold, Timing};
+use crate::{Hold, Listing, Timing};
 
 /// Names a logical moment; later is greater.
 pub(crate) type Tick = u64;
@@ -64,6 +69,9 @@ pub(crate) struct Table {
     serial: u64,
     /// The kubelet's checkpoint as last read, and when that began.
     filed: Option<(Tick, Allocatable)>,
+    /// When the last List began that is written down, and what it showed.
+    looked: Tick,
+    listing: Arc<Listing>,
 }
 
 /// The devices of one resource name, in the order offered.
@@ -89,6 +97,8 @@ impl Table {
             tick: 0,
             serial: 0,
             filed: None,
+            looked: 0,
+            listing: Arc::default(),
         };
         for hold in adopted {
             let serial = table.next_serial();

@@ -18,6 +18,13 @@ pub struct Holder {
     pub container: String,
 }
 
+impl Holder {
+    /// Both are containers of the pod of that name.
+    pub(crate) fn is_of_pod(&self, other: &Self) -> bool {
+        (&self.namespace, &self.pod) == (&other.namespace, &other.pod)
+    }
+}
+
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{} ({})", self.namespace, self.pod, self.container)
@@ -99,12 +106,20 @@ pub trait Evidence: Send + Sync + 'static {
     /// The kubelet gave the device to another pod before the end of its hold was proven, or may have
     /// done so before our start, and a container of the new pod is to start with it: why processes of
     /// former holders may still use it, as half a sentence, or `None` when both are proven: no live
-    /// process belongs to a former holder (`device.holders`; nobody was seen with it if that is
-    /// empty); NVML shows no process of another pod on the device. The new pod's own processes say
-    /// nothing: it is `present` once podresources shows it, whether or not it is among the holders.
-    fn contested<'a>(
-        &'a self,
-        device: &'a Hold,
-        present: Option<&'a Holder>,
-    ) -> BoxFuture<'a, Option<String>>;
+    /// process belongs to a former holder (`device.holders`, and whoever is `unseen`); NVML shows no
+    /// process of another pod on the device. The new pod's own processes say nothing.
+    fn contested<'a>(&'a self, device: &'a Hold, claim: Claim<'a>)
+    -> BoxFuture<'a, Option<String>>;
+}
+
+/// What is known of the pods that may use a device that was granted while it was held.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// The new pod, once podresources shows it, whether or not it is among the holders.
+    pub present: Option<&'a Holder>,
+    /// Another pod than the known holders may have started a container with the device, and was never
+    /// shown with it.
+    pub unseen: bool,
+    /// What podresources showed last.
+    pub shown: &'a Listing,
 }

@@ -19,6 +19,7 @@ use tower::service_fn;
 
 use crate::Listing;
 use crate::config::Timing;
+use crate::device::Tick;
 use crate::listing::Allocatable;
 use crate::quiet::{Occupied, Quiet};
 
@@ -127,8 +128,8 @@ pub(crate) struct PodResources {
     client: PodResourcesListerClient<Channel>,
     quiet: Quiet,
     lists_begun: AtomicU64,
-    /// The number of the List that was answered last, from 1, and the answer.
-    last_list: Mutex<Option<(u64, Listed)>>,
+    /// The number of the List that was answered last, from 1, when it began, and the answer.
+    last_list: Mutex<Option<(u64, Tick, Listed)>>,
 }
 
 impl PodResources {
@@ -151,39 +152,41 @@ impl PodResources {
         &self.quiet
     }
 
-    /// Who holds what, asked for after this was called and while no pod is being admitted.
-    pub(crate) async fn list(&self) -> Listed {
+    /// Who holds what, asked for after this was called and while no pod is being admitted; and what the
+    /// clock said when it was asked for. A look that waited for an admission may thus tell of it.
+    pub(crate) async fn list(&self, clock: impl FnOnce() -> Tick) -> (Tick, Listed) {
         let begun = self.lists_begun.load(Ordering::SeqCst);
         let _leave = self.quiet.leave_to_list().await;
-        self.list_after(begun).await
+        self.list_after(begun, clock).await
     }
 
     /// A sign of life that is younger than this call, without List in the middle of an admission; none if
     /// the kubelet is busy. Who calls Allocate and waits for the answer is as alive as who answers.
-    pub(crate) async fn round_trip(&self) -> Result<bool, CallError> {
+    pub(crate) async fn round_trip(&self, clock: impl FnOnce() -> Tick) -> Result<bool, CallError> {
         let _leave = match self.quiet.try_leave_to_list() {
             Occupied::Idle(leave) => leave,
             Occupied::Waiting => return Ok(true),
             Occupied::Busy => return Ok(false),
         };
         let begun = self.lists_begun.load(Ordering::SeqCst);
-        self.list_after(begun).await.map(|_| true)
+        self.list_after(begun, clock).await.1.map(|_| true)
     }
 
     /// The answer of a call that began after that many. Whoever comes while a call is under way
     /// shares the next one: the kubelet refuses the eleventh of many calls at once, and a dozen
     /// devices may be given up at the same time.
-    async fn list_after(&self, begun: u64) -> Listed {
+    async fn list_after(&self, begun: u64, clock: impl FnOnce() -> Tick) -> (Tick, Listed) {
         let mut last = self.last_list.lock().await;
-        if let Some((number, answer)) = &*last
+        if let Some((number, tick, answer)) = &*last
             && *number > begun
         {
-            return answer.clone();
+            return (*tick, answer.clone());
         }
         let number = self.lists_begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let tick = clock();
         let answer = self.call_list().await.map(Arc::new);
-        *last = Some((number, answer.clone()));
-        answer
+        *last = Some((number, tick, answer.clone()));
+        (tick, answer)
     }
 
     async fn call_list(&self) -> Result<Listing, CallError> {

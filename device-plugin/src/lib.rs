@@ -38,7 +38,7 @@ mod state;
 pub use config::{Config, DeviceListStrategy, Timing};
 pub use error::{EnsureError, Error, OfferError, StillHeld, WithdrawError};
 pub use expected::Expected;
-pub use hold::{Evidence, Hold, Holder, Ledger, LedgerError};
+pub use hold::{Claim, Evidence, Hold, Holder, Ledger, LedgerError};
 pub use listing::{Listing, Shown};
 pub use plugins::{Fenced, Plugins, Withdrawn};
 pub use spec::{Device, DeviceSpec};

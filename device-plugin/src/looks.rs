@@ -9,7 +9,7 @@ use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::device::{Held, Seen, Table};
+use crate::device::{Held, Seen, Table, Tick};
 use crate::directory::Directory;
 use crate::journal::{JournalError, Line};
 use crate::pace::Pace;
@@ -127,7 +127,8 @@ pub(crate) async fn read_checkpoint(shared: &Shared) {
 /// Asks a kubelet that cannot say what is allocatable something else.
 async fn round_trip(shared: &Shared) {
     let begun = shared.begin_observation();
-    match shared.pod_resources.round_trip().await {
+    let clock = || shared.begin_observation();
+    match shared.pod_resources.round_trip(clock).await {
         Ok(true) => shared.change(|table| table.saw_round_trip(begun, Instant::now())),
         Ok(false) => {}
         Err(error) => shared.set_pod_resources_problem(Some(error.to_string())),
@@ -144,18 +145,18 @@ pub(crate) async fn holders(shared: Arc<Shared>) {
     };
     loop {
         timer.wait(&shared.list_wanted).await;
-        let begun = shared.begin_observation();
-        let looked = match shared.pod_resources.list().await {
-            Ok(listing) => {
+        let clock = || shared.begin_observation();
+        let looked = match shared.pod_resources.list(clock).await {
+            (begun, Ok(listing)) => {
                 let now = Instant::now();
                 let seen = shared.change(|table| table.saw_list(begun, &listing, now));
                 shared.holders_known.cancel();
                 shared.set_pod_resources_problem(None);
-                follow(&shared, seen, &listing).await;
+                follow(&shared, seen, begun, &listing).await;
                 contest::settle_all(&shared).await;
                 true
             }
-            Err(error) => {
+            (_, Err(error)) => {
                 shared.set_pod_resources_problem(Some(error.to_string()));
                 false
             }
@@ -166,8 +167,11 @@ pub(crate) async fn holders(shared: Arc<Shared>) {
 }
 
 /// Writes down what is new and puts quiet holds to the other proofs.
-async fn follow(shared: &Shared, seen: Seen, listing: &Listing) {
-    write_down(shared, seen.found, seen.named).await;
+async fn follow(shared: &Shared, seen: Seen, begun: Tick, listing: &Arc<Listing>) {
+    if write_down(shared, seen.found, seen.named).await {
+        // Not earlier: who was seen with a device must be known to whoever is asked about it.
+        shared.change(|table| table.looked(begun, Arc::clone(listing)));
+    }
     // Together, because one device whose evidence hangs must not keep the others held.
     futures::stream::iter(seen.quiet)
         .for_each_concurrent(PROOFS_AT_ONCE, |held| async move {
@@ -177,12 +181,13 @@ async fn follow(shared: &Shared, seen: Seen, listing: &Listing) {
 }
 
 /// Writes down holds that were found and containers that were seen. What fails is tried again after
-/// the next look, for podresources may never again show a pod that is deleted by force.
+/// the next look, for podresources may never again show a pod that is deleted by force. Returns whether
+/// all is written.
 async fn write_down(
     shared: &Shared,
     found: Vec<(String, String)>,
     named: Vec<(String, String, Holder)>,
-) {
+) -> bool {
     let found = found.into_iter().map(|(resource, id)| {
         tracing::info!(
             resource,
@@ -214,6 +219,7 @@ async fn write_down(
             shared.change(|table| table.journaled(&resource, &id, !failed));
         }
     }
+    !failed
 }
 
 /// Ends the hold if every proof is given.

@@ -321,7 +321,7 @@ impl Plugins {
     /// # Errors
     /// Why the kubelet cannot be asked, as half a sentence.
     pub async fn list(&self) -> Result<Arc<Listing>, String> {
-        let listed = self.shared.pod_resources.list().await;
+        let listed = self.shared.list().await;
         listed.map_err(|error| error.to_string())
     }
 
@@ -379,7 +379,7 @@ impl Plugins {
 
     /// Why the fenced device is not proven to be free.
     async fn proof(&self, device: &Hold) -> Option<String> {
-        let listing = match self.shared.pod_resources.list().await {
+        let listing = match self.shared.list().await {
             Ok(listing) => listing,
             Err(error) => return Some(error.to_string()),
         };

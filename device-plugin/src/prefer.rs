@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use crate::device::Candidate;
 
-/// Chooses `size` of the `available` ids, `must` first, then from as few groups as possible. What is
-/// not among the `candidates` (in the order offered) is never preferred, nor what is not proven to be
-/// free: the kubelet gives a device away while containers of a pod deleted by force still use it. The answer is shorter where
-/// too few are left; the kubelet then fills up by itself.
+/// Chooses `size` of the `available` ids, `must` first, then from as few groups as possible. What is not
+/// proven to be free comes last, the likeliest to be free first: the kubelet gives a device away while
+/// containers of a pod deleted by force still use it, and at times that of a pod that just came. What is not
+/// among the `candidates` (in the order offered) is never preferred. The answer is shorter where too few are
+/// left; the kubelet then fills up by itself.
 pub(crate) fn prefer(
     candidates: &[Candidate<'_>],
     available: &[String],
@@ -24,8 +25,13 @@ pub(crate) fn prefer(
         .collect();
 
     let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut held = Vec::new();
     for candidate in candidates {
-        if candidate.held || !available.contains(candidate.id) || taken.contains(candidate.id) {
+        if !available.contains(candidate.id) || taken.contains(candidate.id) {
+            continue;
+        }
+        if let Some(grasp) = candidate.held {
+            held.push((grasp, candidate.id));
             continue;
         }
         match groups
@@ -46,6 +52,9 @@ pub(crate) fn prefer(
         let group = groups.remove(best);
         chosen.extend(group.ids.into_iter().take(missing).map(str::to_owned));
     }
+    held.sort_unstable();
+    let missing = size.saturating_sub(chosen.len());
+    chosen.extend(held.into_iter().take(missing).map(|(_, id)| id.to_owned()));
     chosen
 }
 
@@ -73,39 +82,44 @@ fn next(groups: &[Group<'_>], started: &HashSet<&str>, missing: usize) -> usize 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Grasp;
 
     const OFFERED: [Candidate<'static>; 6] = [
         Candidate {
             id: "a1",
             group: "a",
-            held: false,
+            held: None,
         },
         Candidate {
             id: "b1",
             group: "b",
-            held: false,
+            held: None,
         },
         Candidate {
             id: "b2",
             group: "b",
-            held: false,
+            held: None,
         },
         Candidate {
             id: "c1",
             group: "c",
-            held: false,
+            held: None,
         },
         Candidate {
             id: "c2",
             group: "c",
-            held: false,
+            held: None,
         },
         Candidate {
             id: "c3",
             group: "c",
-            held: false,
+            held: None,
         },
     ];
+
+    fn grasp(shown: bool, granted: u64) -> Grasp {
+        Grasp { shown, granted }
+    }
 
     fn choose(available: &[&str], must: &[&str], size: usize) -> Vec<String> {
         let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
@@ -134,14 +148,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_held_is_left_to_the_kubelet_unless_it_insists() {
+    fn what_is_still_held_is_the_last_choice_unless_the_kubelet_insists() {
         let mut offered = OFFERED;
-        offered[1].held = true;
+        offered[1].held = Some(grasp(true, 1));
         let all: Vec<_> = ALL.iter().map(|id| (*id).to_owned()).collect();
         assert_eq!(prefer(&offered, &all, &[], 2), ["c1", "c2"]);
         let must = ["b1".to_owned()];
         assert_eq!(prefer(&offered, &all, &must, 2), ["b1", "b2"]);
-        assert_eq!(prefer(&offered, &all, &[], 6).len(), 5);
+        let every = prefer(&offered, &all, &[], 6);
+        assert_eq!(every.last().map(String::as_str), Some("b1"));
+    }
+
+    #[test]
+    fn of_held_devices_that_of_a_pod_that_is_gone_comes_first_and_the_latest_grant_last() {
+        let mut offered = OFFERED;
+        for (at, device) in offered.iter_mut().enumerate() {
+            device.held = Some(grasp(true, 10 - at as u64));
+        }
+        offered[0].held = Some(grasp(false, 20));
+        let all: Vec<_> = ALL.iter().map(|id| (*id).to_owned()).collect();
+        let every = prefer(&offered, &all, &[], 6);
+        assert_eq!(every, ["a1", "c3", "c2", "c1", "b2", "b1"]);
+        assert_eq!(prefer(&offered, &all, &[], 1), ["a1"]);
     }
 
     #[test]

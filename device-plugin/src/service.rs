@@ -62,7 +62,12 @@ impl DevicePlugin for Service {
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
         self.shared.pod_resources.quiet().begin().await;
         let wanted = request.into_inner().container_requests;
-        let container_responses = self.shared.read(|table| {
+        let container_responses = self.shared.change(|table| {
+            for wanted in &wanted {
+                let must = &wanted.must_include_device_ids;
+                let free = wanted.available_device_ids.iter();
+                table.named_as_free(&self.resource, free.filter(|id| !must.contains(id)));
+            }
             let candidates = table.candidates(&self.resource);
             let preferred = wanted.iter().map(|wanted| {
                 let size = usize::try_from(wanted.allocation_size).unwrap_or(0);
@@ -210,6 +215,8 @@ fn refuse(resource: &str, error: &GrantError) -> Status {
         | GrantError::Elsewhere { .. }
         | GrantError::Unconfirmed { .. }
         | GrantError::NotGranted { .. }
+        | GrantError::Overtaken { .. }
+        | GrantError::Unclear { .. }
         | GrantError::Contested { .. } => Status::failed_precondition(message),
     }
 }

@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::device::{List, Rules, Table, Tick};
 use crate::journal::Journal;
-use crate::kubelet::PodResources;
-use crate::{Config, Evidence, Hold, Ledger, PluginState, Registration};
+use crate::kubelet::{CallError, PodResources};
+use crate::{Config, Evidence, Hold, Ledger, Listing, PluginState, Registration};
 
 /// What all tasks of one [`Plugins`](crate::Plugins) share.
 pub(crate) struct Shared {
@@ -114,6 +114,11 @@ impl Shared {
     /// A look at the kubelet begins now. Nothing that others see changes with that.
     pub(crate) fn begin_observation(&self) -> Tick {
         self.lock().table.begin_observation()
+    }
+
+    /// Who holds what, as podresources says when it is asked now.
+    pub(crate) async fn list(&self) -> Result<Arc<Listing>, CallError> {
+        self.pod_resources.list(|| self.begin_observation()).await.1
     }
 
     /// Changes the table; lists and state follow before anyone else can change it again.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cdmo_proto::agent::PodTable;
-use device_plugin::{Evidence, Hold, Holder, Listing, Plugins};
+use device_plugin::{Claim, Evidence, Hold, Holder, Listing, Plugins};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
@@ -62,9 +62,9 @@ impl Evidence for Proofs {
     fn contested<'a>(
         &'a self,
         device: &'a Hold,
-        present: Option<&'a Holder>,
+        claim: Claim<'a>,
     ) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async move { self.former_are_gone(device, present).await.err() })
+        Box::pin(async move { self.former_are_gone(device, claim).await.err() })
     }
 }
 
@@ -118,16 +118,20 @@ impl Proofs {
     }
 
     /// Proofs c and d for a device that a pod has that is to start with it.
-    async fn former_are_gone(&self, device: &Hold, present: Option<&Holder>) -> Result<(), String> {
+    async fn former_are_gone(&self, device: &Hold, claim: Claim<'_>) -> Result<(), String> {
         let alive = self.pods_alive().await?;
         let table = self.pods.borrow().clone();
         let table = table.as_deref();
         let suspects = Suspects {
             seen: self.holders.seen(&device.resource, &device.id),
             former: self.holders.former(&device.resource, &device.id),
-            unsure: self.holders.unsure(&device.resource, &device.id),
+            since: self.holders.since(&device.resource, &device.id),
+            unsure: claim.unseen || self.holders.unsure(&device.resource, &device.id),
             device,
-            present: present.map(|pod| (pod.namespace.as_str(), pod.pod.as_str())),
+            present: claim
+                .present
+                .map(|pod| (pod.namespace.as_str(), pod.pod.as_str())),
+            shown: claim.shown,
             table,
             own: self.own_pod.as_deref(),
         };
@@ -248,18 +252,26 @@ struct Suspects<'a> {
     seen: BTreeSet<PodIdentity>,
     /// Those of them who were seen before it was granted anew; none if it was not, as far as known.
     former: Option<Former>,
+    /// UIDs of those that podresources showed with it after it was granted anew.
+    since: BTreeSet<String>,
     /// Somebody else may have it.
     unsure: bool,
+    /// What podresources showed last.
+    shown: &'a Listing,
     table: Option<&'a PodTable>,
     own: Option<&'a str>,
 }
 
 impl Suspects<'_> {
-    /// UIDs that a holder was seen under before the device was granted anew.
+    /// UIDs that a holder was seen under before the device was granted anew, or after it if another pod
+    /// has it now.
     fn uids(&self, holder: &Holder) -> impl Iterator<Item = &String> {
         let (namespace, name) = (holder.namespace.clone(), holder.pod.clone());
+        let gone = self.present != Some((namespace.as_str(), name.as_str()));
         let same = self.seen.iter().filter(move |pod| {
-            let in_time = self.former.is_none() || self.is_former(&pod.uid);
+            let in_time = self.former.is_none()
+                || self.is_former(&pod.uid)
+                || (gone && self.since.contains(&pod.uid));
             !pod.uid.is_empty() && in_time && pod.namespace == namespace && pod.name == name
         });
         same.map(|pod| &pod.uid)
@@ -278,15 +290,15 @@ impl Suspects<'_> {
             let name = Some((holder.namespace.as_str(), holder.pod.as_str()));
             (self.former.is_none() && name == self.present) || self.uids(holder).next().is_some()
         };
-        !self.unsure && !former.is_empty() && former.iter().all(known)
+        !self.unsure && former.iter().all(known)
     }
 
     /// A pod with live processes that had the device before.
     ///
     /// The table may be older than what the kubelet knows, so that a pod is in it says nothing where
     /// the former holders are known. Where one is not, a pod that the table has as not terminal is no
-    /// suspect: it is the one that was granted the device, or not the one whose device the kubelet
-    /// freed.
+    /// suspect if podresources shows all its devices: it is the one that was granted the device, or not the
+    /// one whose device the kubelet freed.
     fn among<'a>(&self, alive: &'a BTreeSet<String>) -> Option<&'a String> {
         let new = self.new_holder(alive);
         let former = &self.device.holders;
@@ -301,7 +313,11 @@ impl Suspects<'_> {
             }
             self.table.is_some_and(
                 |table| match table.pods.iter().find(|pod| pod.uid == **uid) {
-                    Some(pod) => pod.terminal && pods::asks_for(pod, &self.device.resource),
+                    Some(pod) => {
+                        let resource = &self.device.resource;
+                        pods::asks_for(pod, resource)
+                            && (pod.terminal || pods::is_forgotten(pod, resource, self.shown))
+                    }
                     None => true,
                 },
             )

@@ -50,6 +50,7 @@ pub(super) struct Told {
 
 /// A hold.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is one fact, independent of the others.
 pub(super) struct Grip {
     /// Changes with every grant.
     pub(super) serial: u64,
@@ -68,6 +69,15 @@ pub(super) struct Grip {
     pub(super) absences: u32,
     pub(super) doubt: Option<String>,
     pub(super) start: Start,
+    /// The kubelet named it as free after the last grant.
+    pub(super) freed: bool,
+    /// Granted while it was held, or from before our start: two pods may have it in the kubelet's books.
+    pub(super) doubled: bool,
+    /// Containers that podresources showed with it since the last grant, without those whose pods are
+    /// proven to be gone.
+    pub(super) seen: Vec<Holder>,
+    /// Two pods that had it at once at the last look.
+    pub(super) rivals: Option<Box<(Holder, Holder)>>,
 }
 
 /// Whether a container was started with the device since the last grant.
@@ -80,8 +90,30 @@ pub(super) enum Start {
     /// have been over a hold whose end was not proven.
     Adopted,
     /// None was; the device was granted over a hold whose end was not proven, and none is until it is.
-    /// These had it before; empty if nobody was seen with it.
-    Contested(Vec<Holder>),
+    /// These had it before.
+    Contested(Former),
+}
+
+/// Pods that had a device before it was granted anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Former {
+    /// Those that podresources showed with it.
+    pub(super) known: Vec<Holder>,
+    /// A container may have been started with it whose pod podresources never showed.
+    pub(super) unseen: bool,
+}
+
+impl Former {
+    /// These and those.
+    fn and<'a>(&self, more: impl IntoIterator<Item = &'a Holder>) -> Self {
+        let mut all = self.clone();
+        for holder in more {
+            if !all.known.contains(holder) {
+                all.known.push(holder.clone());
+            }
+        }
+        all
+    }
 }
 
 impl Grip {
@@ -109,7 +141,49 @@ impl Grip {
             } else {
                 Start::Never
             },
+            freed: false,
+            doubled: committed,
+            seen: Vec::new(),
+            rivals: None,
         }
+    }
+
+    /// podresources shows these containers with it. Two pods with one grant are a contest: the kubelet
+    /// lost the mark that the device is taken, or an earlier look came too early to show who has it now.
+    pub(super) fn shown_with(&mut self, holders: &[&Holder]) {
+        let rivals = holders.first().and_then(|one| {
+            let other = holders.iter().find(|other| !one.is_of_pod(other))?;
+            Some(Box::new(((*one).clone(), (*other).clone())))
+        });
+        self.rivals = rivals;
+        let mut more = false;
+        for holder in holders {
+            if self.seen.contains(holder) {
+                continue;
+            }
+            more |= self.seen.iter().any(|seen| !seen.is_of_pod(holder));
+            if self.seen.len() == HOLDERS_KEPT {
+                self.seen.remove(0);
+            }
+            self.seen.push((*holder).clone());
+        }
+        if more {
+            self.doubled = true;
+            if matches!(self.start, Start::Never | Start::Begun) {
+                // Who they are is in `seen`.
+                self.start = Start::Contested(Former::default());
+            }
+        }
+    }
+
+    /// Whoever had it before that container's pod is proven to be gone.
+    pub(super) fn settle(&mut self, present: Option<&Holder>) {
+        self.seen
+            .retain(|seen| present.is_some_and(|present| present.is_of_pod(seen)));
+        self.start = match self.start {
+            Start::Never | Start::Contested(_) => Start::Never,
+            Start::Begun | Start::Adopted => Start::Begun,
+        };
     }
 
     /// podresources no longer shows the device, and a grant's admission can no longer be under way.
@@ -175,17 +249,42 @@ impl Entry {
         self.holders.last().filter(|_| shown)
     }
 
-    /// Who may go on using the device although it is being granted anew.
-    pub(super) fn former(&self) -> Option<Vec<Holder>> {
+    /// Who may go on using the device although it is being granted anew. None if it is granted to the next
+    /// container of the same pod: nothing was started with it, and the kubelet did not name it as free.
+    pub(super) fn former(&self) -> Option<Former> {
+        let grip = self.grip.as_ref()?;
+        // Whoever was before the last grant is proven to be gone.
+        let seen = |unseen| Former {
+            known: grip.seen.clone(),
+            unseen,
+        };
+        match &grip.start {
+            // To start, a pod must be in the kubelet's books, and is then shown.
+            Start::Never => (grip.freed || grip.doubled).then(|| seen(false)),
+            Start::Begun => Some(seen(grip.seen.is_empty())),
+            Start::Adopted => Some(Former {
+                known: self.holders.clone(),
+                unseen: self.holders.is_empty(),
+            }),
+            Start::Contested(former) => Some(former.and(&grip.seen)),
+        }
+    }
+
+    /// Who may go on using the device beside the pod that podresources shows with it; none if nobody may.
+    pub(super) fn contested(&self) -> Option<Former> {
         let grip = self.grip.as_ref()?;
         match &grip.start {
-            Start::Never => None,
-            // Whoever was before the last one is proven to be gone.
-            Start::Begun if grip.shown => Some(self.holders.last().cloned().into_iter().collect()),
-            Start::Begun => Some(Vec::new()),
-            Start::Adopted => Some(self.holders.clone()),
-            Start::Contested(former) => Some(former.clone()),
+            Start::Never | Start::Begun => None,
+            Start::Adopted => self.former(),
+            Start::Contested(former) => Some(former.and(self.others())),
         }
+    }
+
+    /// Containers seen with it since the last grant whose pod is not the one that podresources shows.
+    fn others(&self) -> impl Iterator<Item = &Holder> {
+        let present = self.present();
+        let seen = self.grip.iter().flat_map(|grip| &grip.seen);
+        seen.filter(move |seen| !present.is_some_and(|present| present.is_of_pod(seen)))
     }
 
     /// Listed as healthy.
@@ -264,15 +363,14 @@ impl Entry {
 
     /// podresources shows this container with the device. True if that is news.
     pub(super) fn shown_with(&mut self, holder: &Holder, first_look: bool) -> bool {
-        if !first_look && self.holders.contains(holder) {
-            return false;
-        }
+        let news = first_look || !self.holders.contains(holder);
+        // The last one is the present one, also where it is not news.
         self.holders.retain(|known| known != holder);
         if self.holders.len() == HOLDERS_KEPT {
             self.holders.remove(0);
         }
         self.holders.push(holder.clone());
-        true
+        news
     }
 }
 

@@ -8,12 +8,19 @@
 //! refuse the grant would fail the new pod for good, so the device is contested instead: no container
 //! starts with it, and the kubelet tries again, until the former holders' end is proven. Pods ask for
 //! one device twice at their admission (init containers hand theirs on); as nothing was started with
-//! it in between, that is no contest.
+//! it in between, that is no contest. It is one, however, if the kubelet named the device as free in
+//! between: then it is another pod that asks.
+//!
+//! Nor is it proof that the kubelet counts a device as free. It can lose the mark that a device is taken
+//! (`quiet.rs` tells how), and gives the device of a pod that runs, or is about to, to another one. It then shows
+//! both with it. So a container starts with a device that was granted while it was held only when a List has
+//! been answered that began after the kubelet called for the start, and shows one pod at most. Before the
+//! start is called for, the kubelet may not remember yet whose the device is.
 
 use tokio::time::Instant;
 
-use super::entry::{Grip, Start};
-use super::{Contest, Held, Table};
+use super::entry::{Entry, Grip, Start};
+use super::{Contest, Held, Table, Tick, Unclear};
 use crate::{Device, DevicePhase, Hold};
 
 /// A grant that is being written to the journal. Must be committed or aborted.
@@ -57,6 +64,12 @@ pub(crate) enum GrantError {
     Unconfirmed { id: String },
     #[error("device {id} was granted to nobody")]
     NotGranted { id: String },
+    #[error("device {id} was granted to another pod meanwhile")]
+    Overtaken { id: String },
+    #[error(
+        "device {id} cannot be told to be this pod's alone: {why}; the container is tried again"
+    )]
+    Unclear { id: String, why: Unclear },
     #[error(
         "device {id} may still be in use by the pod that had it before: {why}; the container is \
          tried again, and starts once the former pod is gone"
@@ -65,6 +78,19 @@ pub(crate) enum GrantError {
 }
 
 impl Table {
+    /// The kubelet asks which of these to give to the next container, and so takes them for free.
+    pub(crate) fn named_as_free<'a>(
+        &mut self,
+        resource: &str,
+        ids: impl Iterator<Item = &'a String>,
+    ) {
+        for id in ids {
+            if let Some(grip) = self.grip_mut(resource, id) {
+                grip.freed = true;
+            }
+        }
+    }
+
     /// Allocate, step one: all ids or none are held from here on. Returns the devices in order.
     pub(crate) fn begin_grant(
         &mut self,
@@ -126,7 +152,11 @@ impl Table {
                 grip.pending = grip.pending.saturating_sub(1);
                 if let Some(former) = former {
                     grip.start = Start::Contested(former);
+                    grip.doubled = true;
                 }
+                grip.freed = false;
+                grip.seen.clear();
+                grip.rivals = None;
                 grip.committed = true;
                 grip.journaled = true;
                 grip.answered = tick;
@@ -156,27 +186,15 @@ impl Table {
     /// restarted container reuses the kubelet's cached grant, so this is the last gate before a
     /// device that was made anew under the same id, and before one that a former pod still uses.
     ///
-    /// Returns the contests to be settled first; none if the container starts now.
+    /// The kubelet called for it at `asked`. Returns the contests to be settled first; none if the
+    /// container starts now.
     pub(crate) fn begin_start(
         &mut self,
         resource: &str,
         ids: &[String],
+        asked: Tick,
     ) -> Result<Vec<Contest>, GrantError> {
-        for id in ids {
-            let Some(entry) = self.entry(resource, id) else {
-                return Err(GrantError::Unknown { id: id.clone() });
-            };
-            match entry.phase {
-                DevicePhase::Lost => return Err(GrantError::Lost { id: id.clone() }),
-                DevicePhase::Fenced => return Err(GrantError::Fenced { id: id.clone() }),
-                DevicePhase::Offered | DevicePhase::Withdrawing => {}
-            }
-            if !entry.grip.as_ref().is_some_and(|grip| grip.committed) {
-                return Err(GrantError::NotGranted { id: id.clone() });
-            }
-        }
-        let contests = ids.iter().filter_map(|id| self.contest(resource, id));
-        let contests: Vec<_> = contests.collect();
+        let contests = self.before_start(resource, ids, asked)?;
         if contests.is_empty() {
             for id in ids {
                 if let Some(grip) = self.grip_mut(resource, id) {
@@ -187,6 +205,36 @@ impl Table {
         Ok(contests)
     }
 
+    /// What [`Table::begin_start`] would answer.
+    pub(crate) fn before_start(
+        &self,
+        resource: &str,
+        ids: &[String],
+        asked: Tick,
+    ) -> Result<Vec<Contest>, GrantError> {
+        for id in ids {
+            let Some(entry) = self.entry(resource, id) else {
+                return Err(GrantError::Unknown { id: id.clone() });
+            };
+            match entry.phase {
+                DevicePhase::Lost => return Err(GrantError::Lost { id: id.clone() }),
+                DevicePhase::Fenced => return Err(GrantError::Fenced { id: id.clone() }),
+                DevicePhase::Offered | DevicePhase::Withdrawing => {}
+            }
+            let Some(grip) = entry.grip.as_ref().filter(|grip| grip.committed) else {
+                return Err(GrantError::NotGranted { id: id.clone() });
+            };
+            // The kubelet calls for a start after it got the answer to the grant.
+            if asked < grip.answered {
+                return Err(GrantError::Overtaken { id: id.clone() });
+            }
+        }
+        let contests = ids.iter();
+        Ok(contests
+            .filter_map(|id| self.contest(resource, id, Some(asked)))
+            .collect())
+    }
+
     /// All contests, to be settled.
     pub(crate) fn contests(&self) -> Vec<Contest> {
         let resources = self.resources.iter();
@@ -194,7 +242,7 @@ impl Table {
             let entries = resource.entries.iter();
             entries.map(move |entry| (name, &entry.device.id))
         });
-        ids.filter_map(|(resource, id)| self.contest(resource, id))
+        ids.filter_map(|(resource, id)| self.contest(resource, id, None))
             .collect()
     }
 
@@ -202,32 +250,47 @@ impl Table {
     /// Returns whether the contest ended.
     pub(crate) fn settle_contest(&mut self, contest: &Contest) -> bool {
         let hold = &contest.held.hold;
-        let unchanged = self.unchanged(&contest.held);
+        // A look in between may have shown another pod with it.
+        let now = self.contest(&hold.resource, &hold.id, None);
+        let unchanged = self.unchanged(&contest.held) && now.as_ref() == Some(contest);
         if unchanged && let Some(grip) = self.grip_mut(&hold.resource, &hold.id) {
-            grip.start = match grip.start {
-                Start::Never | Start::Contested(_) => Start::Never,
-                Start::Begun | Start::Adopted => Start::Begun,
-            };
+            grip.settle(contest.present.as_ref());
         }
         unchanged
     }
 
-    fn contest(&self, resource: &str, id: &str) -> Option<Contest> {
+    fn contest(&self, resource: &str, id: &str, asked: Option<Tick>) -> Option<Contest> {
         let entry = self.entry(resource, id)?;
         let grip = entry.grip.as_ref()?;
-        if !matches!(grip.start, Start::Adopted | Start::Contested(_)) {
+        let former = entry.contested();
+        let unclear = self.unclear(entry, asked);
+        if former.is_none() && unclear.is_none() {
             return None;
         }
+        let former = former.unwrap_or_default();
         let hold = Hold {
             resource: resource.to_owned(),
             id: id.to_owned(),
-            holders: entry.former()?,
+            holders: former.known,
         };
         let serial = grip.serial;
         Some(Contest {
             held: Held { hold, serial },
+            unseen: former.unseen,
             present: entry.present().cloned(),
+            unclear,
         })
+    }
+
+    /// Why it is not known whose the device is for a start that was called for at `asked`; that is never so
+    /// of one that was granted once only.
+    fn unclear(&self, entry: &Entry, asked: Option<Tick>) -> Option<Unclear> {
+        let grip = entry.grip.as_ref().filter(|grip| grip.doubled)?;
+        if let Some(rivals) = &grip.rivals {
+            return Some(Unclear::Rivals(rivals.clone()));
+        }
+        let since = asked.map_or(grip.answered, |asked| asked.max(grip.answered));
+        (self.looked <= since).then_some(Unclear::Untold)
     }
 
     fn grantable(&self, resource: &str, id: &str) -> Result<&Device, GrantError> {

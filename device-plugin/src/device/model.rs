@@ -368,6 +368,7 @@ impl World {
             }
             Step::Choose => {
                 next.call = Call::Chosen;
+                next.table_mut().named_as_free(MIG, [ID.to_owned()].iter());
                 self.call == Call::None && self.knows == Some(true) && !self.pod
             }
             Step::BeginGrant => {
@@ -418,10 +419,15 @@ impl World {
                         // As if there had been none before: contests are another model's.
                         About::Devices | About::Checkpoints => {
                             let mut table = Table::clone(&self.table);
-                            table.begin_start(MIG, &[ID.to_owned()]).is_ok()
+                            table.begin_start(MIG, &[ID.to_owned()], Tick::MAX).is_ok()
                         }
                         About::Contests => {
-                            let begun = next.table_mut().begin_start(MIG, &[ID.to_owned()]);
+                            // When the kubelet called for it is another model's (`doubles.rs`).
+                            let asked = self.entry().map_or(0, |entry| {
+                                entry.grip.as_ref().map_or(0, |grip| grip.answered)
+                            });
+                            let ids = [ID.to_owned()];
+                            let begun = next.table_mut().begin_start(MIG, &ids, asked);
                             begun.is_ok_and(|contests| contests.is_empty())
                         }
                     };
@@ -485,7 +491,9 @@ impl World {
                 }
                 Some((Question::List, begun, Some(shown))) if self.quiet.is_none() => {
                     next.look = None;
-                    let seen = next.table_mut().saw_list(begun, &listing(shown), now);
+                    let listing = Arc::new(listing(shown));
+                    let seen = next.table_mut().saw_list(begun, &listing, now);
+                    next.table_mut().looked(begun, listing);
                     let mut quiet = seen.quiet.into_iter().filter(|_| !self.in_use(shown));
                     next.quiet = quiet.next();
                     true
@@ -649,6 +657,8 @@ impl World {
                     grip.absences.min(bound),
                     stale,
                     std::mem::discriminant(&grip.start),
+                    (grip.freed, grip.doubled, grip.seen.len()),
+                    self.table.looked > grip.answered,
                 )
             });
             let told = (

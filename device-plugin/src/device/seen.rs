@@ -1,5 +1,7 @@
 //! What looks at the kubelet prove: confirmations of offers and withdrawals, and ends of holds.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::entry::{Entry, Grip};
@@ -19,10 +21,25 @@ pub(crate) struct Held {
 /// A device whose former holders may still use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Contest {
-    /// The hold, with the former holders; none if nobody was seen.
+    /// The hold, with the former holders that are known.
     pub(crate) held: Held,
+    /// There may be one that podresources never showed.
+    pub(crate) unseen: bool,
     /// Whom podresources shows with it by now.
     pub(crate) present: Option<Holder>,
+    /// Whose it is has to become clear first.
+    pub(crate) unclear: Option<Unclear>,
+}
+
+/// Why it is not known which pod has a device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unclear {
+    /// podresources was not asked since.
+    #[error("the kubelet has not said yet which pod has it")]
+    Untold,
+    /// Two pods at once, as podresources says.
+    #[error("the kubelet gave it to both {} and {}, and one of the two pods has to end first", .0.0, .0.1)]
+    Rivals(Box<(Holder, Holder)>),
 }
 
 /// What a List means.
@@ -165,6 +182,7 @@ impl Table {
                 if begun <= grip.answered {
                     continue;
                 }
+                grip.shown_with(&holders);
                 if holders.is_empty() {
                     grip.absences = grip.absences.saturating_add(1);
                     if grip.quiet(&self.rules, now) {
@@ -197,6 +215,17 @@ impl Table {
             }
         }
         seen
+    }
+
+    /// What a List that was asked for at `begun` showed has been written down.
+    pub(crate) fn looked(&mut self, begun: Tick, listing: Arc<Listing>) {
+        self.looked = begun;
+        self.listing = listing;
+    }
+
+    /// What podresources showed at the last look.
+    pub(crate) fn listing(&self) -> Arc<Listing> {
+        Arc::clone(&self.listing)
     }
 
     /// Whether the journal has everything about the hold. A grant that came between has it anew.

@@ -85,7 +85,10 @@ fn grant(table: &mut Table, id: &str, now: Instant) {
 
 fn look(table: &mut Table, shown: &[(&str, &str, &str)], now: Instant) -> Seen {
     let begun = table.begin_observation();
-    table.saw_list(begun, &listing(shown), now)
+    let listing = Arc::new(listing(shown));
+    let seen = table.saw_list(begun, &listing, now);
+    table.looked(begun, listing);
+    seen
 }
 
 fn phase(table: &Table, id: &str) -> Option<DevicePhase> {
@@ -432,8 +435,19 @@ fn holders_that_are_remembered_are_bounded() {
     assert_eq!(hold.holders.last().unwrap().pod, "pod-19");
 }
 
+/// A container of a pod that is shown with it may start, after a look of its own.
+fn may_start_of(table: &mut Table, id: &str, pods: &[&str]) -> bool {
+    let asked = table.begin_observation();
+    let shown: Vec<_> = pods.iter().map(|pod| (*pod, MIG, id)).collect();
+    look(table, &shown, Instant::now());
+    let begun = table.begin_start(MIG, &ids(&[id]), asked);
+    begun.is_ok_and(|contests| contests.is_empty())
+}
+
+/// It may start without any look.
 fn may_start(table: &mut Table, id: &str) -> bool {
-    let begun = table.begin_start(MIG, &ids(&[id]));
+    let asked = table.begin_observation();
+    let begun = table.begin_start(MIG, &ids(&[id]), asked);
     begun.is_ok_and(|contests| contests.is_empty())
 }
 
@@ -445,13 +459,56 @@ fn a_device_granted_over_a_started_hold_starts_only_after_its_contest() {
     assert!(may_start(&mut table, "a"));
     assert!(may_start(&mut table, "a"), "a container starts again");
     grant(&mut table, "a", now);
-    look(&mut table, &[("new", MIG, "a")], now);
-    assert!(!may_start(&mut table, "a"));
+    assert!(!may_start_of(&mut table, "a", &["new"]));
     let contest = table.contests().remove(0);
     assert_eq!(former(&contest), ["old"]);
     assert_eq!(contest.present.as_ref().unwrap().pod, "new");
     assert!(table.settle_contest(&contest));
+    assert!(!may_start(&mut table, "a"), "the kubelet may know two pods");
+    assert!(may_start_of(&mut table, "a", &["new"]));
+}
+
+#[test]
+fn a_device_that_two_pods_have_starts_with_neither_until_one_of_them_has_ended() {
+    let (mut table, _, now) = confirmed(&["a"]);
+    grant(&mut table, "a", now);
     assert!(may_start(&mut table, "a"));
+    // Granted anew before anybody was shown with it.
+    grant(&mut table, "a", now);
+    assert!(!may_start_of(&mut table, "a", &["old", "new"]));
+    let contest = table.contests().remove(0);
+    let rivals = Unclear::Rivals(Box::new((holder("old"), holder("new"))));
+    assert_eq!(contest.unclear, Some(rivals));
+    // Gone from the kubelet's books, which says nothing of its processes.
+    assert!(!may_start_of(&mut table, "a", &["new"]));
+    let contest = table.contests().remove(0);
+    assert_eq!(former(&contest), ["old"]);
+    assert!(table.settle_contest(&contest));
+    assert!(may_start_of(&mut table, "a", &["new"]));
+}
+
+#[test]
+fn a_device_that_the_kubelet_named_as_free_is_another_pods_although_nothing_has_started() {
+    let (mut table, _, now) = confirmed(&["a"]);
+    grant(&mut table, "a", now);
+    table.named_as_free(MIG, ids(&["a"]).iter());
+    grant(&mut table, "a", now);
+    assert!(!may_start(&mut table, "a"));
+    assert!(!may_start_of(&mut table, "a", &["old", "new"]));
+    assert!(!may_start_of(&mut table, "a", &["new"]));
+}
+
+#[test]
+fn a_start_that_was_called_for_before_the_device_was_granted_anew_is_refused() {
+    let (mut table, _, now) = confirmed(&["a"]);
+    grant(&mut table, "a", now);
+    assert!(may_start(&mut table, "a"));
+    let asked = table.begin_observation();
+    grant(&mut table, "a", now);
+    look(&mut table, &[("new", MIG, "a")], now);
+    let begun = table.begin_start(MIG, &ids(&["a"]), asked);
+    let id = "a".to_owned();
+    assert_eq!(begun, Err(GrantError::Overtaken { id }));
 }
 
 #[test]
@@ -502,7 +559,7 @@ fn an_adopted_hold_is_put_to_the_proof_once() {
     assert_eq!(contest.present.as_ref().unwrap().pod, "new");
     assert!(table.settle_contest(&contest));
     assert!(table.contests().is_empty());
-    assert!(may_start(&mut table, "a"));
+    assert!(may_start_of(&mut table, "a", &["new"]));
 }
 
 #[test]
@@ -526,11 +583,14 @@ fn a_pod_that_started_and_was_never_shown_is_nobody_known() {
     look(&mut table, &[("first", MIG, "a")], now);
     assert!(may_start(&mut table, "a"));
     grant(&mut table, "a", now);
+    look(&mut table, &[], now);
     let contest = table.contests().remove(0);
+    assert!(!contest.unseen);
     assert!(table.settle_contest(&contest));
-    assert!(may_start(&mut table, "a"));
+    assert!(may_start_of(&mut table, "a", &[]));
     grant(&mut table, "a", now);
-    assert!(former(&table.contests()[0]).is_empty());
+    let contest = &table.contests()[0];
+    assert!(former(contest).is_empty() && contest.unseen);
 }
 
 fn former(contest: &Contest) -> Vec<&str> {

@@ -27,7 +27,17 @@ pub(crate) struct Candidate<'a> {
     pub(crate) id: &'a str,
     pub(crate) group: &'a str,
     /// A pod holds it, or had it and is not proven to be gone.
-    pub(crate) held: bool,
+    pub(crate) held: Option<Grasp>,
+}
+
+/// How likely a held device is to be free all the same, if the kubelet says so: the lowest is likeliest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Grasp {
+    /// podresources showed it with a pod at the last look, or has not shown it since it was granted.
+    pub(crate) shown: bool,
+    /// Rises with every grant. The kubelet loses the mark that a device is taken while it gives it out, so
+    /// the latest is the likeliest to be still in use.
+    pub(crate) granted: u64,
 }
 
 impl Table {
@@ -66,7 +76,10 @@ impl Table {
             .map(|entry| Candidate {
                 id: &entry.device.id,
                 group: &entry.device.group,
-                held: entry.grip.is_some(),
+                held: entry.grip.as_ref().map(|grip| Grasp {
+                    shown: !grip.shown || grip.absences == 0,
+                    granted: grip.serial,
+                }),
             })
             .collect()
     }

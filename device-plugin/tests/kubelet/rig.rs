@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use device_plugin::{
-    Config, Device, DeviceSpec, Evidence, Hold, Holder, Ledger, LedgerError, Listing, PluginState,
-    Plugins, Registration,
+    Claim, Config, Device, DeviceSpec, Evidence, Hold, Holder, Ledger, LedgerError, Listing,
+    PluginState, Plugins, Registration,
 };
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -135,7 +135,7 @@ impl Evidence for Witness {
     fn contested<'a>(
         &'a self,
         device: &'a Hold,
-        _present: Option<&'a Holder>,
+        _claim: Claim<'a>,
     ) -> BoxFuture<'a, Option<String>> {
         self.contests
             .send_modify(|contests| contests.push(device.clone()));

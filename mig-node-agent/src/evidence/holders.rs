@@ -40,11 +40,14 @@ struct Known {
     unsure: BTreeSet<Key>,
     /// Of devices that were granted anew, in this life of ours, before the end of their hold.
     former: BTreeMap<Key, Former>,
+    /// UIDs that podresources has shown with a device since its last grant, in this life of ours.
+    since: BTreeMap<Key, BTreeSet<String>>,
 }
 
 impl Known {
     /// Before a device is given to somebody else, everybody seen with it is a former holder.
     fn granted(&mut self, key: Key) {
+        self.since.remove(&key);
         if let Some(holders) = self.holders.get(&key) {
             let named = holders.iter().filter(|pod| !pod.uid.is_empty());
             let seen: Former = named.map(|pod| (pod.uid.clone(), 0)).collect();
@@ -71,6 +74,14 @@ impl Known {
     fn is_former(&self, key: &Key, uid: &str) -> bool {
         let former = self.former.get(key);
         former.is_some_and(|former| former.contains_key(uid))
+    }
+
+    /// podresources shows this pod with it.
+    fn shown(&mut self, key: &Key, pod: &PodIdentity) {
+        if !pod.uid.is_empty() {
+            let since = self.since.entry(key.clone()).or_default();
+            since.insert(pod.uid.clone());
+        }
     }
 
     /// Holders that were seen by name only.
@@ -110,6 +121,7 @@ impl Holders {
                     .map(|(key, _)| key.clone())
                     .collect(),
                 former: BTreeMap::new(),
+                since: BTreeMap::new(),
             }),
         }
     }
@@ -142,6 +154,12 @@ impl Holders {
     pub(super) fn former(&self, resource: &str, id: &str) -> Option<Former> {
         let key = (resource.to_owned(), id.to_owned());
         self.known().former.get(&key).cloned()
+    }
+
+    /// UIDs that podresources has shown with a device since its last grant.
+    pub(super) fn since(&self, resource: &str, id: &str) -> BTreeSet<String> {
+        let key = (resource.to_owned(), id.to_owned());
+        self.known().since.get(&key).cloned().unwrap_or_default()
     }
 
     /// A former holder turned out to be the present one. Without effect if a grant came between.
@@ -198,10 +216,12 @@ impl Holders {
                 continue;
             };
             if still_has_it {
-                if let Some(named) = named
-                    && remember(holders, &named)
-                {
-                    known.unwritten.insert((key, named));
+                if let Some(named) = named {
+                    let new = remember(holders, &named);
+                    known.shown(&key, &named);
+                    if new {
+                        known.unwritten.insert((key, named));
+                    }
                 }
                 continue;
             }
@@ -294,6 +314,7 @@ impl Ledger for Holders {
             known.holders.remove(&key);
             known.unsure.remove(&key);
             known.former.remove(&key);
+            known.since.remove(&key);
             known.unwritten.retain(|(other, _)| *other != key);
             Ok(())
         })
@@ -319,6 +340,7 @@ impl Ledger for Holders {
                 let mut known = self.known();
                 let named = table.and_then(|table| known.identify(&key, &unnamed, &table));
                 let pod = named.unwrap_or(unnamed);
+                known.shown(&key, &pod);
                 if remember(known.holders.entry(key.clone()).or_default(), &pod) {
                     known.unwritten.insert((key, pod));
                 }
@@ -341,17 +363,24 @@ impl Ledger for Holders {
                 unwritten,
                 unsure,
                 former,
+                since,
             } = &mut *known;
             let Some(holders) = holders.get_mut(&key) else {
                 return Ok(());
             };
             let former = former.get(&key);
+            let since = since.get(&key);
             let is_present = |pod: &PodIdentity| {
                 present.is_some_and(|p| p.namespace == pod.namespace && p.pod == pod.name)
             };
             let is_gone = |pod: &&PodIdentity| {
                 let stays = match &former {
-                    Some(former) => !former.contains_key(&pod.uid),
+                    Some(former) if former.contains_key(&pod.uid) => false,
+                    // Shown with it at the same time as the present one, or before.
+                    Some(_) if since.is_some_and(|since| since.contains(&pod.uid)) => {
+                        present.is_none() || is_present(pod)
+                    }
+                    Some(_) => true,
                     None => is_present(pod),
                 };
                 pod.is_unseen() || !stays

@@ -48,6 +48,16 @@ fn in_pod(pod: &Pod, resource: &str, shown: &Listing) -> Option<String> {
     })
 }
 
+/// Whether the kubelet does not show what the pod's containers ask for, ordinary init containers aside: it did not
+/// admit the pod yet, or takes it for gone.
+pub fn is_forgotten(pod: &Pod, resource: &str, shown: &Listing) -> bool {
+    let containers = pod.containers.iter().filter(|c| !c.ordinary_init);
+    let (namespace, name) = (&pod.namespace, &pod.name);
+    containers.into_iter().any(|container| {
+        shown.count(namespace, name, &container.name, resource) < asks(container, resource)
+    })
+}
+
 /// Whether any container of the pod asks for the resource.
 pub fn asks_for(pod: &Pod, resource: &str) -> bool {
     pod.containers

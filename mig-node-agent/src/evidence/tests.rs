@@ -1,5 +1,7 @@
 use cdmo_proto::agent::{Container, Pod, ResourceCount};
 
+use device_plugin::Shown;
+
 use super::*;
 
 const SLICE: &str = "nvidia.com/mig-1g.5gb";
@@ -79,10 +81,27 @@ struct Case {
     present: Option<&'static str>,
     unsure: bool,
     former: Option<Former>,
+    since: BTreeSet<String>,
+    /// Pods that podresources shows with what they ask for.
+    listed: Listing,
 }
 
 fn name(uid: &str) -> &str {
     uid.split('-').next().unwrap()
+}
+
+/// Every pod that is listed is shown.
+fn all_of(listed: Option<&[(&str, bool)]>) -> Listing {
+    let shown = listed.into_iter().flatten().map(|(uid, _)| Shown {
+        holder: Holder {
+            namespace: String::new(),
+            pod: name(uid).into(),
+            container: String::new(),
+        },
+        resource: SLICE.into(),
+        ids: vec![format!("MIG-{uid}")],
+    });
+    Listing::new(shown.collect())
 }
 
 fn case(former: &[&str], seen: &[&str], listed: Option<&[(&str, bool)]>) -> Case {
@@ -111,8 +130,10 @@ fn case(former: &[&str], seen: &[&str], listed: Option<&[(&str, bool)]>) -> Case
             table
         }),
         present: None,
-        unsure: false,
+        unsure: former.is_empty(),
         former: None,
+        since: BTreeSet::new(),
+        listed: all_of(listed),
     }
 }
 
@@ -137,6 +158,8 @@ impl Case {
             seen: self.seen.clone(),
             unsure: self.unsure,
             former: self.former.clone(),
+            since: self.since.clone(),
+            shown: &self.listed,
             table: self.table.as_ref(),
             own: Some("self"),
         };
@@ -192,6 +215,8 @@ fn a_former_holder_without_uid_is_not_known_unless_it_is_the_new_one() {
             seen: case.seen,
             unsure: case.unsure,
             former: case.former,
+            since: case.since,
+            shown: &case.listed,
             table: None,
             own: None,
         };
@@ -260,4 +285,24 @@ fn where_no_former_holder_was_seen_pods_gone_from_the_api_are_suspects() {
     assert_eq!(unseen.suspect(&["new", "done"]).unwrap(), "done");
     assert_eq!(unseen.suspect(&["new", "self"]), None);
     assert_eq!(case(&[], &[], None).suspect(&["new", "ghost"]), None);
+}
+
+#[test]
+fn a_pod_that_was_shown_beside_the_new_one_is_a_former_one_once_it_is_not_shown_any_more() {
+    let listed: &[_] = &[("old", false), ("new", false)];
+    let mut case = case(&["old"], &["old", "new"], Some(listed)).shows("new");
+    case = case.over(&[], 0);
+    case.since = ["old".to_owned(), "new".to_owned()].into();
+    assert_eq!(case.suspect(&["new", "old"]).as_deref(), Some("old"));
+    assert_eq!(case.suspect(&["new", "other"]), None);
+}
+
+#[test]
+fn a_pod_that_the_kubelet_has_forgotten_is_a_suspect_where_somebody_unseen_may_have_it() {
+    let listed: &[_] = &[("old", false), ("new", false), ("third", false)];
+    let mut unseen = case(&[], &["new"], Some(listed)).shows("new");
+    assert_eq!(unseen.suspect(&["new", "old", "third"]), None);
+    unseen.listed = all_of(Some(&[("new", false), ("third", false)]));
+    assert_eq!(unseen.suspect(&["new", "old"]).as_deref(), Some("old"));
+    assert_eq!(unseen.suspect(&["new", "third"]), None);
 }
