@@ -286,11 +286,11 @@ impl Table {
     /// of one that was granted once only.
     fn unclear(&self, entry: &Entry, asked: Option<Tick>) -> Option<Unclear> {
         let grip = entry.grip.as_ref().filter(|grip| grip.doubled)?;
-        if let Some(rivals) = &grip.rivals {
-            return Some(Unclear::Rivals(rivals.clone()));
-        }
         let since = asked.map_or(grip.answered, |asked| asked.max(grip.answered));
-        (self.looked <= since).then_some(Unclear::Untold)
+        if self.looked <= since {
+            return Some(Unclear::Untold);
+        }
+        grip.rivals.clone().map(Unclear::Rivals)
     }
 
     fn grantable(&self, resource: &str, id: &str) -> Result<&Device, GrantError> {

@@ -657,8 +657,11 @@ impl World {
                     grip.absences.min(bound),
                     stale,
                     std::mem::discriminant(&grip.start),
-                    (grip.freed, grip.doubled, grip.seen.len()),
-                    self.table.looked > grip.answered,
+                    // Nothing else depends on who may start.
+                    (self.about == About::Contests).then(|| {
+                        let looked = self.table.looked > grip.answered;
+                        (grip.freed, grip.doubled, grip.seen.len(), looked)
+                    }),
                 )
             });
             let told = (
