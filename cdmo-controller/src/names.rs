@@ -30,10 +30,22 @@ pub const CONTROLLER: &str = "cdmo-controller";
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodKey(Arc<str>);
 
+impl From<&Arc<str>> for PodKey {
+    /// Of what [`PodKey::text`] gave.
+    fn from(text: &Arc<str>) -> Self {
+        Self(Arc::clone(text))
+    }
+}
+
 impl PodKey {
     /// A key of its parts.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self(format!("{namespace}/{name}").into())
+    }
+
+    /// Namespace and name as one text, which is shared.
+    pub fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     /// The key of what is done for no pod.

@@ -26,16 +26,19 @@ const CONFLICT_PATIENCE: Duration = Duration::from_secs(1);
 const FAILURE_DELAY: Duration = Duration::from_millis(500);
 
 /// The counts that a node's status should show. What stands on slices that are kept free (by GPU) is not counted,
-/// in use or not: the scheduler would send the next pod there as soon as the one that has it ends.
+/// in use or not: the scheduler would send the next pod there as soon as the one that has it ends. Only of what pods may
+/// be getting at this moment, by resource, there are as many as they were shown.
 pub fn wanted<'a>(
     snapshot: &SnapshotRow,
     operations: &(impl Iterator<Item = &'a Operation> + Clone),
     kept_free: &[(&str, SliceMask)],
+    reserved: &BTreeMap<String, u32>,
 ) -> BTreeMap<String, Counts> {
     let mut wanted = BTreeMap::new();
     for (resource, confirmed) in &snapshot.resources {
         let mut offered = 0;
         let mut hidden = 0;
+        let (mut idle, mut kept) = (0, 0);
         for gpu in &snapshot.gpus {
             let touching = operations.clone().flat_map(|op| {
                 op.gpus
@@ -49,19 +52,22 @@ pub fn wanted<'a>(
                 }
                 let mask = device.placement.mask();
                 let mut kept_free = kept_free.iter().filter(|(uuid, _)| *uuid == gpu.uuid);
-                if kept_free.any(|(_, slices)| mask.overlaps(*slices)) {
-                    continue;
-                }
+                let is_kept = kept_free.any(|(_, slices)| mask.overlaps(*slices));
                 match device.state {
                     // Also if it was granted at the last moment: when it is released it must not be
                     // what the scheduler sends the next pod to.
                     State::Held | State::Idle if is_leaving(device, touching.clone()) => {}
+                    State::Held if is_kept => {}
                     State::Idle if is_new(device, touching.clone()) => hidden += 1,
-                    State::Held | State::Idle => offered += 1,
+                    State::Idle if is_kept => kept += 1,
+                    State::Idle => idle += 1,
+                    State::Held => offered += 1,
                     _ => {}
                 }
             }
         }
+        let promised = reserved.get(resource).copied().unwrap_or(0);
+        offered += idle + kept.min(promised.saturating_sub(idle));
         let allocatable = offered.min(confirmed.allocatable);
         let capacity = confirmed.capacity.saturating_sub(hidden).max(allocatable);
         wanted.insert(

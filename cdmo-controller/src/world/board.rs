@@ -237,10 +237,10 @@ impl Board {
             }
         }
         for (at, offer) in self.offers.iter().enumerate() {
-            // More than there are makes no difference.
+            // More than there are makes no difference, and the scheduler gives none that it is not shown.
             let least = |(resource, count): (&str, u32)| {
-                let idle = offer.idle.get(resource)?;
-                Some((resource.to_owned(), count.min(*idle)))
+                let (idle, free) = (offer.idle.get(resource)?, offer.free.get(resource)?);
+                Some((resource.to_owned(), count.min(*idle).min(*free)))
             };
             let new: BTreeMap<_, _> = needed.of(at).filter_map(least).collect();
             if new.is_empty() && !self.reserved.contains(at) {

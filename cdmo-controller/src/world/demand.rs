@@ -6,6 +6,7 @@ use planner::{RefusalKind, Wants};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::windows::Waiting;
 use crate::{constraints::Constraints, notes::Told, set_aside::SetAside};
 
 /// How things stand with a waiting pod.
@@ -71,6 +72,8 @@ pub(super) struct DemandState {
     pub(super) plan: Option<(Value, u32)>,
     /// When it was last asked for that our scheduling gate be taken off it.
     pub(super) opened: Option<Instant>,
+    /// How long it has waited for room, and what was done about it.
+    pub(super) waiting: Waiting,
 }
 
 impl DemandState {
@@ -87,6 +90,7 @@ impl DemandState {
             ready: None,
             plan: None,
             opened: None,
+            waiting: Waiting::default(),
         }
     }
 }

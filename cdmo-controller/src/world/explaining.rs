@@ -214,4 +214,7 @@ impl Names for Who<'_> {
             .or_else(|| self.coming(node, gpu, instance))?;
         Some(pod.to_string())
     }
+    fn waiting(&self, key: &str) -> Option<String> {
+        self.is_told.then(|| key.to_owned())
+    }
 }

@@ -76,7 +76,7 @@ impl World {
             }
         }
         self.park(now);
-        self.note_windows(&before);
+        self.note_windows(&before, now);
         self.count_demands();
     }
 
@@ -183,7 +183,7 @@ impl World {
     }
 
     fn candidates(&mut self, now: Instant) -> Candidates {
-        let patience = self.patience(now);
+        let after = self.config.window_after;
         let board = &mut self.board;
         let mut candidates = Candidates::default();
         board.kinds.begin(now);
@@ -203,15 +203,12 @@ impl World {
                     _ => None,
                 },
             });
-            let window = patience.key(key, row);
-            if let Err(at) = window {
-                candidates.wake(at);
-            }
+            let window = state.waiting.ask(key, after, now);
             candidates.demands.push(Demand {
                 id: String::new(),
                 priority: row.priority,
                 created: row.age,
-                window: window.ok(),
+                window,
                 wants,
                 nodes: nodes.unwrap_or_else(|| Arc::clone(board.kinds.nodes(kind))),
             });

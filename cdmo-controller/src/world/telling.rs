@@ -139,6 +139,7 @@ impl World {
     }
 
     pub(super) fn refuse(&mut self, key: &PodKey, refusal: Refusal, now: Instant) {
+        self.waits(key, refusal.kind, now);
         let Some(demand) = self.demands.get_mut(key) else {
             return;
         };

@@ -143,7 +143,8 @@ impl World {
             .and_then(|a| a.snapshot.as_ref());
         let on_node = self.operations.of_node(node);
         let kept_free: Vec<_> = self.kept_free(node).collect();
-        let wanted = snapshot.map(|s| node_status::wanted(s, &on_node, &kept_free));
+        let reserved = self.reserved(node);
+        let wanted = snapshot.map(|s| node_status::wanted(s, &on_node, &kept_free, reserved));
         let mut wanted = wanted.unwrap_or_default();
         self.hold_back(node, &mut wanted);
         wanted

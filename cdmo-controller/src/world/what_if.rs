@@ -102,8 +102,7 @@ impl World {
                 demands.push(demand.clone());
             }
         }
-        // What a pass promises it takes back at its end.
-        let outcomes = self.board.planner.plan(&demands);
+        let outcomes = self.board.planner.suppose(&demands);
         // Those that really wait come first, and nobody asked about them.
         let mut asked: Vec<_> = demands.into_iter().zip(outcomes).skip(real).collect();
         let mut explainer = self.explainer();
@@ -131,13 +130,16 @@ impl World {
 
     /// The demands of the pods that wait.
     fn waiting_demands(&mut self, now: Instant) -> Vec<Demand> {
-        let patience = self.patience(now);
+        let after = self.config.window_after;
         let (board, known) = (&mut self.board, (&self.nodes, &self.pods));
         let pending = self.pods.pending();
         pending
-            .map(|(key, row)| Demand {
-                window: patience.key(key, row).ok(),
-                ..demand((row, self.demands.get(key)), board, known, now)
+            .map(|(key, row)| {
+                let state = self.demands.get(key);
+                Demand {
+                    window: state.and_then(|state| state.waiting.ask(key, after, now)),
+                    ..demand((row, state), board, known, now)
+                }
             })
             .collect()
     }

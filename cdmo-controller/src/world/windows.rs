@@ -3,58 +3,141 @@
 //! The planner chooses them and gives them to nobody else. That is not enough: the stock scheduler sends the
 //! next small pod to a device as soon as the one that had it ends. So the node's status leaves out what
 //! stands on those slices (`node_status.rs`), and what is idle there is given up.
+//!
+//! Pods on such slices may run for days, and nobody knows. So a pod that has slices kept free for it loses them when
+//! none of those has ended for a while, to others for as long; then it asks again, for twice the time, and elsewhere
+//! if there is an elsewhere. Whatever ends is waited for long enough at last, and what never ends costs half of
+//! the time of few GPUs.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use mig::SliceMask;
-use planner::Window;
+use planner::{Ask, RefusalKind, Window};
 use tokio::time::Instant;
 
-use super::World;
-use crate::{names::PodKey, pods::PodRow};
+use super::{World, alarms::Alarm};
+use crate::names::PodKey;
 
-/// When pods have waited long enough.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    after: Option<Duration>,
-    /// The present, in seconds of Unix time.
-    time: i64,
-    now: Instant,
+/// A window is kept for so many times what pods wait until they get one, unless a pod on it ends before.
+const PATIENCE: u32 = 12;
+/// That time is doubled so often at most.
+const MOST_DOUBLINGS: u32 = 10;
+/// GPUs of windows in vain that are remembered of one pod.
+const MOST_AVOIDED: usize = 32;
+
+/// What a pod that waits for room has had of slices kept free.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Since when it waits for room.
+    since: Option<Instant>,
+    /// The slices that it has now.
+    tenure: Option<Tenure>,
+    /// Windows that it has had in vain.
+    round: u32,
+    /// GPUs on which they were.
+    avoid: Arc<[String]>,
+    /// When it may ask again.
+    paused: Option<Instant>,
 }
 
-impl Patience {
-    /// The name under which slices are kept free for a pod that has waited long enough; else when it will have.
-    pub(super) fn key(&self, key: &PodKey, row: &PodRow) -> Result<Arc<str>, Option<Instant>> {
-        let Some(after) = self.after else {
-            return Err(None);
-        };
-        // The creation time has a grain of a second.
-        let waited = self.time.saturating_sub(row.created().as_second());
-        let waited = Duration::from_secs(u64::try_from(waited).unwrap_or(0));
-        match after.checked_sub(waited) {
-            None | Some(Duration::ZERO) => Ok(key.to_string().into()),
-            Some(rest) => Err(Some(self.now + rest)),
+/// A pod has a window.
+#[derive(Clone, Copy, Debug)]
+struct Tenure {
+    /// Instances in use on its slices: the fewest so far.
+    least: usize,
+    /// Since when there have been as few.
+    since: Instant,
+}
+
+impl Waiting {
+    /// It was refused for this reason; when slices may be kept free for it, if that has changed.
+    fn refused(&mut self, kind: RefusalKind, after: Duration, now: Instant) -> Option<Instant> {
+        if kind == RefusalKind::NoRoom {
+            let new = self.since.is_none();
+            self.since.get_or_insert(now);
+            return new.then(|| now + after);
         }
+        // While an agent starts, nothing fits on its node.
+        if self.tenure.is_none() {
+            self.since = None;
+        }
+        None
+    }
+
+    /// What it asks for, if it has waited long enough.
+    pub(super) fn ask(&self, key: &PodKey, after: Option<Duration>, now: Instant) -> Option<Ask> {
+        let waited = self.since.zip(after);
+        let waited = waited.is_some_and(|(since, after)| now >= since + after);
+        let may = self.paused.is_none_or(|until| now >= until);
+        (self.tenure.is_some() || waited && may).then(|| Ask {
+            key: key.text(),
+            round: self.round,
+            avoid: Arc::clone(&self.avoid),
+        })
+    }
+
+    /// So many instances in use stand on its window now. When to look again, or until when it has none if nothing has
+    /// ended there for too long.
+    fn has(
+        &mut self,
+        window: &Window,
+        left: usize,
+        after: Duration,
+        now: Instant,
+    ) -> Result<Instant, Instant> {
+        let hold = after * PATIENCE * 2u32.pow(self.round.min(MOST_DOUBLINGS));
+        let known = self.tenure.filter(|known| known.least <= left);
+        let tenure = known.unwrap_or(Tenure {
+            least: left,
+            since: now,
+        });
+        self.tenure = Some(tenure);
+        let end = tenure.since + hold;
+        if now < end {
+            return Ok(end);
+        }
+        let mut avoid = self.avoid.to_vec();
+        for part in &window.parts {
+            if !avoid.contains(&part.uuid) {
+                avoid.push(part.uuid.clone());
+            }
+        }
+        if avoid.len() > MOST_AVOIDED {
+            avoid.clear();
+        }
+        self.avoid = avoid.into();
+        self.tenure = None;
+        self.round = self.round.saturating_add(1);
+        self.paused = Some(now + hold);
+        Err(now + hold)
     }
 }
 
 impl World {
-    pub(super) fn patience(&self, now: Instant) -> Patience {
-        let since = now.saturating_duration_since(self.started).as_secs();
-        Patience {
-            after: self.config.window_after,
-            time: self.config.started + i64::try_from(since).unwrap_or(i64::MAX),
-            now,
+    /// A pod was refused for this reason.
+    pub(super) fn waits(&mut self, key: &PodKey, kind: RefusalKind, now: Instant) {
+        let demand = self.demands.get_mut(key).zip(self.config.window_after);
+        let due = demand.and_then(|(demand, after)| demand.waiting.refused(kind, after, now));
+        if let Some(at) = due {
+            self.alarms.set(at, Alarm::Plan);
         }
     }
 
-    /// Slices of a node's GPUs that are kept free, by uuid.
+    /// Slices of a node's GPUs that its status must not show, by uuid.
     pub(super) fn kept_free(&self, node: &str) -> impl Iterator<Item = (&str, SliceMask)> {
         let windows = self.board.planner.windows().iter();
         windows
-            .filter(move |window| window.node == node)
+            .filter(move |window| window.node == node && window.hides)
             .flat_map(|window| &window.parts)
             .map(|part| (part.uuid.as_str(), part.slices))
+    }
+
+    /// Devices of a node that pods may be getting at this moment, by resource, as the last pass had it.
+    pub(super) fn reserved(&self, node: &str) -> &BTreeMap<String, u32> {
+        static NOTHING: BTreeMap<String, u32> = BTreeMap::new();
+        let planner = &self.board.planner;
+        let node = planner.find(node).ok().and_then(|at| planner.node(at));
+        node.map_or(&NOTHING, |node| &node.reserved)
     }
 
     /// For whom slices of a GPU are kept free.
@@ -67,28 +150,66 @@ impl World {
     }
 
     /// A pass is over, before which these slices were kept free: the status of nodes changes with them.
-    pub(super) fn note_windows(&mut self, before: &[Window]) {
+    pub(super) fn note_windows(&mut self, before: &[Window], now: Instant) {
         let windows = self.board.planner.windows();
-        let (new, gone) = (without(windows, before), without(before, windows));
-        for window in &new {
+        for window in windows.iter().filter(|window| !has(before, window)) {
             tracing::info!(pod = &*window.key, node = window.node, slices = ?window.parts, "keeping slices free");
         }
-        for window in &gone {
+        for window in before.iter().filter(|window| !has(windows, window)) {
             tracing::info!(
                 pod = &*window.key,
                 node = window.node,
                 "keeping no slices free any more"
             );
         }
-        let nodes = new.into_iter().chain(gone).map(|window| &window.node);
+        // What pods may be getting there may have changed, too.
+        let nodes = windows.iter().chain(before).map(|window| &window.node);
         self.dirty.extend(nodes.cloned());
-        self.metrics.kept_free(self.board.planner.windows());
+        self.metrics.kept_free(windows);
+        for window in before.iter().filter(|window| !has(windows, window)) {
+            if let Some(demand) = self.demands.get_mut(&PodKey::from(&window.key)) {
+                demand.waiting.tenure = None;
+            }
+        }
+        self.watch_windows(now);
+    }
+
+    /// Takes windows back on which nothing has ended for too long.
+    fn watch_windows(&mut self, now: Instant) {
+        let Some(after) = self.config.window_after else {
+            return;
+        };
+        let planner = &self.board.planner;
+        let mut over = false;
+        for window in planner.windows() {
+            let Some(demand) = self.demands.get_mut(&PodKey::from(&window.key)) else {
+                continue;
+            };
+            let node = planner.find(&window.node).ok();
+            let node = node.and_then(|at| planner.node(at));
+            let left = node.map_or(0, |node| window.left(node));
+            let at = match demand.waiting.has(window, left, after, now) {
+                Ok(at) => at,
+                Err(at) => {
+                    over = true;
+                    tracing::info!(
+                        pod = &*window.key,
+                        node = window.node,
+                        "nothing has ended on the slices that were kept free; giving them back"
+                    );
+                    at
+                }
+            };
+            self.alarms.set(at, Alarm::Plan);
+        }
+        if over {
+            self.request_plan(now);
+        }
     }
 }
 
-fn without<'a>(windows: &'a [Window], others: &[Window]) -> Vec<&'a Window> {
-    windows
-        .iter()
-        .filter(|window| !others.contains(window))
-        .collect()
+/// Whether the same slices are kept for the same pod.
+fn has(windows: &[Window], window: &Window) -> bool {
+    let mut windows = windows.iter();
+    windows.any(|known| known.key == window.key && known.parts == window.parts)
 }

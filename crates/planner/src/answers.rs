@@ -18,6 +18,7 @@ use crate::{
     search::{Found, Goal, Search, by_counts},
     slot::{Slot, State},
     wants,
+    window::Window,
     work::{Board, Want},
 };
 
@@ -227,7 +228,8 @@ impl Answers {
         if slot.touched {
             self.undo.push((node, *given));
         }
-        let found = if explain::has_all(&slot.node, &self.wants) {
+        let closed = |want: &Want| slot.state.closed.contains(&want.resource);
+        let found = if explain::has_all(&slot.node, &self.wants) && !self.wants.iter().any(closed) {
             self.search(&slot.state.fixed, &slot.state.boards, boards, search)
         } else {
             Found::Nothing
@@ -375,19 +377,32 @@ impl Answers {
         refusal
     }
 
-    /// Why none of these nodes serves it, with who is in the way.
+    /// Looks what is in the way on the nodes that changed; `version` rises whenever one does.
+    pub(crate) fn look_at_blockers(&mut self, slots: &mut [Slot], version: u64) {
+        self.blocked
+            .refresh(slots, &self.wants, &self.goal, version);
+    }
+
+    /// Of these nodes those on which something has to end, by how much that is at least, as it was last looked at.
+    pub(crate) fn blocked_nodes<'a>(
+        &'a self,
+        nodes: &'a NodeSet,
+    ) -> impl Iterator<Item = (u32, usize)> + 'a {
+        self.blocked.dear(nodes)
+    }
+
+    /// Why none of these nodes serves it, with who is in the way, or for whom these slices are kept free.
     pub(crate) fn explain(
         &mut self,
         nodes: &Eligibilities,
         (slots, version): (&mut [Slot], u64),
         classes: &Classes,
         (boards, search): (&mut Boards, &mut Search),
-        names: &dyn Names,
+        words: (&[Window], &dyn Names),
     ) -> Refusal {
         self.look_at_classes(slots, classes, boards, search);
         let mut verdicts = self.verdicts.clone();
-        self.blocked
-            .refresh(slots, &self.wants, &self.goal, version);
+        self.look_at_blockers(slots, version);
         for (number, class) in classes.iter() {
             let Some(Some(verdict)) = verdicts.get_mut(number) else {
                 continue;
@@ -395,7 +410,7 @@ impl Answers {
             let nodes = class.nodes.and(nodes.allowed());
             let asked = (&self.wants[..], &self.goal);
             if verdict.is_for_running_pods()
-                && let Some(words) = self.blocked.words(&nodes, slots, asked, names)
+                && let Some(words) = self.blocked.words(&nodes, slots, asked, words)
             {
                 verdict.say(words);
             }

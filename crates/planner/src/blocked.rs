@@ -1,8 +1,9 @@
 //! Who is in the way of a demand, in a few words for each class of nodes.
 //!
-//! This costs more than to find out that something is in the way, so it is done when somebody is to read it and
-//! never in a pass. What a node's instances would cost is remembered until something on the node changes. Who holds
-//! what is asked of the caller at the end: it decides about nothing, so GPUs that differ in nothing else stay equal.
+//! This costs more than to find out that something is in the way, so it is done when somebody is to read it, and in
+//! passes only to choose slices that are to be kept free. What a node's instances would cost is remembered until
+//! something on the node changes. Who holds what is asked of the caller at the end: it decides about nothing, so GPUs
+//! that differ in nothing else stay equal.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use crate::{
     search::Goal,
     slot::Slot,
     state::{Gpu, Instance, Node, Usage},
+    window::Window,
     work::{Want, WorkNode},
 };
 
@@ -31,6 +33,10 @@ pub trait Names {
 
     /// Who has an instance that is in use, as "namespace/pod"; nothing if that is not known, or not to be told.
     fn holder(&self, node: &Node, gpu: &Gpu, instance: &Instance) -> Option<String>;
+
+    /// Whose slices are kept free under this name ([`crate::Ask::key`]), as "namespace/pod"; nothing if that is not to
+    /// be told.
+    fn waiting(&self, key: &str) -> Option<String>;
 }
 
 /// What is in the way of demands that ask for the same, on every node.
@@ -70,7 +76,7 @@ impl Blocked {
                 nodes.set(at, false);
             }
             let work = WorkNode::new(&slot.node);
-            if let Some(found) = blockers(&slot.node, &work, wants, goal) {
+            if let Some(found) = blockers(&slot.node, &work, wants, goal, None) {
                 let nodes = self.prices.entry(found.price).or_default();
                 nodes.set(at, true);
             }
@@ -81,14 +87,46 @@ impl Blocked {
         self.prices.retain(|_, nodes| !nodes.is_empty());
     }
 
+    /// Of these nodes those where something has to end, by how much that is.
+    pub(crate) fn dear<'a>(
+        &'a self,
+        nodes: &'a NodeSet,
+    ) -> impl Iterator<Item = (u32, usize)> + 'a {
+        let dear = self.prices.iter().filter(|(price, _)| **price > 0);
+        dear.flat_map(move |(price, known)| {
+            let nodes = known.iter().filter(|at| nodes.contains(*at));
+            nodes.map(move |at| (*price, at))
+        })
+    }
+
+    /// A window on one of these nodes that has room enough.
+    fn kept_for<'a>(
+        &self,
+        nodes: &NodeSet,
+        slots: &[Slot],
+        windows: &'a [Window],
+    ) -> Option<&'a Window> {
+        let free = self.prices.get(&0)?;
+        windows.iter().find(|window| {
+            let mut slots = slots.iter();
+            let at = slots.position(|slot| slot.node.name == window.node);
+            at.is_some_and(|at| nodes.contains(at) && free.contains(at))
+        })
+    }
+
     /// The words for the nodes of a class that are allowed; nothing if nobody's end would help.
     pub(crate) fn words(
         &self,
         nodes: &NodeSet,
         slots: &[Slot],
         (wants, goal): (&[Want], &Goal),
-        names: &dyn Names,
+        (windows, names): (&[Window], &dyn Names),
     ) -> Option<String> {
+        if let Some(window) = self.kept_for(nodes, slots, windows) {
+            let pod = names.waiting(&window.key);
+            let pod = pod.as_deref().unwrap_or("a pod that has waited longer");
+            return Some(format!("what would do is kept free for {pod}"));
+        }
         let mut dear = self.prices.iter().filter(|(price, _)| **price > 0);
         let Some(at) = dear.find_map(|(_, known)| known.first_common(nodes)) else {
             let (price, _) = self
@@ -99,7 +137,7 @@ impl Blocked {
                 .then(|| "what would do is promised to pods that come first".to_owned());
         };
         let node = &slots.get(at)?.node;
-        let found = blockers(node, &WorkNode::new(node), wants, goal)?;
+        let found = blockers(node, &WorkNode::new(node), wants, goal, None)?;
         let blocked = match nodes.len() {
             1 => "blocked by",
             _ => "blocked, least by",

@@ -1,22 +1,35 @@
 //! What would have to end on a node so that a demand fits there.
 //!
-//! Only asked when a refusal is put into words. Idle instances cost nothing here: the planner would have used them
-//! or given them up if that were enough. Everything else that stands has a price, and the set of the lowest price is
-//! found, over all GPUs of the node. Instances that are being made, and idle ones that are about to be given to a
-//! pod, are in use here: they are somebody's already.
+//! Asked when a refusal is put into words, and when slices are to be kept free for a demand that waited long. Idle
+//! instances cost nothing here: the planner would have used them or given them up if that were enough. Everything else
+//! that stands has a price, and the set of the lowest price is found, over all GPUs of the node. Instances that are
+//! being made, and idle ones that are about to be given to a pod, are in use here: they are somebody's already.
 
-use mig::{GpuModel, Layout, Placement, ProfileIndex};
+use mig::{GpuModel, Layout, Placement, ProfileIndex, SliceMask};
 
 use crate::{
     search::Goal,
-    state::{Gpu, Node, Usage},
+    state::{Gpu, Instance, Node, Usage},
     work::{Board, Want, WorkNode},
 };
 
 /// Price of an instance in use.
 const USED: u32 = 1;
-/// Price of one that is out of service. No pod's end frees it, so it is more than all that a node can have in use.
-const STUCK: u32 = 1 << 16;
+/// Price of one in use on a GPU where an earlier window was in vain: more than all others of a node.
+const AVOIDED: u32 = 1 << 10;
+/// Price of one that no pod's end frees, or whose end is not to be waited for: more than all that a node can have in
+/// use.
+pub(crate) const STUCK: u32 = 1 << 20;
+
+/// What slices that are to be kept free are chosen by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    /// Who has devices under this name is not waited for: whichever pod the scheduler gives the next of them, nothing
+    /// is gained by hiding one.
+    pub(crate) own: Option<&'a str>,
+    /// Uuids of GPUs that are the last to be chosen.
+    pub(crate) avoid: &'a [String],
+}
 
 /// An instance that is in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +45,19 @@ pub(crate) struct Blocker {
 pub(crate) struct Blockers {
     pub(crate) price: u32,
     pub(crate) all: Vec<Blocker>,
+    /// The slices on which the demand's devices would be made then, by GPU; none is without.
+    pub(crate) made: Vec<(usize, SliceMask)>,
 }
 
 /// What would have to end on the node; nothing if the demand would not fit even then, or if there are too many ways
-/// to try.
+/// to try. For slices that are to be kept free there are terms; then what was promised in this pass does not end, and
+/// what is kept free for others is not counted on.
 pub(crate) fn blockers(
     node: &Node,
     work: &WorkNode,
     wants: &[Want],
     goal: &Goal,
+    terms: Option<&Terms<'_>>,
 ) -> Option<Blockers> {
     if !goal.is_numbered(node.gpus.len()) {
         return None;
@@ -53,7 +70,7 @@ pub(crate) fn blockers(
         .gpus
         .iter()
         .zip(&work.boards)
-        .map(|(gpu, board)| table(gpu, board, wants, goal))
+        .map(|(gpu, board)| table(gpu, board, wants, goal, terms))
         .collect();
     cheapest(goal, goal.number_of(start), &tables)
 }
@@ -66,9 +83,17 @@ struct Ends {
     price: u32,
     /// Bits for indices into [`Gpu::instances`].
     instances: u32,
+    /// Slices of what is made.
+    made: SliceMask,
 }
 
-fn table(gpu: &Gpu, board: &Board, wants: &[Want], goal: &Goal) -> Vec<Ends> {
+fn table(
+    gpu: &Gpu,
+    board: &Board,
+    wants: &[Want],
+    goal: &Goal,
+    terms: Option<&Terms<'_>>,
+) -> Vec<Ends> {
     if !board.changeable {
         let own = |want: &Want| {
             let mut idle = 0;
@@ -81,15 +106,18 @@ fn table(gpu: &Gpu, board: &Board, wants: &[Want], goal: &Goal) -> Vec<Ends> {
             served: goal.number_of(wants.iter().map(own)),
             price: 0,
             instances: 0,
+            made: SliceMask::EMPTY,
         }];
     }
+    let mut new = Layout::default();
+    new.block(board.kept_free());
     let mut ways = Ways {
         model: &board.model,
         wants,
         profiles: wants.iter().map(|w| w.profile(&board.model)).collect(),
         goal,
-        stands: stands(gpu, board),
-        new: Layout::default(),
+        stands: stands(gpu, board, terms),
+        new,
         found: Vec::new(),
     };
     ways.extend(&mut vec![0; wants.len()], 0, 0, 0);
@@ -106,28 +134,47 @@ struct Stands {
     price: u32,
 }
 
-fn stands(gpu: &Gpu, board: &Board) -> Vec<Stands> {
-    let firm = board.firm.occupants().iter().map(|o| o.placement);
+fn stands(gpu: &Gpu, board: &Board, terms: Option<&Terms<'_>>) -> Vec<Stands> {
+    let firm = board.firm.occupants().iter();
+    let firm = firm.map(|o| (o.profile, o.placement));
     let arriving = board.idle.iter().filter(|idle| idle.arriving);
-    let find = |placement: Placement| {
+    let arriving = arriving.map(|idle| (idle.profile, idle.placement));
+    // There are no more than slices, and those that were promised are no more either.
+    let mut others = gpu.instances.len()..;
+    let find = |(profile, placement): (ProfileIndex, Placement)| {
         let mut all = gpu.instances.iter().enumerate();
-        let (at, instance) =
-            all.find(|(_, i)| i.placement == placement && i.usage != Usage::Leaving)?;
+        let known = all.find(|(_, i)| i.placement == placement && i.usage != Usage::Leaving);
+        let promised = placement.mask().overlaps(board.promised);
+        let at = match known {
+            Some((at, _)) => at,
+            None => others.next()?,
+        };
+        let price = match (known, terms) {
+            (Some((_, instance)), None) if instance.usage != Usage::Stuck => USED,
+            (Some((_, instance)), Some(terms)) if !promised && terms.may_end(instance) => {
+                if terms.avoid.contains(&gpu.uuid) {
+                    AVOIDED
+                } else {
+                    USED
+                }
+            }
+            _ => STUCK,
+        };
         Some(Stands {
-            // There are no more than slices.
             bit: 1u32.checked_shl(u32::try_from(at).ok()?)?,
-            profile: instance.profile,
+            profile,
             placement,
-            price: if instance.usage == Usage::Stuck {
-                STUCK
-            } else {
-                USED
-            },
+            price,
         })
     };
-    firm.chain(arriving.map(|idle| idle.placement))
-        .filter_map(find)
-        .collect()
+    firm.chain(arriving).filter_map(find).collect()
+}
+
+impl Terms<'_> {
+    fn may_end(&self, instance: &Instance) -> bool {
+        let own = self.own.is_some() && instance.resource.as_deref() == self.own;
+        instance.usage != Usage::Stuck && !own
+    }
 }
 
 /// All ways to put wanted instances on a GPU, whatever stands there.
@@ -209,6 +256,17 @@ impl Ways<'_> {
         more
     }
 
+    /// Slices of what is put there, with those of what ends elsewhere because there may be only so many of something,
+    /// such as the media engines.
+    fn made(&self, ends: u32) -> SliceMask {
+        let new = self.new.occupants().iter().map(|o| o.placement.mask());
+        let new = new.fold(SliceMask::EMPTY, SliceMask::union);
+        let ended = self.stands.iter().filter(|s| s.bit & ends != 0);
+        let masks = ended.map(|stands| stands.placement.mask());
+        let elsewhere = masks.filter(|mask| !mask.overlaps(new));
+        elsewhere.fold(new, SliceMask::union)
+    }
+
     fn record(&mut self, served: &[u32], ends: u32) {
         let instances = ends | self.surplus(ends);
         let ended = self.stands.iter().filter(|s| s.bit & instances != 0);
@@ -216,6 +274,7 @@ impl Ways<'_> {
             served: self.goal.number_of(served.iter().copied()),
             price: ended.map(|stands| stands.price).sum(),
             instances,
+            made: self.made(instances),
         };
         match self
             .found
@@ -237,6 +296,8 @@ struct Step {
     before: usize,
     /// What ends on the last GPU.
     instances: u32,
+    /// Slices of what is made there.
+    made: SliceMask,
 }
 
 /// The cheapest way over all GPUs; of equal ones the first, by the counts that the earlier GPUs serve.
@@ -247,6 +308,7 @@ fn cheapest(goal: &Goal, start: usize, tables: &[Vec<Ends>]) -> Option<Blockers>
         price: 0,
         before: start,
         instances: 0,
+        made: SliceMask::EMPTY,
     });
     for (at, table) in tables.iter().enumerate() {
         let (before, after) = steps.split_at_mut((at + 1) * numbered);
@@ -263,6 +325,7 @@ fn cheapest(goal: &Goal, start: usize, tables: &[Vec<Ends>]) -> Option<Blockers>
                         price,
                         before: number,
                         instances: ends.instances,
+                        made: ends.made,
                     });
                 }
             }
@@ -280,8 +343,12 @@ fn cheapest(goal: &Goal, start: usize, tables: &[Vec<Ends>]) -> Option<Blockers>
             let instance = usize::try_from(bit).ok()?;
             Some(Blocker { gpu, instance })
         }));
+        if !step.made.is_empty() {
+            found.made.push((gpu, step.made));
+        }
         number = step.before;
     }
     found.all.reverse();
+    found.made.reverse();
     (number == start).then_some(found)
 }

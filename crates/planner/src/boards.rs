@@ -109,7 +109,9 @@ impl Boards {
         for idle in &board.idle {
             key.push(u32::from(idle.profile.0) << 16 | at(idle.placement));
             let name = idle.resource.as_deref().map(|name| self.name(name) + 1);
-            key.push(name.unwrap_or(0) << 2 | u32::from(idle.held) << 1 | u32::from(idle.arriving));
+            key.push(
+                name.unwrap_or(0) << 2 | u32::from(idle.hidden) << 1 | u32::from(idle.arriving),
+            );
         }
     }
 }

@@ -21,9 +21,6 @@ pub(crate) const EXPOSED: i64 = EMPTY / 400;
 /// nearly as good as each other, no more. An idle instance that is kept saves some later pod half a second; a
 /// bad place costs until the pod ends.
 pub(crate) const GIVEN_UP: i64 = EMPTY / 200;
-/// Price of one instance in use that must end first, where a window is looked for: fewer of these are better
-/// whatever has to be made.
-const ENDED: i64 = 20_000 * EMPTY;
 /// Price of waiting for another plan of the node: its NVML calls run one after another, so that a
 /// burst of pods starts sooner spread over nodes. Not for the price of a whole GPU, though.
 pub(crate) const QUEUED: i64 = EMPTY / 32;
@@ -43,7 +40,6 @@ pub(crate) struct Changes {
     pub(crate) created: usize,
     pub(crate) given_up: usize,
     pub(crate) exposed: usize,
-    pub(crate) ended: usize,
     /// Worth before less worth after.
     pub(crate) lost: i64,
 }
@@ -56,13 +52,12 @@ impl Changes {
                 .unwrap_or(i64::MAX)
                 .saturating_mul(price)
         };
-        let changes = self.created + self.given_up + self.exposed + self.ended;
+        let changes = self.created + self.given_up + self.exposed;
         Cost {
             price: times(self.created + self.exposed, missing(idle))
                 + times(self.created, CREATED)
                 + times(self.given_up, GIVEN_UP)
                 + times(self.exposed, EXPOSED)
-                + times(self.ended, ENDED)
                 + self.lost,
             changes: u32::try_from(changes).unwrap_or(u32::MAX),
         }

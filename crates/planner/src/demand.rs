@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use crate::node_set::NodeSet;
+use crate::{node_set::NodeSet, window::Ask};
 
 /// Devices by resource name, each at least 1.
 pub type Wants = BTreeMap<String, u32>;
@@ -19,9 +19,8 @@ pub struct Demand {
     /// What it asks for; all must come from one node. Shared among pods that ask for the same: a pass
     /// reads each copy once.
     pub wants: Arc<Wants>,
-    /// If it cannot be served now, slices are kept free for it, under this name; none if it has not waited long
-    /// enough for that.
-    pub window: Option<Arc<str>>,
+    /// If it cannot be served now, slices are kept free for it; none if it has not waited long enough for that.
+    pub window: Option<Ask>,
     /// Where the pod could run. Shared among pods with equal constraints: a pass explains a refusal once
     /// for each copy.
     pub nodes: Arc<Eligibilities>,

@@ -14,8 +14,8 @@
 //! an idle instance is given up, or another plan of the node waited for, rather than a place taken
 //! that is much worse.
 //!
-//! A demand that waited too long gets a [`Window`]: slices that no later demand of the pass is given.
-//! The planner keeps it from pass to pass until the demand is served or gone.
+//! A demand that waited too long gets a [`Window`]: slices that no other demand is given that does not come before it
+//! by priority. The planner keeps it from pass to pass until the demand is gone, or asks for it no more.
 //!
 //! A demand names profiles or fractions. A fraction is served by the profile that
 //! [`mig::fraction::Class::profile`] says for the GPU, so that one demand can be served on any model; an
@@ -55,4 +55,4 @@ pub use outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refus
 pub use pass::plan;
 pub use planner::Planner;
 pub use state::{Cluster, Gpu, Idle, Instance, Node, Usage};
-pub use window::{Part, Window};
+pub use window::{Ask, Part, Window};

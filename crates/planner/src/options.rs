@@ -105,7 +105,7 @@ fn best(board: &Board, worth: &Worth, idle: Idle, wants: &[Want]) -> Best {
     for (mut served, reuse) in reuses(board, &profiles, wants) {
         let wanted = profiles.iter().flatten().copied();
         let idle = board.idle.iter().map(|idle| idle.profile);
-        let room = Room::beside(standing(board, &reuse), &board.model, wanted, idle);
+        let room = Room::beside(standing(board, &reuse, wants), &board.model, wanted, idle);
         let firm = taken(board, &reuse);
         search.extend(&room, firm, &mut served, &reuse, &mut Vec::new(), (0, 0));
     }
@@ -127,21 +127,28 @@ impl Reuse {
     }
 }
 
-fn movable(board: &Board, idle: &IdleInstance) -> bool {
-    board.changeable && !idle.arriving
+/// Whether it could be given up for these wants, or move to another name. One that is hidden is of no use to those who
+/// want its name, whatever becomes of it: as many as are in use and hidden must be idle besides what they get.
+fn movable(board: &Board, idle: &IdleInstance, wants: &[Want]) -> bool {
+    let wanted = |want: &Want| idle.resource.as_deref() == Some(&want.resource);
+    board.changeable && !idle.arriving && !(idle.hidden && wants.iter().any(wanted))
 }
 
 /// Idle instances that stay in any case: those in use by then, and those that cannot be given up.
-fn firm<'a>(board: &'a Board, reuse: &'a Reuse) -> impl Iterator<Item = &'a IdleInstance> {
+fn firm<'a>(
+    board: &'a Board,
+    reuse: &'a Reuse,
+    wants: &'a [Want],
+) -> impl Iterator<Item = &'a IdleInstance> {
     let idle = board.idle.iter().enumerate();
-    idle.filter(|(index, idle)| reuse.uses(*index) || !movable(board, idle))
+    idle.filter(|(index, idle)| reuse.uses(*index) || !movable(board, idle, wants))
         .map(|(_, idle)| idle)
 }
 
 /// The layout of a GPU once everything is given up that can be, but for what is used.
-fn standing(board: &Board, reuse: &Reuse) -> Layout {
+fn standing(board: &Board, reuse: &Reuse, wants: &[Want]) -> Layout {
     let mut layout = board.firm.clone();
-    for idle in firm(board, reuse) {
+    for idle in firm(board, reuse, wants) {
         // What stands was accepted by the driver. If our model of it disagrees (two instances
         // in one place) the slices are taken all the same.
         let _ = layout.place(&board.model, idle.profile, idle.placement);
@@ -168,10 +175,10 @@ fn reuses(
     for (index, idle) in board.idle.iter().enumerate() {
         for way in 0..ways.len() {
             for (number, want) in wants.iter().enumerate() {
-                let own = idle.resource.as_deref() == Some(&want.resource);
-                let moves = movable(board, idle) && profiles[number] == Some(idle.profile);
+                let own = !idle.hidden && idle.resource.as_deref() == Some(&want.resource);
+                let moves = movable(board, idle, wants) && profiles[number] == Some(idle.profile);
                 let (mut served, mut reuse) = ways[way].clone();
-                if idle.held || !(own || moves) || served[number] >= want.count {
+                if !(own || moves) || served[number] >= want.count {
                     continue;
                 }
                 served[number] += 1;
@@ -252,7 +259,6 @@ impl Search<'_> {
             created: create.len(),
             given_up: 0,
             exposed: reuse.moved.len(),
-            ended: 0,
             lost: self.before - self.worth.of(firm),
         };
         let known = self.found.get(served);
@@ -260,9 +266,7 @@ impl Search<'_> {
             return;
         }
         let give_up = self.in_the_way(room, reuse, create);
-        let held = |index: &&usize| self.board.idle.get(**index).is_some_and(|idle| idle.held);
-        changes.ended = give_up.iter().filter(held).count();
-        changes.given_up = give_up.len() - changes.ended;
+        changes.given_up = give_up.len();
         if known.is_some_and(|known| changes.cost(self.idle) > known.cost) {
             return;
         }
@@ -287,7 +291,7 @@ impl Search<'_> {
         let mut room = room.clone();
         let mut gone = Vec::new();
         for (index, idle) in self.board.idle.iter().enumerate() {
-            let may_go = movable(self.board, idle) && !reuse.uses(index);
+            let may_go = movable(self.board, idle, self.wants) && !reuse.uses(index);
             // Engines, too, can be what there is not enough of for both.
             if may_go && !room.fill(&self.board.model, idle.profile, idle.placement) {
                 gone.push(index);

@@ -36,6 +36,10 @@ pub(crate) fn promise(
     }
     for want in wants {
         work.take_fixed(&want.resource, want.count);
+        *work.promised.entry(want.resource.clone()).or_default() += want.count;
+    }
+    if work.hides() {
+        work.hide(gpus);
     }
     if blocked || (plans.is_empty() && arriving) {
         Outcome::Wait { node }
@@ -56,11 +60,12 @@ fn take(board: &mut Board, choice: &Choice) -> bool {
     board
         .idle
         .retain(|_| position.next().is_none_or(|p| !choice.takes(p)));
-    for idle in &used {
-        board.stand(idle.profile, idle.placement);
-    }
-    for (_, profile, placement) in &choice.create {
-        board.stand(*profile, *placement);
+    let used_ones = used.iter().map(|idle| (idle.profile, idle.placement));
+    let made = choice.create.iter();
+    let made = made.map(|(_, profile, placement)| (*profile, *placement));
+    for (profile, placement) in used_ones.chain(made) {
+        board.stand(profile, placement);
+        board.promised = board.promised.union(placement.mask());
     }
     used.iter().any(|idle| idle.arriving)
 }

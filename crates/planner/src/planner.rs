@@ -24,6 +24,7 @@ use crate::{
     work::WorkNode,
 };
 
+mod granting;
 mod parking;
 mod reserving;
 
@@ -134,6 +135,7 @@ impl Planner {
     pub fn insert(&mut self, at: usize, node: Node) {
         let at = at.min(self.slots.len());
         let state = self.look_at(&node);
+        self.windows.granting.node_changed();
         let class = self.classes.of(&node, &mut self.boards);
         self.classes.insert(at, class);
         let slot = Slot {
@@ -165,6 +167,7 @@ impl Planner {
         slot.put = self.versions;
         slot.idle = None;
         if !alike {
+            self.windows.granting.node_changed();
             slot.state = state;
             for answers in &mut self.answers {
                 answers.change(at);
@@ -190,6 +193,7 @@ impl Planner {
             return;
         }
         self.slots.remove(at);
+        self.windows.granting.node_changed();
         self.classes.remove(at);
         for answers in &mut self.answers {
             answers.remove(at);
@@ -225,8 +229,17 @@ impl Planner {
         }
         self.parking = self.surplus();
         self.end();
-        self.windows.end();
+        self.end_windows();
         self.forget();
+        outcomes
+    }
+
+    /// Says the same, and what is kept free stays as the last [`Planner::plan`] left it: for demands that are only
+    /// supposed.
+    pub fn suppose(&mut self, demands: &[Demand]) -> Vec<Outcome> {
+        let (kept, parking) = (self.windows.kept.clone(), self.parking.clone());
+        let outcomes = self.plan(demands);
+        (self.windows.kept, self.parking) = (kept, parking);
         outcomes
     }
 
@@ -249,7 +262,7 @@ impl Planner {
             (&mut self.slots, self.versions),
             classes,
             (boards, search),
-            names,
+            (&self.windows.kept, names),
         );
         if self.answers.len() > known {
             self.forget();
@@ -296,6 +309,9 @@ impl Planner {
         self.versions += 1;
         slot.state.promised(work, boards, self.versions);
         self.promised_on.push(node);
+        if let Some(own) = own {
+            self.keep_on(own, node);
+        }
         outcome
     }
 

@@ -1,13 +1,13 @@
 //! A node as the planner keeps it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mig::ProfileName;
 
 use crate::{
     boards::{BoardId, Boards},
     state::Node,
-    work::WorkNode,
+    work::{Board, WorkNode},
 };
 
 /// What decides about the answers of a node.
@@ -18,6 +18,8 @@ pub(crate) struct State {
     pub(crate) boards: Vec<BoardId>,
     /// Free devices that no plan can change.
     pub(crate) fixed: BTreeMap<String, u32>,
+    /// Resources of which nothing is shown: [`WorkNode::closed`].
+    pub(crate) closed: BTreeSet<String>,
     /// A plan is under way on some GPU, or was made in this pass.
     pub(crate) busy: bool,
 }
@@ -28,17 +30,23 @@ impl State {
             version,
             boards: work.boards.iter().map(|board| boards.id(board)).collect(),
             fixed: work.fixed.clone(),
+            closed: work.closed.clone(),
             busy: work.is_busy(),
         }
     }
 
-    /// More was promised on the node.
+    /// More was promised on the node, or slices are kept free or free again.
     pub(crate) fn promised(&mut self, work: &WorkNode, boards: &mut Boards, version: u64) {
         self.version = version;
         for (id, board) in self.boards.iter_mut().zip(&work.boards) {
             let same = boards.get(*id).is_some_and(|known| {
                 // What is promised takes idle instances away, or puts firm ones there.
+                let of_use = |board: &Board| -> Vec<(bool, bool)> {
+                    let idle = board.idle.iter();
+                    idle.map(|idle| (idle.hidden, idle.arriving)).collect()
+                };
                 known.idle.len() == board.idle.len()
+                    && of_use(known) == of_use(board)
                     && known.firm.occupants().len() == board.firm.occupants().len()
                     && known.firm.occupied() == board.firm.occupied()
             });
@@ -48,6 +56,9 @@ impl State {
         }
         if self.fixed != work.fixed {
             self.fixed.clone_from(&work.fixed);
+        }
+        if self.closed != work.closed {
+            self.closed.clone_from(&work.closed);
         }
         self.busy = work.is_busy();
     }

@@ -4,34 +4,33 @@
 //! a window: slices of one node that nobody else is given any more, so that it starts once the pods end
 //! that have some of them. Of all windows it is one for which the fewest have to end.
 //!
-//! Who waits for nothing but devices of the kind that it asks for gets none: whichever pod the stock scheduler
-//! gives the next of them, nothing is gained by hiding one.
+//! Who waits for one device gets none for the sake of which pods would have to end that have a device of that very
+//! kind: whichever pod the stock scheduler gives the next of them, nothing is gained by hiding one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use mig::SliceMask;
 
 use crate::{
-    boards::{BoardId, Boards},
-    cost::Cost,
-    demand::Eligibilities,
-    options::{Choice, Options, options},
-    search::{Found, Goal, by_counts},
-    slot::Slot,
-    state::{Idle, Node, Usage},
-    work::{Board, IdleInstance, Want, WorkNode},
+    state::{Instance, Node, Usage},
+    work::Kept,
 };
 
-/// Different states of GPUs that one search looks at. Beyond that only nodes count of which all is known:
-/// in a cluster so large, one that is not the best is nearly so.
-const MOST_LOOKED_AT: usize = 512;
-/// Partial sums that one search may look at, for demands of many devices.
-const MOST_SUMS: usize = 200_000;
+/// That slices be kept free for a demand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Under which name: no two demands have the same.
+    pub key: Arc<str>,
+    /// How many windows it has had in vain. Who has had fewer goes first.
+    pub round: u32,
+    /// Uuids of the GPUs on which they were: the new one is elsewhere, if it can be.
+    pub avoid: Arc<[String]>,
+}
 
 /// Slices kept free for one demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Whose it is: [`crate::Demand::window`].
+    /// Whose it is: [`Ask::key`].
     pub key: Arc<str>,
     /// The priority of its demand: who has a higher one may use the slices.
     pub priority: i32,
@@ -39,6 +38,9 @@ pub struct Window {
     pub node: String,
     /// The GPUs, and the slices of each; none is without.
     pub parts: Vec<Part>,
+    /// Whether the node's status has to leave out what stands there. Not while something on the same node is promised
+    /// to the demand itself, which could not be shown to it then.
+    pub hides: bool,
 }
 
 /// Slices of one GPU.
@@ -66,154 +68,42 @@ impl Window {
         format!("{parts} on node {} are kept free for it", self.node)
     }
 
-    /// Whether it can still come free on this node.
-    pub(crate) fn is_on(&self, node: &Node) -> bool {
-        self.node == node.name && self.parts.iter().all(|part| part.is_on(node))
-    }
-}
-
-impl Part {
-    fn is_on(&self, node: &Node) -> bool {
-        let gpu = node.gpus.get(self.gpu).filter(|gpu| gpu.uuid == self.uuid);
-        gpu.is_some_and(|gpu| {
-            let stuck = gpu.instances.iter().filter(|i| i.usage == Usage::Stuck);
-            let mut masks = stuck.map(|instance| instance.placement.mask());
-            gpu.changeable && !masks.any(|mask| mask.overlaps(self.slices))
-        })
-    }
-}
-
-/// Slices by the position of their GPU.
-pub(crate) type Slices = Vec<(usize, SliceMask)>;
-
-/// What is looked for.
-pub(crate) struct Search<'a> {
-    pub(crate) wants: &'a [Want],
-    pub(crate) goal: &'a Goal,
-    pub(crate) nodes: &'a Eligibilities,
-    /// What becomes of idle instances.
-    pub(crate) idle: Idle,
-    /// Those of others.
-    pub(crate) windows: Vec<&'a Window>,
-}
-
-impl Search<'_> {
-    /// The window for which the fewest instances in use have to end, and where that is, if there is any.
-    pub(crate) fn best(&self, slots: &[Slot]) -> Option<(usize, Slices)> {
-        let mut known = Known {
-            boards: Boards::new(self.idle),
-            options: HashMap::new(),
+    /// How many instances in use stand on the slices as the node is now.
+    pub fn left(&self, node: &Node) -> usize {
+        let of = |part: &Part| {
+            let gpu = node.gpus.get(part.gpu);
+            let all = gpu.into_iter().flat_map(|gpu| &gpu.instances);
+            let used =
+                |i: &&Instance| i.usage == Usage::Held && i.placement.mask().overlaps(part.slices);
+            all.filter(used).count()
         };
-        let mut left = MOST_SUMS;
-        let mut best: Option<(Cost, usize, Slices)> = None;
-        for at in self.nodes.allowed().iter() {
-            let Some(node) = slots.get(at).map(|slot| &slot.node) else {
-                continue;
-            };
-            let boards = self.boards(node);
-            let Some(all) = known.options(self, &boards) else {
-                continue;
-            };
-            let start: Vec<_> = self.wants.iter().map(|want| fixed(node, want)).collect();
-            let (found, choices) = by_counts(self.goal, &start, &all, &mut left);
-            let (Found::Served(cost), Some(choices)) = (found, choices) else {
-                continue;
-            };
-            if best.as_ref().is_none_or(|(known, ..)| cost < *known) {
-                let of_use = self.helps(&boards, &choices);
-                let slices = of_use.then(|| slices(&boards, &choices));
-                best = Some((cost, at, slices.unwrap_or_default()));
-            }
-        }
-        let (_, at, slices) = best?;
-        Some((at, slices)).filter(|(_, slices)| !slices.is_empty())
+        self.parts.iter().map(of).sum()
     }
 
-    /// Whether anything has to end that others wait for than those who want the same.
-    fn helps(&self, boards: &[Board], choices: &[&Choice]) -> bool {
-        let gone = boards.iter().zip(choices).flat_map(|(board, choice)| {
-            let gone = choice.give_up.iter();
-            gone.filter_map(|gone| board.idle.get(*gone))
-        });
-        let own = |name: &str| self.wants.iter().any(|want| want.resource == name);
-        let mut held = gone.filter(|idle| idle.held);
-        held.any(|idle| !idle.resource.as_deref().is_some_and(own))
+    /// Whether its GPUs are where they were; nothing if nothing is known of the node's GPUs now, as while its agent
+    /// starts.
+    pub(crate) fn is_on(&self, node: &Node) -> Option<bool> {
+        let there = |part: &Part| {
+            let gpu = node.gpus.get(part.gpu);
+            gpu.is_some_and(|gpu| gpu.uuid == part.uuid)
+        };
+        (!node.gpus.is_empty()).then(|| self.parts.iter().all(there))
     }
 
-    /// A node as if everything in use could end, but for what others have windows on.
-    fn boards(&self, node: &Node) -> Vec<Board> {
-        let mut boards = WorkNode::new(node).boards;
-        let taken = self
-            .windows
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let mut pairs = self
+            .parts
             .iter()
-            .filter(|window| window.node == node.name);
-        let taken: Vec<_> = taken.flat_map(|window| &window.parts).collect();
-        for ((board, gpu), number) in boards.iter_mut().zip(&node.gpus).zip(0..) {
-            let held = gpu.instances.iter().filter(|i| i.usage == Usage::Held);
-            for instance in held {
-                if board.firm.remove(instance.placement).is_some() {
-                    board.idle.push(IdleInstance {
-                        gi_id: instance.gi_id,
-                        profile: instance.profile,
-                        placement: instance.placement,
-                        resource: instance.resource.clone(),
-                        arriving: false,
-                        held: true,
-                    });
-                }
-            }
-            for part in taken.iter().filter(|part| part.gpu == number) {
-                board.keep_free(part.slices);
-            }
-        }
-        boards
+            .flat_map(|a| other.parts.iter().map(move |b| (a, b)));
+        let shared = |(a, b): (&Part, &Part)| a.uuid == b.uuid && a.slices.overlaps(b.slices);
+        self.node == other.node && pairs.any(shared)
     }
-}
 
-fn fixed(node: &Node, want: &Want) -> u32 {
-    let free = node.fixed.get(&want.resource).copied().unwrap_or(0);
-    free.min(want.count)
-}
-
-/// The slices that these choices make something on, by GPU, with those of instances elsewhere that have
-/// what there is only one of, such as the media engines.
-fn slices(boards: &[Board], choices: &[&Choice]) -> Slices {
-    let of = |(number, choice): (usize, &&Choice)| {
-        let made = choice.create.iter().map(|made| made.2.mask());
-        let made = made.fold(SliceMask::EMPTY, SliceMask::union);
-        let idle = &boards.get(number)?.idle;
-        let gone = choice.give_up.iter().filter_map(|gone| idle.get(*gone));
-        let elsewhere = gone
-            .map(|idle| idle.placement.mask())
-            .filter(|mask| !mask.overlaps(made));
-        let mask = elsewhere.fold(made, SliceMask::union);
-        (!mask.is_empty()).then_some((number, mask))
-    };
-    choices.iter().enumerate().filter_map(of).collect()
-}
-
-/// What GPUs can do, by their state.
-struct Known {
-    boards: Boards,
-    options: HashMap<BoardId, Arc<Options>>,
-}
-
-impl Known {
-    /// For each GPU of a node; nothing if too much was looked at before.
-    fn options(&mut self, search: &Search<'_>, boards: &[Board]) -> Option<Vec<Arc<Options>>> {
-        let each = boards.iter().map(|board| {
-            let id = self.boards.id(board);
-            if let Some(known) = self.options.get(&id) {
-                return Some(Arc::clone(known));
-            }
-            if self.options.len() >= MOST_LOOKED_AT {
-                return None;
-            }
-            let (board, worth) = self.boards.with_worth(id)?;
-            let new = Arc::new(options(board, worth, search.wants, search.goal));
-            self.options.insert(id, Arc::clone(&new));
-            Some(new)
-        });
-        each.collect()
+    /// What is kept on a GPU of the node.
+    pub(crate) fn kept(&self, part: &Part) -> Kept {
+        Kept {
+            slices: part.slices,
+            hides: self.hides,
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! The planner's own copy of the state, in which promises are written down.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mig::{GpuModel, Layout, Placement, ProfileIndex, ProfileName, SliceMask, fraction::Class};
 
@@ -46,6 +49,13 @@ impl Want {
 pub(crate) struct WorkNode {
     pub(crate) fixed: BTreeMap<String, u32>,
     pub(crate) boards: Vec<Board>,
+    /// Devices that were promised in this pass.
+    pub(crate) promised: BTreeMap<String, u32>,
+    /// Resources of which the node's status shows none that is free, and would show none if one more were made:
+    /// windows hide more of them than are idle.
+    pub(crate) closed: BTreeSet<String>,
+    /// Devices in use that windows hide.
+    hidden: BTreeMap<String, u32>,
 }
 
 /// A GPU with what is promised taken out.
@@ -61,6 +71,18 @@ pub(crate) struct Board {
     pub(crate) idle: Vec<IdleInstance>,
     /// Idle instances on slices that are kept free for somebody else.
     pub(crate) aside: Vec<IdleInstance>,
+    /// Slices of what was promised in this pass.
+    pub(crate) promised: SliceMask,
+    /// Slices that are kept free for somebody else, window by window.
+    kept: Vec<Kept>,
+}
+
+/// Slices of one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) slices: SliceMask,
+    /// Whether the node's status leaves out what stands there.
+    pub(crate) hides: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +92,20 @@ pub(crate) struct IdleInstance {
     pub(crate) placement: Placement,
     pub(crate) resource: Option<String>,
     pub(crate) arriving: bool,
-    /// A pod has it: it can only be waited for. In searches for a window alone; else it is firm.
-    pub(crate) held: bool,
+    /// It only counts as arriving because a pod may be getting it at this moment.
+    reserved: bool,
+    /// The node's status shows one fewer of its name for the sake of a window, so that nobody could be sent to it. It
+    /// may still be given up for something else, or move to another name.
+    pub(crate) hidden: bool,
+    /// Its position among the GPU's instances, which is the order of these.
+    order: usize,
 }
 
 impl IdleInstance {
+    fn reserve(&mut self, is: bool) {
+        (self.reserved, self.arriving) = (is, is);
+    }
+
     pub(crate) fn is_on(&self, slices: SliceMask) -> bool {
         self.placement.mask().overlaps(slices)
     }
@@ -86,6 +117,9 @@ impl WorkNode {
         let mut work = Self {
             fixed: node.fixed.clone(),
             boards,
+            promised: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            hidden: BTreeMap::new(),
         };
         for (resource, count) in &node.reserved {
             // Those that bound pods are about to get come on top.
@@ -102,14 +136,105 @@ impl WorkNode {
     fn reserve(&mut self, resource: &str, count: u32) {
         let idle = self.boards.iter_mut().flat_map(|board| &mut board.idle);
         let offered = idle.filter(|i| !i.arriving && i.resource.as_deref() == Some(resource));
-        for instance in offered.take(usize::try_from(count).unwrap_or(usize::MAX)) {
-            instance.arriving = true;
+        for instance in offered.take(as_usize(count)) {
+            instance.reserve(true);
+        }
+    }
+
+    /// What pods may be getting is elsewhere than on slices that are kept free, as far as there is enough: there it is
+    /// not shown to them.
+    fn reserve_elsewhere(&mut self) {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let boards = self.boards.iter_mut();
+        for idle in boards.flat_map(|board| board.idle.iter_mut().chain(&mut board.aside)) {
+            if let (true, Some(resource)) = (idle.reserved, &idle.resource) {
+                *counts.entry(resource.clone()).or_default() += 1;
+                idle.reserve(false);
+            }
+        }
+        for (resource, count) in counts {
+            let (idle, aside): (Vec<_>, Vec<_>) = self
+                .boards
+                .iter_mut()
+                .map(|board| (board.idle.iter_mut(), board.aside.iter_mut()))
+                .unzip();
+            let all = idle.into_iter().chain(aside).flatten();
+            let may = |i: &&mut IdleInstance| !i.arriving && i.resource.as_ref() == Some(&resource);
+            all.filter(may)
+                .take(count)
+                .for_each(|idle| idle.reserve(true));
         }
     }
 
     /// Whether a plan is under way on any GPU, or was made in this pass.
     pub(crate) fn is_busy(&self) -> bool {
         self.boards.iter().any(|board| board.busy)
+    }
+
+    /// Finds out what windows hide of the node's devices: of each name, as many idle ones as hidden ones in use are
+    /// of no use, for the scheduler subtracts from what the status shows what all pods of the node ask for.
+    pub(crate) fn hide(&mut self, gpus: &[Gpu]) {
+        self.reserve_elsewhere();
+        self.hidden.clear();
+        self.closed.clear();
+        for (board, gpu) in self.boards.iter_mut().zip(gpus) {
+            for idle in &mut board.idle {
+                idle.hidden = false;
+            }
+            for (resource, count) in hidden(gpu, |placement| board.hides(placement)) {
+                *self.hidden.entry(resource.to_owned()).or_default() += count;
+            }
+        }
+        for (resource, hidden) in &self.hidden {
+            let mut left = *hidden;
+            // One that is arriving will be shown when it is there: it is the last that is of no use.
+            for arriving in [false, true] {
+                let idle = self.boards.iter_mut().flat_map(|board| &mut board.idle);
+                let same = |i: &&mut IdleInstance| {
+                    i.arriving == arriving && i.resource.as_ref() == Some(resource)
+                };
+                for idle in idle.filter(same).take(as_usize(left)) {
+                    idle.hidden = true;
+                    left -= 1;
+                }
+            }
+            if left > 0 {
+                self.closed.insert(resource.clone());
+            }
+        }
+    }
+
+    /// Whether windows hide something, so that promises change what else is hidden.
+    pub(crate) fn hides(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+
+    /// Whether something was promised that could not be shown if these slices, by GPU, were a window, too.
+    pub(crate) fn would_hide_promised(&self, gpus: &[Gpu], slices: &[(usize, SliceMask)]) -> bool {
+        let mut more: BTreeMap<&str, u32> = BTreeMap::new();
+        for (number, slices) in slices {
+            let (Some(gpu), Some(board)) = (gpus.get(*number), self.boards.get(*number)) else {
+                continue;
+            };
+            let is_new = |placement: Placement| {
+                placement.mask().overlaps(*slices) && !board.hides(placement)
+            };
+            for (resource, count) in hidden(gpu, is_new) {
+                *more.entry(resource).or_default() += count;
+            }
+        }
+        let on_them = |number: usize, idle: &IdleInstance| {
+            let mut slices = slices.iter().filter(|(gpu, _)| *gpu == number);
+            slices.any(|(_, slices)| idle.is_on(*slices))
+        };
+        more.into_iter().any(|(resource, more)| {
+            let idle = self.boards.iter().enumerate().flat_map(|(number, board)| {
+                let idle = board.idle.iter().filter(move |idle| !on_them(number, idle));
+                idle.filter(|idle| !idle.hidden && idle.resource.as_deref() == Some(resource))
+            });
+            self.promised.get(resource).is_some_and(|count| *count > 0)
+                && idle.count() < as_usize(more)
+        })
     }
 
     /// Takes up to `count` free devices of a resource out of reach.
@@ -135,6 +260,17 @@ impl WorkNode {
     }
 }
 
+/// Devices of a GPU that are in use where `hides` says so, by resource.
+fn hidden(gpu: &Gpu, hides: impl Fn(Placement) -> bool) -> impl Iterator<Item = (&str, u32)> {
+    let held = gpu.instances.iter().filter(|i| i.usage == Usage::Held);
+    let there = held.filter(move |instance| hides(instance.placement));
+    there.filter_map(|instance| Some((instance.resource.as_deref()?, 1)))
+}
+
+fn as_usize(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
 impl Board {
     fn new(gpu: &Gpu) -> Self {
         let mut board = Self {
@@ -144,8 +280,10 @@ impl Board {
             firm: Layout::default(),
             idle: Vec::new(),
             aside: Vec::new(),
+            promised: SliceMask::EMPTY,
+            kept: Vec::new(),
         };
-        for instance in &gpu.instances {
+        for (order, instance) in gpu.instances.iter().enumerate() {
             match instance.usage {
                 Usage::Leaving => {}
                 Usage::Held | Usage::Stuck => board.stand(instance.profile, instance.placement),
@@ -155,7 +293,9 @@ impl Board {
                     placement: instance.placement,
                     resource: instance.resource.clone(),
                     arriving: instance.usage == Usage::Arriving,
-                    held: false,
+                    reserved: false,
+                    hidden: false,
+                    order,
                 }),
             }
         }
@@ -171,6 +311,8 @@ impl Board {
             firm: Layout::default(),
             idle: Vec::new(),
             aside: Vec::new(),
+            promised: SliceMask::EMPTY,
+            kept: Vec::new(),
         }
     }
 
@@ -182,22 +324,41 @@ impl Board {
     }
 
     /// Keeps slices for somebody: nothing is made there, and what is idle there is not used.
-    pub(crate) fn keep_free(&mut self, slices: SliceMask) {
-        let idle = std::mem::take(&mut self.idle).into_iter();
-        let (aside, stay): (Vec<_>, Vec<_>) = idle.partition(|idle| idle.is_on(slices));
-        self.idle = stay;
-        self.aside.extend(aside);
-        self.firm.block(slices);
+    pub(crate) fn keep_free(&mut self, kept: Kept) {
+        let before = self.kept_free();
+        self.kept.push(kept);
+        self.set_aside(before);
     }
 
-    /// The slices are for all again.
-    pub(crate) fn free_again(&mut self, slices: SliceMask) {
-        let aside = std::mem::take(&mut self.aside).into_iter();
-        let (back, stay): (Vec<_>, Vec<_>) = aside.partition(|idle| idle.is_on(slices));
-        self.aside = stay;
-        self.idle.extend(back);
-        self.idle.sort_by_key(|idle| idle.placement);
-        self.firm.unblock(slices);
+    /// The slices are for all again, but for what other windows have of them.
+    pub(crate) fn free_again(&mut self, kept: Kept) {
+        let before = self.kept_free();
+        if let Some(at) = self.kept.iter().position(|known| *known == kept) {
+            self.kept.remove(at);
+        }
+        self.set_aside(before);
+    }
+
+    /// All slices that are kept free for others.
+    pub(crate) fn kept_free(&self) -> SliceMask {
+        let kept = self.kept.iter().map(|kept| kept.slices);
+        kept.fold(SliceMask::EMPTY, SliceMask::union)
+    }
+
+    fn set_aside(&mut self, before: SliceMask) {
+        let slices = self.kept_free();
+        self.firm.unblock(before);
+        self.firm.block(slices);
+        let mut all = std::mem::take(&mut self.idle);
+        all.append(&mut self.aside);
+        // What was found out about this GPU before has indices into this order.
+        all.sort_by_key(|idle| idle.order);
+        (self.aside, self.idle) = all.into_iter().partition(|idle| idle.is_on(slices));
+    }
+
+    fn hides(&self, placement: Placement) -> bool {
+        let mut kept = self.kept.iter().filter(|kept| kept.hides);
+        kept.any(|kept| placement.mask().overlaps(kept.slices))
     }
 
     fn promise_one(&mut self, resource: &str, arriving: bool) -> bool {

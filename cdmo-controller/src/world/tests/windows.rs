@@ -53,6 +53,8 @@ fn a_large_pod_starts_although_small_ones_never_cease_to_come() {
     let ended = end_until_served(&mut bench);
     assert!(ended >= 3, "only {ended} had to end");
     bench.note("large", "SliceReady");
+    bench.bind("large", "a");
+    bench.run();
     assert!(bench.world.board.planner.windows().is_empty());
 }
 

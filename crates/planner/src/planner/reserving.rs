@@ -1,4 +1,8 @@
-//! Windows of demands that waited too long.
+//! Windows of demands that waited too long: who has one, and what that means for the others.
+//!
+//! A window is in force for all demands that do not come before its own by priority, until that one's turn. Windows that
+//! are in force together never overlap. One that stands in the way of what was promised before it came into force is
+//! given up: who comes before may use the slices, and has to be shown what is promised to it.
 
 use std::{
     cmp::Reverse,
@@ -6,22 +10,14 @@ use std::{
     sync::Arc,
 };
 
-use mig::SliceMask;
-
-use super::{Planner, touch};
+use super::{Planner, granting::Granting, touch};
 use crate::{
     demand::Demand,
-    outcome::{GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind},
-    state::Node,
-    window::{Part, Search, Window},
-    work::{Board, IdleInstance},
+    outcome::{GivenUp, GpuPlan, NodePlan, Outcome, Refusal},
+    slot::Slot,
+    window::Window,
+    work::{IdleInstance, WorkNode},
 };
-
-/// GPUs of a hundred that may have windows; one in any case.
-const MOST_IN_A_HUNDRED: usize = 3;
-/// Searches for new windows in one pass. Whoever comes later is looked at in a later pass, as those that have one
-/// by then are not searched for again.
-const MOST_SEARCHES: usize = 4;
 
 /// All windows: first as the last pass left them, then as the pass under way does.
 #[derive(Debug, Default)]
@@ -30,12 +26,11 @@ pub(super) struct Windows {
     known: Vec<Known>,
     /// Positions in that.
     by_key: HashMap<Arc<str>, usize>,
-    /// How many of them are in force: those of demands that do not come after the present one by priority.
+    /// How many of them came into force: those of demands that do not come after the present one by priority.
     reached: usize,
     /// Those of this pass, or of the last one between passes.
-    kept: Vec<Window>,
-    /// Searches for new ones in this pass.
-    searches: usize,
+    pub(super) kept: Vec<Window>,
+    pub(super) granting: Granting,
 }
 
 #[derive(Debug)]
@@ -43,24 +38,18 @@ struct Known {
     window: Window,
     /// The node on which it is in force.
     at: Option<usize>,
-    /// Its demand was not looked at yet.
+    /// Its demand was not looked at yet, and it is not given up.
     pending: bool,
 }
 
 impl Windows {
     /// Windows that an earlier demand has, or that a later one of at least this priority had so far.
-    fn others(&self, priority: i32) -> impl Iterator<Item = &Window> {
+    pub(super) fn others(&self, priority: i32) -> impl Iterator<Item = &Window> {
         let known = self
             .known
             .iter()
             .filter(move |known| known.pending && known.window.priority >= priority);
         self.kept.iter().chain(known.map(|known| &known.window))
-    }
-
-    pub(super) fn end(&mut self) {
-        self.known.clear();
-        self.by_key.clear();
-        (self.reached, self.searches) = (0, 0);
     }
 }
 
@@ -72,14 +61,14 @@ impl Planner {
 
     /// A pass over these demands begins: windows of others are no more.
     pub(super) fn begin_windows(&mut self, demands: &[Demand]) {
+        let gpus = self.slots.iter().map(|slot| slot.node.gpus.len()).sum();
+        self.windows.granting.begin(gpus);
         let mut kept = std::mem::take(&mut self.windows.kept);
         if kept.is_empty() {
             return;
         }
-        let keys: HashSet<_> = demands
-            .iter()
-            .filter_map(|demand| demand.window.as_ref())
-            .collect();
+        let asks = demands.iter().filter_map(|demand| demand.window.as_ref());
+        let keys: HashSet<_> = asks.map(|ask| &ask.key).collect();
         kept.retain(|window| keys.contains(&window.key));
         kept.sort_by_key(|window| Reverse(window.priority));
         let keys = kept.iter().zip(0..);
@@ -94,6 +83,14 @@ impl Planner {
         self.windows.known = kept.into_iter().map(known).collect();
     }
 
+    /// The pass is over; what it decides about windows holds until the next one.
+    pub(super) fn end_windows(&mut self) {
+        self.windows.known.clear();
+        self.windows.by_key.clear();
+        self.windows.reached = 0;
+        self.windows.granting.end(&self.windows.kept);
+    }
+
     /// Demands of this priority and lower ones come now: they do not get what is kept free for those of the same
     /// priority, older or not.
     pub(super) fn keep_for_others(&mut self, priority: i32) {
@@ -102,37 +99,92 @@ impl Planner {
                 return;
             }
             let window = known.window.clone();
-            let node = self.find(&window.node).ok();
-            let at = node.filter(|at| self.node(*at).is_some_and(|node| window.is_on(node)));
-            if let Some(at) = at {
-                self.on_boards(at, &window, Board::keep_free);
-            }
+            let at = self.come_into_force(&window);
             let reached = self.windows.reached;
-            self.windows.known[reached].at = at;
             self.windows.reached += 1;
+            self.windows.granting.changed();
+            if let Some(known) = self.windows.known.get_mut(reached) {
+                known.pending = at.is_ok();
+                known.at = at.unwrap_or_default();
+            }
         }
     }
 
-    /// The window of this demand, which it may use now.
+    /// The node on which a window of the last pass is in force from now on, or none as long as nothing is known of it.
+    /// An error if it has to be given up.
+    fn come_into_force(&mut self, window: &Window) -> Result<Option<usize>, ()> {
+        let at = self.find(&window.node).map_err(|_| ())?;
+        let slot = self.slots.get(at).ok_or(())?;
+        match window.is_on(&slot.node) {
+            None => return Ok(None),
+            Some(true) => {}
+            Some(false) => return Err(()),
+        }
+        let mut kept = self.windows.kept.iter();
+        if kept.any(|other| other.overlaps(window)) {
+            return Err(());
+        }
+        if let Some((work, _)) = self.touched.get(&at) {
+            let slices: Vec<_> = window.parts.iter().map(|p| (p.gpu, p.slices)).collect();
+            let mut parts = slices.iter();
+            let promised = parts.any(|(gpu, slices)| {
+                let board = work.boards.get(*gpu);
+                board.is_some_and(|board| board.promised.overlaps(*slices))
+            });
+            let hides = || window.hides && work.would_hide_promised(&slot.node.gpus, &slices);
+            if promised || hides() {
+                return Err(());
+            }
+        }
+        self.close(at, window);
+        Ok(Some(at))
+    }
+
+    /// The window of this demand, which it may use now, and the node on which that was in force.
     pub(super) fn open_window(&mut self, demand: &Demand) -> Option<Window> {
-        let key = demand.window.as_ref()?;
+        let key = &demand.window.as_ref()?.key;
         let at = *self.windows.by_key.get(key)?;
-        let known = self
-            .windows
-            .known
-            .get_mut(at)
-            .filter(|known| known.pending)?;
-        known.pending = false;
-        let (window, node) = (known.window.clone(), known.at.take()?);
-        self.on_boards(node, &window, Board::free_again);
-        for answers in &mut self.answers {
-            answers.gives_back(node);
+        let known = self.windows.known.get_mut(at)?;
+        if !std::mem::take(&mut known.pending) {
+            return None;
         }
-        Some(window)
+        let (window, node) = (known.window.clone(), known.at.take());
+        self.windows.granting.changed();
+        if let Some(node) = node {
+            self.change(node, |work, slot| {
+                for part in &window.parts {
+                    if let Some(board) = work.boards.get_mut(part.gpu) {
+                        board.free_again(window.kept(part));
+                    }
+                }
+                work.hide(&slot.node.gpus);
+            });
+            for answers in &mut self.answers {
+                answers.gives_back(node);
+            }
+        }
+        Some(Window {
+            priority: demand.priority,
+            ..window
+        })
     }
 
-    /// A demand cannot be served now. Keeps slices free for it if it waited long enough, those of its window so
-    /// far if they may still come free.
+    /// Something on this node is promised to a demand that has this window. It stays until its pod has what was
+    /// promised: somebody else may get that, or it may not come about.
+    pub(super) fn keep_on(&mut self, window: Window, promised: usize) {
+        let at = self.find(&window.node).ok();
+        let window = Window {
+            hides: at != Some(promised),
+            ..window
+        };
+        if let Some(at) = at.filter(|at| self.is_on(&window, *at)) {
+            self.close(at, &window);
+        }
+        self.keep(window);
+    }
+
+    /// A demand cannot be served now. Keeps slices free for it if it waited long enough, those of its window so far as
+    /// long as they are there.
     pub(super) fn reserve_for(
         &mut self,
         demand: &Demand,
@@ -140,156 +192,114 @@ impl Planner {
         wish: usize,
         refusal: Refusal,
     ) -> Outcome {
-        let may = refusal.kind == RefusalKind::NoRoom && self.has_room(demand, 1);
-        let key = demand.window.as_ref().filter(|_| may);
-        let own = own
-            .filter(|_| may)
-            .and_then(|own| self.renewed(demand, own));
-        let found = own.or_else(|| self.new_window(demand, key?, wish));
-        let Some((node, window)) = found else {
+        let Some(ask) = &demand.window else {
             return Outcome::Refused(refusal);
         };
-        self.on_boards(node, &window, Board::keep_free);
-        let reserved = Outcome::Reserved {
+        let own = own.filter(|window| self.has_room(demand.priority, window.parts.len()));
+        let is_allowed = |planner: &Self, window: &Window| {
+            let at = planner.find(&window.node).ok();
+            at.is_some_and(|at| demand.nodes.allowed().contains(at))
+        };
+        let (own, new) = match own {
+            Some(own) if is_allowed(self, &own) => (Some(own), None),
+            // That may be for a moment only, and is better than none; unless something there was promised to the
+            // demand before, and in vain.
+            own => {
+                let new = self.new_window(demand, ask, wish, &refusal);
+                (own.filter(|own| own.hides), new)
+            }
+        };
+        let Some(window) = new.or(own) else {
+            return Outcome::Refused(refusal);
+        };
+        let window = Window {
+            hides: true,
+            ..window
+        };
+        let node = self.find(&window.node).ok();
+        let clear = node.filter(|at| self.is_on(&window, *at)).and_then(|node| {
+            self.close(node, &window);
+            let may = is_allowed(self, &window);
+            may.then(|| self.clear(node, &window)).flatten()
+        });
+        let text = format!("{}; {}", window.words(), refusal.text).into();
+        self.keep(window);
+        Outcome::Reserved {
             refusal: Refusal {
                 kind: refusal.kind,
-                text: format!("{}; {}", window.words(), refusal.text).into(),
+                text,
             },
-            clear: self.clear(node, &window),
-        };
+            clear,
+        }
+    }
+
+    fn is_on(&self, window: &Window, node: usize) -> bool {
+        let node = self.node(node);
+        node.is_some_and(|node| window.is_on(node) == Some(true))
+    }
+
+    fn keep(&mut self, window: Window) {
         self.windows.kept.push(window);
-        reserved
+        self.windows.granting.changed();
     }
 
-    fn renewed(&self, demand: &Demand, window: Window) -> Option<(usize, Window)> {
-        let node = self.find(&window.node).ok()?;
-        let allowed = demand.nodes.allowed().contains(node);
-        let overlaps = self
-            .windows
-            .kept
-            .iter()
-            .any(|other| other.overlaps(&window));
-        let good = allowed && !overlaps && self.has_room(demand, window.parts.len());
-        good.then_some((
-            node,
-            Window {
-                priority: demand.priority,
-                ..window
-            },
-        ))
-    }
-
-    fn new_window(
-        &mut self,
-        demand: &Demand,
-        key: &Arc<str>,
-        wish: usize,
-    ) -> Option<(usize, Window)> {
-        if self.windows.searches == MOST_SEARCHES {
-            return None;
-        }
-        self.windows.searches += 1;
-        let answers = &self.answers[wish];
-        let search = Search {
-            wants: &answers.wants,
-            goal: &answers.goal,
-            nodes: &demand.nodes,
-            idle: self.boards.idle,
-            windows: self.windows.others(demand.priority).collect(),
-        };
-        let (at, slices) = search.best(&self.slots)?;
-        let node = self.node(at)?;
-        let window = Window {
-            key: Arc::clone(key),
-            priority: demand.priority,
-            node: node.name.clone(),
-            parts: parts(node, slices),
-        };
-        let room = self.has_room(demand, window.parts.len());
-        room.then_some((at, window))
-    }
-
-    /// Whether so many GPUs may have a window for this demand. The first one may be of any number.
-    fn has_room(&self, demand: &Demand, gpus: usize) -> bool {
-        let others = self.windows.others(demand.priority);
-        let taken: usize = others.map(|window| window.parts.len()).sum();
-        let all = || -> usize { self.slots.iter().map(|slot| slot.node.gpus.len()).sum() };
-        taken == 0 || taken + gpus <= all() * MOST_IN_A_HUNDRED / 100
-    }
-
-    /// Changes the GPUs of a window for the rest of the pass.
-    fn on_boards(&mut self, node: usize, window: &Window, change: impl Fn(&mut Board, SliceMask)) {
-        let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
-        for part in &window.parts {
-            if let Some(board) = work.boards.get_mut(part.gpu) {
-                change(board, part.slices);
+    /// For the rest of the pass, or until it is opened again, a window is in force.
+    fn close(&mut self, node: usize, window: &Window) {
+        self.change(node, |work, slot| {
+            for part in &window.parts {
+                if let Some(board) = work.boards.get_mut(part.gpu) {
+                    board.keep_free(window.kept(part));
+                }
             }
-        }
+            work.hide(&slot.node.gpus);
+        });
+    }
+
+    fn change<T>(&mut self, node: usize, change: impl FnOnce(&mut WorkNode, &Slot) -> T) -> T {
+        let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
+        let result = change(work, slot);
         self.versions += 1;
         slot.state.promised(work, &mut self.boards, self.versions);
         self.promised_on.push(node);
+        result
     }
 
     /// What has to be given up on the slices of a window.
     fn clear(&mut self, node: usize, window: &Window) -> Option<NodePlan> {
-        let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
-        let mut gpus = Vec::new();
-        for part in &window.parts {
-            let (Some(board), Some(gpu)) =
-                (work.boards.get_mut(part.gpu), slot.node.gpus.get(part.gpu))
-            else {
-                continue;
-            };
-            let gone = |idle: &IdleInstance| {
-                Some(GivenUp {
-                    gi_id: idle.gi_id,
-                    profile: board.model.profile(idle.profile)?.name,
-                    placement: idle.placement,
-                    resource: idle.resource.clone(),
-                })
-            };
-            let idle = board.aside.iter().filter(|idle| idle.is_on(part.slices));
-            let give_up: Vec<_> = idle
-                .filter(|idle| !idle.arriving && !board.busy)
-                .filter_map(gone)
-                .collect();
-            if !give_up.is_empty() {
-                board.busy = true;
-                gpus.push(GpuPlan {
-                    gpu: part.gpu,
-                    uuid: gpu.uuid.clone(),
-                    version: gpu.version,
-                    give_up,
-                    expose: Vec::new(),
-                    create: Vec::new(),
-                });
+        let gpus = self.change(node, |work, slot| {
+            let mut gpus = Vec::new();
+            for part in &window.parts {
+                let (Some(board), Some(gpu)) =
+                    (work.boards.get_mut(part.gpu), slot.node.gpus.get(part.gpu))
+                else {
+                    continue;
+                };
+                let gone = |idle: &IdleInstance| {
+                    Some(GivenUp {
+                        gi_id: idle.gi_id,
+                        profile: board.model.profile(idle.profile)?.name,
+                        placement: idle.placement,
+                        resource: idle.resource.clone(),
+                    })
+                };
+                let idle = board.aside.iter().filter(|idle| idle.is_on(part.slices));
+                let may_go =
+                    |idle: &&IdleInstance| !idle.arriving && !board.busy && board.changeable;
+                let give_up: Vec<_> = idle.filter(may_go).filter_map(gone).collect();
+                if !give_up.is_empty() {
+                    board.busy = true;
+                    gpus.push(GpuPlan {
+                        gpu: part.gpu,
+                        uuid: gpu.uuid.clone(),
+                        version: gpu.version,
+                        give_up,
+                        expose: Vec::new(),
+                        create: Vec::new(),
+                    });
+                }
             }
-        }
-        if gpus.is_empty() {
-            return None;
-        }
-        self.versions += 1;
-        slot.state.promised(work, &mut self.boards, self.versions);
-        self.promised_on.push(node);
-        Some(NodePlan { node, gpus })
+            gpus
+        });
+        (!gpus.is_empty()).then_some(NodePlan { node, gpus })
     }
-}
-
-impl Window {
-    fn overlaps(&self, other: &Self) -> bool {
-        let mut pairs = self
-            .parts
-            .iter()
-            .flat_map(|a| other.parts.iter().map(move |b| (a, b)));
-        let shared = |(a, b): (&Part, &Part)| a.uuid == b.uuid && a.slices.overlaps(b.slices);
-        self.node == other.node && pairs.any(shared)
-    }
-}
-
-fn parts(node: &Node, slices: Vec<(usize, SliceMask)>) -> Vec<Part> {
-    let part = |(gpu, slices): (usize, SliceMask)| {
-        let uuid = node.gpus.get(gpu)?.uuid.clone();
-        Some(Part { gpu, uuid, slices })
-    };
-    slices.into_iter().filter_map(part).collect()
 }

@@ -203,7 +203,6 @@ impl Search<'_> {
             created: create.len(),
             given_up: self.give_up.len(),
             exposed: self.used.moved.len(),
-            ended: 0,
             lost: self.before - self.worth.of(taken.fold(self.firm, SliceMask::union)),
         };
         let choice = Choice {

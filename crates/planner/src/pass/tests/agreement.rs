@@ -148,6 +148,10 @@ impl Names for Ids {
     fn holder(&self, _: &Node, _: &Gpu, instance: &Instance) -> Option<String> {
         Some(instance.gi_id.to_string())
     }
+
+    fn waiting(&self, key: &str) -> Option<String> {
+        Some(key.to_owned())
+    }
 }
 
 proptest! {

@@ -26,6 +26,10 @@ impl Names for Called {
         let held = instance.usage == Usage::Held && !self.nameless;
         held.then(|| format!("team/{}-{}", gpu.uuid, instance.gi_id))
     }
+
+    fn waiting(&self, key: &str) -> Option<String> {
+        (!self.nameless).then(|| key.to_owned())
+    }
 }
 
 /// Nodes named a, b, c with GPUs numbered on each.
@@ -90,6 +94,37 @@ fn those_are_named_of_whom_the_fewest_would_have_to_end() {
         &[("7g.40gb", 1)],
         "no room for 1x nvidia.com/mig-7g.40gb now: 2 nodes: 7g.40gb blocked, least by team/1-1 on GPU 1 of node b",
     );
+}
+
+#[test]
+fn it_is_said_for_whom_slices_are_kept_free() {
+    let small: Vec<_> = (2..6).map(|at| ("1g.5gb", at, Usage::Held)).collect();
+    let cluster = named(one(&small));
+    let mut planner = Planner::from(&cluster);
+    let large = Demand {
+        window: Some(crate::Ask {
+            key: "team-a/train-3".into(),
+            round: 0,
+            avoid: Arc::default(),
+        }),
+        ..mk_demand(&cluster, &[("7g.40gb", 1)])
+    };
+    planner.plan(&[large]);
+    let one = mk_demand(&cluster, &[("1g.5gb", 1)]);
+    for (nameless, whom) in [
+        (false, "team-a/train-3"),
+        (true, "a pod that has waited longer"),
+    ] {
+        let names = Called {
+            nameless,
+            ..Called::default()
+        };
+        let words = planner.explain(&one, &names).to_string();
+        let text = format!(
+            "no room for 1x nvidia.com/mig-1g.5gb now: 1 node: what would do is kept free for {whom}"
+        );
+        assert_eq!(words, text);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{exactness::any_gpu, *};
-use crate::Planner;
+use crate::{Ask, Planner};
 
 /// Nodes with names, as [`Planner::find`] needs them.
 fn named(nodes: Vec<Vec<Gpu>>) -> Cluster {
@@ -23,8 +23,16 @@ fn uuids(node: usize, gpus: Vec<Gpu>) -> Vec<Gpu> {
 
 fn late(cluster: &Cluster, name: &str, wants: &[(&str, u32)]) -> Demand {
     Demand {
-        window: Some(name.into()),
+        window: Some(ask(name)),
         ..mk_demand(cluster, wants)
+    }
+}
+
+fn ask(name: &str) -> Ask {
+    Ask {
+        key: name.into(),
+        round: 0,
+        avoid: Arc::default(),
     }
 }
 
@@ -115,7 +123,7 @@ fn what_is_idle_there_is_given_up_at_once() {
 }
 
 #[test]
-fn a_window_stays_where_it_is_until_its_demand_is_served_or_gone() {
+fn a_window_stays_where_it_is_until_its_demand_is_gone() {
     let cluster = named(vec![
         vec![full(&[0, 1, 2, 3, 4, 5, 6])],
         vec![full(&[2, 4, 5, 6])],
@@ -137,6 +145,10 @@ fn a_window_stays_where_it_is_until_its_demand_is_served_or_gone() {
     assert_eq!(places(&planner), [("a", "GPU-new", 0b1111)]);
     planner.replace(0, named(vec![vec![a100(&[])]]).nodes.remove(0));
     planned(&planner.plan(&[demand])[0]);
+    // It does not have yet what it was promised.
+    assert_eq!(places(&planner), [("a", "GPU-new", 0b1111)]);
+    assert!(planner.windows()[0].hides, "it will start elsewhere");
+    planner.plan(&[]);
     assert!(planner.windows().is_empty());
 }
 
@@ -191,6 +203,211 @@ fn what_could_never_fit_gets_no_window() {
     assert!(planner.windows().is_empty());
 }
 
+#[test]
+fn who_waits_for_a_device_of_its_own_kind_gets_another_place_if_one_would_help() {
+    let halves = a100(&[("3g.20gb", 0, Usage::Held), ("3g.20gb", 4, Usage::Held)]);
+    let cluster = named(vec![vec![halves.clone(), full(&[0, 1, 2, 3, 4, 5, 6])]]);
+    let mut planner = Planner::from(&cluster);
+    planner.plan(&[late(&cluster, "a", &[("3g.20gb", 1)])]);
+    assert_eq!(places(&planner), [("a", "GPU-0-1", 0b1111_0000)]);
+    // Of several it needs all at once.
+    let cluster = named(vec![vec![halves]]);
+    let mut planner = Planner::from(&cluster);
+    planner.plan(&[late(&cluster, "a", &[("3g.20gb", 2)])]);
+    assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+}
+
+#[test]
+fn a_window_on_which_something_is_promised_to_a_more_important_pod_is_given_up() {
+    let cluster = named(vec![vec![full(&[2, 4, 5, 6])]]);
+    let mut planner = Planner::from(&cluster);
+    let large = late(&cluster, "a", &[("3g.20gb", 1)]);
+    planner.plan(std::slice::from_ref(&large));
+    assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111)]);
+    let urgent = Demand {
+        priority: 1,
+        ..mk_demand(&cluster, &[("1g.5gb", 1)])
+    };
+    let outcomes = planner.plan(&[large.clone(), urgent]);
+    let Outcome::Plan(plan) = &outcomes[1] else {
+        panic!("{outcomes:?}");
+    };
+    let made = plan.gpus[0].create[0].placement.mask();
+    let kept = planner.windows().iter().flat_map(|window| &window.parts);
+    assert!(
+        kept.clone().all(|part| !part.slices.overlaps(made)),
+        "{kept:?}"
+    );
+}
+
+#[test]
+fn idle_devices_of_a_node_of_which_a_window_hides_as_many_are_not_counted_on() {
+    let held: Vec<_> = (0..4).map(|at| ("1g.5gb", at, Usage::Held)).collect();
+    for (idle, served) in [(4u8, false), (5, true)] {
+        let spare: Vec<_> = (0..idle).map(|at| ("1g.5gb", at, Usage::Idle)).collect();
+        let mut blocked = spare.clone();
+        blocked.push(("1g.5gb", 6, Usage::Stuck));
+        let cluster = named(vec![vec![a100(&held), a100(&blocked)]]);
+        let mut planner = Planner::from(&cluster);
+        let large = late(&cluster, "a", &[("7g.40gb", 1)]);
+        let small = mk_demand(&cluster, &[("1g.5gb", 1)]);
+        let half = mk_demand(&cluster, &[("3g.20gb", 1)]);
+        planner.plan(std::slice::from_ref(&large));
+        assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+        let outcomes = planner.plan(&[large.clone(), small.clone()]);
+        assert_eq!(
+            matches!(outcomes[1], Outcome::Covered { .. }),
+            served,
+            "{outcomes:?}"
+        );
+        // They may be given up for something else, and then there are fewer.
+        let outcomes = planner.plan(&[large, half, small]);
+        assert!(
+            !planned(&outcomes[1]).gpus[0].give_up.is_empty(),
+            "{outcomes:?}"
+        );
+        refused(&outcomes[2]);
+    }
+}
+
+#[test]
+fn searches_in_vain_do_not_keep_others_from_a_window() {
+    let halves = a100(&[("3g.20gb", 0, Usage::Held), ("3g.20gb", 4, Usage::Held)]);
+    let cluster = named(vec![vec![halves], vec![full(&[0, 1, 2, 3, 4, 5, 6])]]);
+    let mut planner = Planner::from(&cluster);
+    let only_first: Arc<Eligibilities> = Arc::new(
+        [
+            Eligibility::Allowed,
+            Eligibility::Excluded("set aside".into()),
+        ]
+        .into_iter()
+        .collect(),
+    );
+    let vain = |number: usize| Demand {
+        created: -1,
+        nodes: Arc::new(Eligibilities::clone(&only_first)),
+        ..late(&cluster, &format!("vain-{number}"), &[("3g.20gb", 1)])
+    };
+    let mut demands: Vec<_> = (0..20).map(vain).collect();
+    demands.push(late(&cluster, "a", &[("7g.40gb", 1)]));
+    for number in 0..12 {
+        // Something changes in each pass.
+        let mut node = cluster.nodes[0].clone();
+        node.gpus[0].busy = number % 2 == 0;
+        planner.replace(0, node);
+        planner.plan(&demands);
+    }
+    assert_eq!(planner.windows().len(), 1);
+    assert_eq!(&*planner.windows()[0].key, "a");
+}
+
+#[test]
+fn who_had_no_window_yet_goes_before_one_whose_was_in_vain() {
+    let cluster = named(vec![vec![full(&[0, 1, 2, 3, 4, 5, 6])]]);
+    let mut planner = Planner::from(&cluster);
+    let old = |round: u32, window: bool| Demand {
+        created: -1,
+        window: window.then(|| Ask {
+            round,
+            ..ask("old")
+        }),
+        ..mk_demand(&cluster, &[("7g.40gb", 1)])
+    };
+    let new = late(&cluster, "new", &[("4g.20gb", 1)]);
+    let owners = |planner: &Planner| -> Vec<String> {
+        let all = planner.windows().iter();
+        all.map(|window| window.key.to_string()).collect()
+    };
+    planner.plan(&[old(0, true), new.clone()]);
+    assert_eq!(owners(&planner), ["old"]);
+    // It pauses, and comes back at the same moment at which the other one could have had one.
+    planner.plan(&[old(1, false)]);
+    assert!(owners(&planner).is_empty());
+    planner.plan(&[old(1, false), new.clone()]);
+    assert_eq!(owners(&planner), ["new"]);
+    planner.plan(&[old(1, true), new.clone()]);
+    assert_eq!(owners(&planner), ["new"]);
+    let third = late(&cluster, "third", &[("3g.20gb", 1)]);
+    planner.plan(&[old(1, true), new, third.clone()]);
+    planner.plan(&[old(1, true), third]);
+    assert_eq!(owners(&planner), ["third"]);
+}
+
+#[test]
+fn the_next_window_is_elsewhere_if_it_can_be() {
+    let cluster = named(vec![vec![full(&[0]), full(&[0, 1, 2])]]);
+    let mut planner = Planner::from(&cluster);
+    let again = |avoid: &[&str]| Demand {
+        window: Some(Ask {
+            round: 1,
+            avoid: avoid.iter().map(ToString::to_string).collect(),
+            ..ask("a")
+        }),
+        ..mk_demand(&cluster, &[("7g.40gb", 1)])
+    };
+    planner.plan(&[again(&[])]);
+    assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+    planner.plan(&[]);
+    planner.plan(&[again(&["GPU-0-0"])]);
+    assert_eq!(places(&planner), [("a", "GPU-0-1", 0b1111_1111)]);
+    planner.plan(&[]);
+    planner.plan(&[again(&["GPU-0-0", "GPU-0-1"])]);
+    assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+}
+
+#[test]
+fn a_window_outlives_that_nothing_is_known_of_its_gpus_for_a_while() {
+    let cluster = named(vec![vec![full(&[2, 4, 5, 6])]]);
+    let mut planner = Planner::from(&cluster);
+    let large = late(&cluster, "a", &[("3g.20gb", 1)]);
+    planner.plan(std::slice::from_ref(&large));
+    let kept = planner.windows().to_vec();
+    let mut without = cluster.nodes[0].clone();
+    without.gpus[0].changeable = false;
+    planner.replace(0, without.clone());
+    planner.plan(std::slice::from_ref(&large));
+    assert_eq!(planner.windows(), kept);
+    without.gpus.clear();
+    planner.replace(0, without);
+    planner.plan(std::slice::from_ref(&large));
+    assert_eq!(planner.windows(), kept);
+    planner.replace(0, cluster.nodes[0].clone());
+    planner.plan(std::slice::from_ref(&large));
+    assert_eq!(planner.windows(), kept);
+    planner.remove(0);
+    planner.plan(&[large]);
+    assert!(planner.windows().is_empty());
+}
+
+#[test]
+fn what_is_only_supposed_moves_no_window() {
+    let cluster = named(vec![vec![full(&[2, 4, 5, 6])]]);
+    let mut planner = Planner::from(&cluster);
+    let large = late(&cluster, "a", &[("3g.20gb", 1)]);
+    planner.plan(std::slice::from_ref(&large));
+    let kept = planner.windows().to_vec();
+    assert_eq!(kept.len(), 1);
+    planner.suppose(&[late(&cluster, "b", &[("7g.40gb", 1)])]);
+    assert_eq!(planner.windows(), kept);
+}
+
+#[test]
+fn windows_of_different_priorities_do_not_undo_each_other() {
+    let cluster = named(vec![vec![full(&[2, 4, 5, 6])]]);
+    let mut planner = Planner::from(&cluster);
+    let low = late(&cluster, "low", &[("3g.20gb", 1)]);
+    planner.plan(std::slice::from_ref(&low));
+    let high = Demand {
+        priority: 1,
+        ..late(&cluster, "high", &[("7g.40gb", 1)])
+    };
+    let small = mk_demand(&cluster, &[("1g.5gb", 1)]);
+    let outcomes = planner.plan(&[low, high, small]);
+    assert_eq!(places(&planner), [("high", "GPU-0-0", 0b1111_1111)]);
+    refused(&outcomes[0]);
+    refused(&outcomes[2]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -218,6 +435,10 @@ proptest! {
             planner.replace(at, cluster.nodes[at].clone());
             let outcome = planner.plan(std::slice::from_ref(&demand)).remove(0);
             prop_assert!(matches!(outcome, Outcome::Plan(_)), "{:?}", outcome);
+            let kept = planner.windows().to_vec();
+            prop_assert_eq!(kept.len(), 1);
+            prop_assert!(!kept[0].hides, "it must be shown what is made for it");
+            planner.plan(&[]);
             prop_assert!(planner.windows().is_empty());
         }
     }

@@ -1,0 +1,263 @@
+//! Who gets a new window, and where.
+//!
+//! There are few windows at a time, so those who ask stand in line: by priority, then by the windows that they have had
+//! in vain, then by age. Who is first in that line and has no room keeps those behind it from new ones, so that everybody
+//! gets a turn. A search in vain is not repeated before something has changed and others have had their turns.
+
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+
+use mig::SliceMask;
+
+use super::Planner;
+use crate::{
+    blockers::{STUCK, Terms, blockers},
+    demand::{Demand, Eligibilities, Wants},
+    outcome::{Refusal, RefusalKind},
+    state::Node,
+    window::{Ask, Part, Window},
+    work::{Want, WorkNode},
+};
+
+/// GPUs of a hundred that may have windows; one in any case.
+const MOST_IN_A_HUNDRED: usize = 3;
+/// GPUs that may have windows in any cluster. Each window costs every pass something.
+const MOST_GPUS: usize = 24;
+/// Searches for new windows in one pass.
+const MOST_SEARCHES: usize = 4;
+/// Nodes that one search looks at closely. They come by what would have to end if nothing were promised, so that those
+/// left out are hardly better.
+const MOST_NODES: usize = 256;
+/// Searches in vain that are remembered.
+const MOST_VAIN: usize = 1_024;
+
+/// A place in the line; the smallest is the first.
+type Rank = (Reverse<i32>, u32, i64);
+
+/// Slices by the position of their GPU.
+type Slices = Vec<(usize, SliceMask)>;
+
+/// A search that found nothing.
+#[derive(Debug)]
+struct Vain {
+    /// Kept, so that no others get their addresses.
+    _wants: Arc<Wants>,
+    _nodes: Arc<Eligibilities>,
+    /// [`Granting::state`] then.
+    state: (u64, u64),
+    /// [`Granting::passes`] then.
+    pass: u64,
+    /// The last pass in which somebody asked for it.
+    asked: u64,
+}
+
+/// What is remembered of those who ask for windows.
+#[derive(Debug, Default)]
+pub(super) struct Granting {
+    /// Counts changes of nodes.
+    changes: u64,
+    /// Counts changes of windows from pass to pass.
+    windows: u64,
+    passes: u64,
+    /// GPUs that may have windows.
+    most: usize,
+    searches: usize,
+    /// Who was the first that had no room, in the last pass and in this one.
+    first: Option<Rank>,
+    next: Option<Rank>,
+    /// By the addresses of wants and nodes.
+    vain: HashMap<(usize, usize), Vain>,
+    /// Windows as the last pass left them.
+    before: Vec<Window>,
+    /// GPUs that have windows, as seen by demands of this priority.
+    taken: Option<(i32, usize)>,
+}
+
+impl Granting {
+    /// A node is not what it was.
+    pub(super) fn node_changed(&mut self) {
+        self.changes += 1;
+    }
+
+    /// There is a window more or less.
+    pub(super) fn changed(&mut self) {
+        self.taken = None;
+    }
+
+    pub(super) fn begin(&mut self, gpus: usize) {
+        self.most = (gpus * MOST_IN_A_HUNDRED / 100).clamp(1, MOST_GPUS);
+        self.searches = 0;
+        self.passes += 1;
+        self.taken = None;
+    }
+
+    pub(super) fn end(&mut self, kept: &[Window]) {
+        self.first = self.next.take();
+        if self.before != kept {
+            self.before = kept.to_vec();
+            self.windows += 1;
+        }
+        let pass = self.passes;
+        self.vain.retain(|_, vain| vain.asked == pass);
+        if self.vain.len() > MOST_VAIN {
+            self.vain.clear();
+        }
+    }
+
+    fn state(&self) -> (u64, u64) {
+        (self.changes, self.windows)
+    }
+
+    /// Whether a search for this could find something that it did not find before, and it is its turn.
+    fn is_worth_it(&mut self, key: (usize, usize)) -> bool {
+        let turns = u64::try_from(self.vain.len() / MOST_SEARCHES).unwrap_or(u64::MAX);
+        let (state, pass) = (self.state(), self.passes);
+        let worth = self.vain.get_mut(&key).is_none_or(|vain| {
+            vain.asked = pass;
+            vain.state != state && pass.saturating_sub(vain.pass) > turns
+        });
+        worth && self.searches < MOST_SEARCHES
+    }
+
+    fn found_nothing(&mut self, demand: &Demand) {
+        let vain = Vain {
+            _wants: Arc::clone(&demand.wants),
+            _nodes: Arc::clone(&demand.nodes),
+            state: self.state(),
+            pass: self.passes,
+            asked: self.passes,
+        };
+        self.vain.insert(key(demand), vain);
+    }
+
+    fn has_no_room(&mut self, rank: Rank) {
+        self.next = self.next.into_iter().chain([rank]).min();
+    }
+}
+
+fn key(demand: &Demand) -> (usize, usize) {
+    (
+        Arc::as_ptr(&demand.wants).addr(),
+        Arc::as_ptr(&demand.nodes).addr(),
+    )
+}
+
+impl Planner {
+    /// Whether so many GPUs may have a window for a demand of this priority. The first one may be of any number.
+    pub(super) fn has_room(&mut self, priority: i32, gpus: usize) -> bool {
+        let taken = match self.windows.granting.taken {
+            Some((known, taken)) if known == priority => taken,
+            _ => {
+                let others = self.windows.others(priority);
+                others.map(|window| window.parts.len()).sum()
+            }
+        };
+        self.windows.granting.taken = Some((priority, taken));
+        taken == 0 || taken + gpus <= self.windows.granting.most
+    }
+
+    /// A window for a demand that was refused for this reason and has none, if it is its turn.
+    pub(super) fn new_window(
+        &mut self,
+        demand: &Demand,
+        ask: &Ask,
+        wish: usize,
+        refusal: &Refusal,
+    ) -> Option<Window> {
+        if refusal.kind != RefusalKind::NoRoom || !self.windows.granting.is_worth_it(key(demand)) {
+            return None;
+        }
+        let rank = (Reverse(demand.priority), ask.round, demand.created);
+        if !self.has_room(demand.priority, 1) {
+            self.windows.granting.has_no_room(rank);
+            return None;
+        }
+        if self
+            .windows
+            .granting
+            .first
+            .is_some_and(|first| rank > first)
+        {
+            return None;
+        }
+        self.windows.granting.searches += 1;
+        let Some((at, parts)) = self.best_window(demand, ask, wish) else {
+            self.windows.granting.found_nothing(demand);
+            return None;
+        };
+        if !self.has_room(demand.priority, parts.len()) {
+            self.windows.granting.has_no_room(rank);
+            return None;
+        }
+        Some(Window {
+            key: Arc::clone(&ask.key),
+            priority: demand.priority,
+            node: self.node(at)?.name.clone(),
+            parts,
+            hides: true,
+        })
+    }
+
+    /// The slices for which the fewest instances have to end, of nodes that tie those of the first.
+    fn best_window(
+        &mut self,
+        demand: &Demand,
+        ask: &Ask,
+        wish: usize,
+    ) -> Option<(usize, Vec<Part>)> {
+        let answers = self.answers.get_mut(wish)?;
+        answers.look_at_blockers(&mut self.slots, self.versions);
+        let by_price = answers.blocked_nodes(demand.nodes.allowed());
+        let (wants, goal) = (&answers.wants, &answers.goal);
+        let terms = Terms {
+            own: own_kind(wants),
+            avoid: &ask.avoid,
+        };
+        let mut best: Option<(u32, usize, Slices)> = None;
+        for (least, at) in by_price.take(MOST_NODES) {
+            if best.as_ref().is_some_and(|(price, ..)| *price <= least) {
+                break;
+            }
+            let Some(slot) = self.slots.get(at) else {
+                continue;
+            };
+            let new;
+            let work = if let Some((work, _)) = self.touched.get(&at) {
+                work
+            } else {
+                new = WorkNode::new(&slot.node);
+                &new
+            };
+            let is_closed = |want: &Want| work.closed.contains(&want.resource);
+            let Some(found) = blockers(&slot.node, work, wants, goal, Some(&terms)) else {
+                continue;
+            };
+            let better = best.as_ref().is_none_or(|(price, ..)| found.price < *price);
+            if (1..STUCK).contains(&found.price)
+                && better
+                && !wants.iter().any(is_closed)
+                && !work.would_hide_promised(&slot.node.gpus, &found.made)
+            {
+                best = Some((found.price, at, found.made));
+            }
+        }
+        let (_, at, slices) = best?;
+        let parts = parts(self.node(at)?, slices);
+        (!parts.is_empty()).then_some((at, parts))
+    }
+}
+
+/// The name of the only device that is wanted.
+fn own_kind(wants: &[Want]) -> Option<&str> {
+    match wants {
+        [want] if want.count == 1 => Some(&want.resource),
+        _ => None,
+    }
+}
+
+fn parts(node: &Node, slices: Slices) -> Vec<Part> {
+    let part = |(gpu, slices): (usize, SliceMask)| {
+        let uuid = node.gpus.get(gpu)?.uuid.clone();
+        Some(Part { gpu, uuid, slices })
+    };
+    slices.into_iter().filter_map(part).collect()
+}
