@@ -20,6 +20,7 @@ pub mod nos;
 pub mod ours;
 mod phases;
 mod table;
+pub mod valued;
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::{
     geometry::{Geometry, ProfileId},
     index::Index,
-    policy::Mix,
+    policy::{self, Mix, valued},
     score::{ScoreTable, TableError},
 };
 use gains::Gains;
@@ -65,6 +65,19 @@ pub struct Settings {
     pub least_gain: i64,
 }
 
+impl Settings {
+    /// With windows as long as that many GPUs fill: 64 pods for each, from 1,024 to 8,192, in powers of
+    /// two.
+    #[must_use]
+    pub fn for_gpus(gpus: u32) -> Self {
+        let counted = usize::try_from(gpus.clamp(16, 128)).unwrap_or(128);
+        Self {
+            window: 64 * counted.next_power_of_two(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -91,7 +104,7 @@ pub struct Switch {
 
 /// Candidates, what each would have accepted, and which of them decides.
 ///
-/// Memory: 24 bytes for each pod of two windows, eight for each candidate and each of 64 windows.
+/// Memory: 32 bytes for each pod of a window, 24 more while it is replayed, eight for each candidate and each of 64 windows.
 /// Work: each call of [`Portfolio::work`] replays at most one window on one candidate, with the
 /// default settings about 8,000 starts and as many ends, which take about two milliseconds.
 #[derive(Clone, Debug)]
@@ -140,6 +153,29 @@ impl Portfolio {
         })
     }
 
+    /// All rules whose tables are values of masks ([`ScoreTable::values`]), for those who decide by what a
+    /// GPU is worth: ours decides at first.
+    ///
+    /// # Errors
+    /// None; the signature is that of its tables.
+    pub fn by_values(geometry: &Arc<Geometry>, settings: Settings) -> Result<Self, TableError> {
+        let ours = policy::ours(geometry).ok();
+        let ours = ours.filter(|table| table.values().is_some());
+        let tables = [
+            valued::fewest_blocked(geometry),
+            valued::least_fragmentation(geometry),
+            valued::best_fit(geometry),
+        ];
+        let first = ours.unwrap_or_else(|| valued::fewest_blocked(geometry));
+        let rules: [fn(&Geometry, &Mix) -> ScoreTable; 2] = [
+            valued::fragmentation_gradient,
+            valued::least_capability_lost,
+        ];
+        let others = tables.into_iter().map(Candidate::Table);
+        let others = others.chain(rules.map(Candidate::OfMix)).collect();
+        Self::new(geometry, first, others, settings)
+    }
+
     /// What to decide by.
     pub fn index(&self) -> &Arc<Index> {
         &self.candidates[self.chosen].1
@@ -179,9 +215,37 @@ impl Portfolio {
         self.recent.arrived(time, profile, started, every)
     }
 
-    /// A pod ended. One that is too long ago to be kept does not matter.
+    /// A pod that had found no place found one. The replay lets it live from when it came, for as long
+    /// as it runs from now on.
+    pub fn started(&mut self, pod: Seen, time: u64) {
+        self.recent.started(pod, time);
+    }
+
+    /// Whether a pod is still among those that are replayed.
+    pub fn is_kept(&self, pod: Seen) -> bool {
+        self.recent.is_kept(pod)
+    }
+
+    /// A pod ended; one that never started does not matter. One that is too long ago to be kept does not matter.
     pub fn ended(&mut self, pod: Seen, time: u64) {
         self.recent.ended(pod, time);
+    }
+
+    /// How many pods are replayed at a time.
+    pub fn window(&self) -> usize {
+        self.recent.window()
+    }
+
+    /// Replays so many pods at a time from now on, at least 256. All pods that were seen are forgotten, and
+    /// what windows of another length said; the choice stands.
+    pub fn set_window(&mut self, window: usize) {
+        let window = window.max(256);
+        if window != self.recent.window() {
+            self.settings.window = window;
+            self.recent.begin_anew(window);
+            self.replay = None;
+            self.gains = Gains::new(self.candidates.len());
+        }
     }
 
     /// Whether there is something to do.

@@ -10,18 +10,21 @@ use crate::{geometry::Geometry, score::ScoreTable};
 
 /// FGD with the profiles that are typical.
 pub fn fragmentation_gradient(geometry: &Geometry, mix: &Mix) -> ScoreTable {
-    let fragmentation = |mask: u16| -> i64 {
-        let unusable = |profile| {
-            let usable = geometry.cover(geometry.free_of(mask, profile));
-            (geometry.full() & !mask & !usable).count_ones()
-        };
-        geometry
-            .profile_ids()
-            .map(|p| mix.part(p) * i64::from(unusable(p)))
-            .sum()
-    };
     ScoreTable::from_fn("FGD on MIG", geometry, |mask, id| {
         let after = mask | geometry.spot(id).mask;
-        super::narrow(fragmentation(mask) - fragmentation(after))
+        let of = |mask| fragmentation(geometry, mix, mask);
+        super::narrow(of(mask) - of(after))
     })
+}
+
+/// Free slices that a pod cannot use, summed over the pods of a mix.
+pub(crate) fn fragmentation(geometry: &Geometry, mix: &Mix, mask: u16) -> i64 {
+    let unusable = |profile| {
+        let usable = geometry.cover(geometry.free_of(mask, profile));
+        (geometry.full() & !mask & !usable).count_ones()
+    };
+    geometry
+        .profile_ids()
+        .map(|p| mix.part(p) * i64::from(unusable(p)))
+        .sum()
 }

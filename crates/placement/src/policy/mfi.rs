@@ -29,21 +29,29 @@ pub fn least_fragmentation(
         (MfiWindows::PartlyTouched, true) => "MFI by partly used windows",
         (MfiWindows::PartlyTouched, false) => "MFI by partly used windows over all profiles",
     };
-    let fragmentation = |mask: u16| -> i64 {
-        let free = u32::from(geometry.slices()) - mask.count_ones();
-        let blocked = geometry.spots().iter().filter(|spot| {
-            let size = u32::from(spot.placement.size);
-            let touched = spot.mask & mask != 0;
-            let wholly = spot.mask & mask == spot.mask;
-            let counts = touched && !(wholly && windows == MfiWindows::PartlyTouched);
-            counts && (size <= free || !only_profiles_that_could_fit)
-        });
-        blocked.map(|spot| i64::from(spot.placement.size)).sum()
-    };
+    let fragmentation = |mask| fragmentation(geometry, windows, only_profiles_that_could_fit, mask);
     ScoreTable::from_fn(name, geometry, |mask, id| {
         let after = mask | geometry.spot(id).mask;
         super::narrow(fragmentation(mask) - fragmentation(after))
     })
+}
+
+/// Memory slices of all blocked placements, each counted by itself.
+pub(crate) fn fragmentation(
+    geometry: &Geometry,
+    windows: MfiWindows,
+    only_profiles_that_could_fit: bool,
+    mask: u16,
+) -> i64 {
+    let free = u32::from(geometry.slices()) - mask.count_ones();
+    let blocked = geometry.spots().iter().filter(|spot| {
+        let size = u32::from(spot.placement.size);
+        let touched = spot.mask & mask != 0;
+        let wholly = spot.mask & mask == spot.mask;
+        let counts = touched && !(wholly && windows == MfiWindows::PartlyTouched);
+        counts && (size <= free || !only_profiles_that_could_fit)
+    });
+    blocked.map(|spot| i64::from(spot.placement.size)).sum()
 }
 
 /// The best reading of MFI: all profiles, every blocked placement.

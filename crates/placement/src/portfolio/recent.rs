@@ -10,10 +10,17 @@ pub struct Seen(u64);
 #[derive(Clone, Copy, Debug)]
 struct Row {
     time: u64,
+    /// `u64::MAX` until it starts.
+    start: u64,
     /// `u64::MAX` while it runs.
     end: u64,
     profile: ProfileId,
-    started: bool,
+}
+
+impl Row {
+    fn has_started(&self) -> bool {
+        self.start != u64::MAX
+    }
 }
 
 /// A ring of pods.
@@ -21,6 +28,8 @@ struct Row {
 pub(super) struct Recent {
     rows: Vec<Row>,
     window: usize,
+    /// Pods of all rings before this one; none of them is kept.
+    before_all: u64,
     /// Number of the next pod that is kept; it goes to that place of the ring, round and round.
     next: u64,
     /// Number from which on pods were in no window that counted.
@@ -36,6 +45,7 @@ impl Recent {
         Self {
             rows: Vec::new(),
             window,
+            before_all: 0,
             next: 0,
             fresh: 0,
             skipped: 0,
@@ -61,9 +71,9 @@ impl Recent {
             time,
             end: u64::MAX,
             profile,
-            started,
+            start: if started { time } else { u64::MAX },
         };
-        let name = Seen(self.next);
+        let name = Seen(self.before_all + self.next);
         let place = self.place(self.next);
         match self.rows.get_mut(place) {
             Some(old) => *old = row,
@@ -73,12 +83,43 @@ impl Recent {
         Some(name)
     }
 
-    pub(super) fn ended(&mut self, pod: Seen, time: u64) {
-        let is_kept = pod.0 < self.next && pod.0 + self.length() >= self.next;
-        let place = self.place(pod.0);
-        if let Some(row) = self.rows.get_mut(place).filter(|_| is_kept) {
-            row.end = time.max(row.time);
+    /// How many pods a window has.
+    pub(super) fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Begins anew with windows of another length.
+    pub(super) fn begin_anew(&mut self, window: usize) {
+        let before_all = self.before_all + self.next;
+        *self = Self {
+            before_all,
+            ..Self::new(window)
+        };
+    }
+
+    pub(super) fn is_kept(&self, pod: Seen) -> bool {
+        let number = pod.0.checked_sub(self.before_all);
+        number.is_some_and(|n| n < self.next && n + self.length() >= self.next)
+    }
+
+    pub(super) fn started(&mut self, pod: Seen, time: u64) {
+        if let Some(row) = self.row(pod).filter(|row| !row.has_started()) {
+            row.start = time.max(row.time);
         }
+    }
+
+    pub(super) fn ended(&mut self, pod: Seen, time: u64) {
+        if let Some(row) = self.row(pod).filter(|row| row.has_started()) {
+            row.end = time.max(row.start);
+        }
+    }
+
+    fn row(&mut self, pod: Seen) -> Option<&mut Row> {
+        if !self.is_kept(pod) {
+            return None;
+        }
+        let place = self.place(pod.0 - self.before_all);
+        self.rows.get_mut(place)
     }
 
     /// Whether three quarters of a window are new; the first quarter of a window counts for nothing,
@@ -134,15 +175,17 @@ fn count(rows: &[Row]) -> Vec<u32> {
     parts
 }
 
+/// A pod that had to wait is replayed from when it came, for as long as it ran.
+///
 /// Pods that found no place get the life of the one of their profile that started before them, or
 /// of the first that started; without any that started, they say nothing and are left out.
 fn window(rows: &[Row]) -> Window {
     let mut life: Vec<Option<u64>> = Vec::new();
     let lasts = |row: &Row| match row.end {
         u64::MAX => u64::MAX,
-        end => end.saturating_sub(row.time),
+        end => end.saturating_sub(row.start),
     };
-    for row in rows.iter().rev().filter(|row| row.started) {
+    for row in rows.iter().rev().filter(|row| row.has_started()) {
         let at = row.profile.index();
         if life.len() <= at {
             life.resize(at + 1, None);
@@ -154,7 +197,7 @@ fn window(rows: &[Row]) -> Window {
         let Some(Some(last)) = life.get_mut(row.profile.index()) else {
             continue;
         };
-        if row.started {
+        if row.has_started() {
             *last = lasts(row);
         }
         pods.push(Pod {
@@ -188,6 +231,59 @@ mod tests {
         let ends: Vec<u64> = pods.iter().map(|pod| pod.end).collect();
         // Of profile 3 nobody knows anything.
         assert_eq!(ends, [15, 25, 130, 140]);
+    }
+
+    #[test]
+    fn a_pod_that_waited_lives_from_when_it_came_as_long_as_it_ran() {
+        let mut recent = Recent::new(256);
+        let pod = recent.arrived(10, ProfileId(0), false, 1).unwrap();
+        let runs = recent.arrived(20, ProfileId(0), false, 1).unwrap();
+        recent.started(pod, 500);
+        recent.ended(pod, 530);
+        recent.started(runs, 600);
+        for time in 50..304 {
+            recent.arrived(time, ProfileId(3), false, 1);
+        }
+        let pods = recent.take().unwrap().pods;
+        let ends: Vec<u64> = pods.iter().map(|pod| pod.end).collect();
+        assert_eq!(ends, [40, u64::MAX]);
+    }
+
+    #[test]
+    fn an_end_before_a_start_and_a_second_start_change_nothing() {
+        let mut recent = Recent::new(256);
+        let never = recent.arrived(10, ProfileId(0), false, 1).unwrap();
+        recent.ended(never, 20);
+        let twice = recent.arrived(30, ProfileId(0), true, 1).unwrap();
+        recent.started(twice, 35);
+        recent.ended(twice, 40);
+        for time in 50..304 {
+            recent.arrived(time, ProfileId(3), false, 1);
+        }
+        let pods = recent.take().unwrap().pods;
+        let ends: Vec<u64> = pods.iter().map(|pod| pod.end).collect();
+        // The one that never ran would have run as long as the other.
+        assert_eq!(ends, [20, 40]);
+    }
+
+    #[test]
+    fn names_from_before_a_new_beginning_mean_nobody() {
+        let mut recent = Recent::new(256);
+        let old = recent.arrived(0, ProfileId(0), true, 1).unwrap();
+        recent.begin_anew(512);
+        let new = recent.arrived(1, ProfileId(0), true, 1).unwrap();
+        assert!(!recent.is_kept(old) && recent.is_kept(new));
+        recent.ended(old, 5);
+        assert_eq!(recent.rows[0].end, u64::MAX);
+        recent.ended(new, 7);
+        assert_eq!(recent.rows[0].end, 7);
+        for time in 2..512 {
+            assert!(recent.take().is_none());
+            recent.arrived(time, ProfileId(0), true, 1);
+        }
+        assert!(!recent.is_due());
+        recent.arrived(512, ProfileId(0), true, 1);
+        assert_eq!(recent.take().unwrap().pods.len(), 512);
     }
 
     #[test]

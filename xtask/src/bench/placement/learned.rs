@@ -1,14 +1,10 @@
-//! Our table and all others that are tables as candidates of a portfolio, which chooses by what a cluster saw.
+//! Our table and the others that the controller can decide by, of which a portfolio chooses by what a cluster saw.
 //!
 //! A portfolio needs a long history before small gains are sure, so it is given one: pods of the same
 //! demand, from other seeds than those that its choice is then measured on.
 
-use placement::ScoreTable;
-use placement::policy::{
-    ByTable, MfiWindows, best_fit, expected_capability, fewest_blocked, fragmentation_gradient,
-    least_capability_lost, least_fragmentation, longest_run, ours,
-};
-use placement::portfolio::{Candidate, Portfolio, Settings};
+use placement::policy::ByTable;
+use placement::portfolio::{Portfolio, Settings};
 use simulation::adaptive::learn;
 use simulation::loss::Loss;
 use simulation::statistics::Estimate;
@@ -34,24 +30,10 @@ pub(super) struct Learned {
     switches: usize,
 }
 
-fn portfolio(field: &Field) -> anyhow::Result<Portfolio> {
+fn portfolio(field: &Field, gpus: u32) -> anyhow::Result<Portfolio> {
     let geometry = &field.geometry;
-    let mfi = least_fragmentation(geometry, MfiWindows::Touched, true);
-    let tables = [
-        fewest_blocked(geometry).named("MFI-all"),
-        mfi.named("MFI"),
-        best_fit(geometry).named("BF-BI"),
-        longest_run(geometry).named("longest-run"),
-    ];
-    let rules: [fn(&_, &_) -> ScoreTable; 3] = [
-        |geometry, mix| fragmentation_gradient(geometry, mix).named("FGD-MIG"),
-        |geometry, mix| expected_capability(geometry, mix).named("MECC"),
-        |geometry, mix| least_capability_lost(geometry, mix).named("MECC-lost"),
-    ];
-    let tables = tables.into_iter().map(Candidate::Table);
-    let others = tables.chain(rules.map(Candidate::OfMix)).collect();
-    let settings = Settings::default();
-    Ok(Portfolio::new(geometry, ours(geometry)?, others, settings)?)
+    let settings = Settings::for_gpus(gpus);
+    Ok(Portfolio::by_values(geometry, settings)?)
 }
 
 /// One history and the runs that are measured after it.
@@ -73,7 +55,7 @@ pub(super) fn run(field: &Field, cells: &[Cell<'_>], seeds: u64) -> anyhow::Resu
 }
 
 fn part(field: &Field, cell: &Cell<'_>, history: u64, seeds: u64) -> anyhow::Result<Part> {
-    let mut portfolio = portfolio(field)?;
+    let mut portfolio = portfolio(field, cell.loss.gpus)?;
     let counted = 0.75 * f64::from(u32::try_from(Settings::default().window)?);
     let windows = if field.is_quick() { 8.0 } else { WINDOWS };
     let watched = Loss {
