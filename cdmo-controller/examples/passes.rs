@@ -231,6 +231,7 @@ impl Run {
             name_holders: true,
             turn_mig_on: true,
             idle: planner::Idle::Offered,
+            portfolio: true,
             window_after: Some(Duration::from_mins(5)),
             started: 1_800_000_000,
         };

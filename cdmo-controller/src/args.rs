@@ -142,6 +142,12 @@ pub struct Without {
     /// Do not turn MIG mode on where it is off: such GPUs are offered whole, as nvidia.com/gpu.
     #[arg(long, env = "CDMO_NO_MIG_MODE")]
     pub no_mig_mode: bool,
+
+    /// Place by the trained table whatever pods come. Without this option, the pods that came and went are
+    /// replayed on it and on the rules of others, and one of these decides once it surely accepts
+    /// more of them.
+    #[arg(long, env = "CDMO_NO_PLACEMENT_PORTFOLIO")]
+    pub no_placement_portfolio: bool,
 }
 
 /// What becomes of idle instances.

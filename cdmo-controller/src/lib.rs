@@ -18,6 +18,7 @@
 
 pub mod agents;
 pub mod args;
+pub mod arrivals;
 pub mod certificates;
 pub mod cleanup;
 pub mod constraints;

@@ -27,6 +27,7 @@ pub struct Metrics {
     slices: IntGaugeVec,
     kept_free: IntGauge,
     node_slices: IntGaugeVec,
+    tables: IntGaugeVec,
 }
 
 impl Metrics {
@@ -82,6 +83,11 @@ impl Metrics {
                 "cdmo_node_slices",
                 "Memory slices of a node's GPUs by use.",
                 &["node", "state"],
+            )?,
+            tables: make.gauges(
+                "cdmo_placement_table",
+                "1 for the table that decides where instances go on GPUs that are cut like this.",
+                &["geometry", "table"],
             )?,
         };
         Ok((metrics, make.described()))
@@ -170,6 +176,14 @@ impl Metrics {
                     .with_label_values(&[node, state.word()])
                     .set(sum(new, state));
             }
+        }
+    }
+
+    /// Which table decides on each kind of GPU.
+    pub fn tables<'a>(&self, tables: impl Iterator<Item = (&'a str, &'a str)>) {
+        self.tables.reset();
+        for (geometry, table) in tables {
+            self.tables.with_label_values(&[geometry, table]).set(1);
         }
     }
 

@@ -141,6 +141,7 @@ fn config(args: &Args) -> Config {
         name_holders: !without.no_holder_names,
         turn_mig_on: !without.no_mig_mode,
         idle: args.idle_instances.into(),
+        portfolio: !without.no_placement_portfolio,
         window_after: Some(keep_free_after).filter(|after| !after.is_zero()),
         started: 0,
     }

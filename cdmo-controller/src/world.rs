@@ -14,6 +14,7 @@ mod kinds;
 mod operating;
 mod operations;
 mod planning;
+mod replaying;
 mod report;
 mod taking;
 mod telling;
@@ -34,6 +35,7 @@ use tokio::time::Instant;
 
 use crate::{
     agents::{self, AgentTable},
+    arrivals::Arrivals,
     grants,
     kubelet_beat::Beat,
     metrics::Metrics,
@@ -88,6 +90,8 @@ pub struct Config {
     pub turn_mig_on: bool,
     /// What becomes of idle instances.
     pub idle: planner::Idle,
+    /// Whether the pods that come decide which placement table counts.
+    pub portfolio: bool,
     /// After how long slices are kept free for a pod that waits for room; never if none.
     pub window_after: Option<Duration>,
     /// Seconds of Unix time at the start.
@@ -242,6 +246,10 @@ pub struct World {
     budget: Budget,
     /// Memory slices by use, as last counted, by node.
     slices: HashMap<String, slices::Counts>,
+    /// Pods that came and went, unless the first table stays whatever comes.
+    arrivals: Option<Arrivals>,
+    /// A look at them is due at some alarm.
+    replay_set: bool,
     alarms: Alarms,
     /// Nodes to tend.
     dirty: BTreeSet<String>,
@@ -265,6 +273,8 @@ impl World {
         Self {
             agents: AgentTable::new(config.agent_port_name.clone()),
             board: Board::new(config.idle),
+            arrivals: config.portfolio.then(Arrivals::default),
+            replay_set: false,
             config,
             metrics,
             started: now,
@@ -347,6 +357,7 @@ impl World {
 
     /// Says what to do now.
     pub fn decide(&mut self, now: Instant) -> Vec<Action> {
+        let mut replay = false;
         while let Some(alarm) = self.alarms.due(now) {
             self.revision += 1;
             match alarm {
@@ -356,6 +367,7 @@ impl World {
                 Alarm::Tell(pod) => self.tell_refusal(&pod, now),
                 Alarm::Remind(pod) => self.remind(&pod, now),
                 Alarm::Gate(pod) => self.tend_gate(&pod, now),
+                Alarm::Replay => replay = true,
             }
         }
         loop {
@@ -368,6 +380,9 @@ impl World {
             self.plan_at = None;
             self.revision += 1;
             self.plan(now);
+        }
+        if replay {
+            self.replay(now);
         }
         let actions = std::mem::take(&mut self.actions);
         if self.is_synced() {
@@ -393,9 +408,14 @@ impl World {
             Event::Apply(pod) | Event::InitApply(pod) => pods::gate(&pod.spec).map(|_| pod.clone()),
             Event::Delete(_) | Event::Init | Event::InitDone => None,
         };
-        self.relisted |= matches!(event, Event::InitDone);
+        let listed = matches!(event, Event::InitDone);
+        self.relisted |= listed;
         let was_synced = self.pods.is_synced();
+        let before = self.before(key.as_ref());
         let changed = self.pods.apply(event);
+        if was_synced {
+            self.note_arrival(key.as_ref(), before, listed, now);
+        }
         if let Some(pod) = gated {
             self.open_stray_gate(&pod);
         }
@@ -533,6 +553,11 @@ impl World {
             .get(node)
             .and_then(|agent| agent.snapshot.as_ref());
         let new = snapshot.map(slices::count).unwrap_or_default();
+        if let Some(arrivals) = &mut self.arrivals
+            && arrivals.node(node, replaying::counted(snapshot))
+        {
+            self.metrics.tables(arrivals.tables());
+        }
         let old = self.slices.remove(node).unwrap_or_default();
         if new != old {
             self.metrics.slices(node, &old, &new);

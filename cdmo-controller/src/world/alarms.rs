@@ -21,6 +21,8 @@ pub(super) enum Alarm {
     Remind(PodKey),
     /// A pod whose scheduling gate may have to go.
     Gate(PodKey),
+    /// Pods that came and went, which are to be replayed.
+    Replay,
 }
 
 /// All alarms that are set. One may ring without need; whoever hears it looks for himself.

@@ -161,15 +161,17 @@ impl Portfolio {
     pub fn by_values(geometry: &Arc<Geometry>, settings: Settings) -> Result<Self, TableError> {
         let ours = policy::ours(geometry).ok();
         let ours = ours.filter(|table| table.values().is_some());
-        let tables = [
-            valued::fewest_blocked(geometry),
-            valued::least_fragmentation(geometry),
-            valued::best_fit(geometry),
-        ];
+        let tables = [valued::fewest_blocked(geometry), valued::best_fit(geometry)];
         let first = ours.unwrap_or_else(|| valued::fewest_blocked(geometry));
         let rules: [fn(&Geometry, &Mix) -> ScoreTable; 2] = [
-            valued::fragmentation_gradient,
-            valued::least_capability_lost,
+            |geometry, mix| {
+                let mix = valued::open_minded(geometry, mix);
+                valued::fragmentation_gradient(geometry, &mix)
+            },
+            |geometry, mix| {
+                let mix = valued::open_minded(geometry, mix);
+                valued::least_capability_lost(geometry, &mix)
+            },
         ];
         let others = tables.into_iter().map(Candidate::Table);
         let others = others.chain(rules.map(Candidate::OfMix)).collect();

@@ -7,7 +7,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use mig::{GpuModel, Placement};
 
-use crate::{state::Idle, work::Board, worth::Worth};
+use crate::{
+    state::Idle,
+    work::Board,
+    worth::{Chosen, Worth},
+};
 
 /// Number of a state of a GPU. Ids of instances and busyness are no part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +28,8 @@ impl BoardId {
 pub(crate) struct Boards {
     /// What becomes of idle instances.
     pub(crate) idle: Idle,
+    /// Values that count instead of our own.
+    pub(crate) chosen: Chosen,
     models: Vec<(Arc<GpuModel>, Worth)>,
     /// Numbers of resource names.
     names: HashMap<String, u32>,
@@ -38,6 +44,15 @@ impl Boards {
             idle,
             ..Self::default()
         }
+    }
+
+    /// No state is known any more.
+    pub(crate) fn forget(&mut self) {
+        *self = Self {
+            idle: self.idle,
+            chosen: std::mem::take(&mut self.chosen),
+            ..Self::default()
+        };
     }
 
     /// The number of a GPU's state.
@@ -77,7 +92,8 @@ impl Boards {
     pub(crate) fn model(&mut self, model: &Arc<GpuModel>) -> u32 {
         let same = |(known, _): &(Arc<GpuModel>, Worth)| is_same(known, model);
         let at = self.models.iter().position(same).unwrap_or_else(|| {
-            self.models.push((Arc::clone(model), Worth::new(model)));
+            let worth = Worth::with(model, &self.chosen);
+            self.models.push((Arc::clone(model), worth));
             self.models.len() - 1
         });
         u32::try_from(at).unwrap_or(u32::MAX)

@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use placement::Geometry;
+
 use crate::{
     answers::{Answers, MOST_SUMS},
     blocked::Names,
@@ -112,6 +114,15 @@ impl Planner {
         Self {
             boards: Boards::new(idle),
             ..Self::default()
+        }
+    }
+
+    /// GPUs of models with this geometry are worth these values from now on, one for each of
+    /// [`Geometry::masks`], in any unit; more free slices must not be worth less. All that was remembered is forgotten if
+    /// that changes anything; another number of values changes nothing.
+    pub fn set_values(&mut self, geometry: &Arc<Geometry>, values: &Arc<[i32]>) {
+        if self.boards.chosen.set(geometry, values) {
+            self.forget_all();
         }
     }
 
@@ -349,7 +360,7 @@ impl Planner {
     pub(crate) fn forget_all(&mut self) {
         self.answers.clear();
         self.wishes.clear();
-        self.boards = Boards::new(self.boards.idle);
+        self.boards.forget();
         self.classes.clear();
         let nodes: Vec<_> = self.slots.drain(..).map(|slot| slot.node).collect();
         for (at, node) in nodes.into_iter().enumerate() {

@@ -112,6 +112,7 @@ impl Bench {
             name_holders: true,
             turn_mig_on: true,
             idle: planner::Idle::Offered,
+            portfolio: true,
             window_after: Some(Duration::from_mins(5)),
             started: NOW,
         };

@@ -139,3 +139,29 @@ fn a_demand_of_too_many_ways_is_answered_over_several_passes() {
     assert!(passes > 1, "one pass was enough");
     assert_eq!([outcome][..], plan(&cluster, &demands)[..]);
 }
+
+#[test]
+fn values_that_are_set_decide_from_the_next_pass_on_and_stay_when_all_is_forgotten() {
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[])])]);
+    let demand = [mk_demand(&cluster, &[("1g.5gb", 1)])];
+    let geometry = Arc::new(Geometry::new(&a100(&[]).model).unwrap());
+    let start = |outcomes: &[Outcome]| match outcomes {
+        [Outcome::Plan(plan)] => plan.gpus[0].create[0].placement.start,
+        other => panic!("{other:?}"),
+    };
+    // All slices are precious but one.
+    let all_but = |cheap: u16| -> Arc<[i32]> {
+        let free = |mask: u16| -> i32 {
+            let free = (0..8).filter(|slice| mask & 1 << slice == 0);
+            free.map(|slice| if slice == cheap { 1 } else { 9 }).sum()
+        };
+        geometry.masks().map(free).collect()
+    };
+    let mut planner = Planner::from(&cluster);
+    for cheap in [3, 5] {
+        planner.set_values(&geometry, &all_but(cheap));
+        assert_eq!(u16::from(start(&planner.plan(&demand))), cheap);
+        planner.forget_all();
+        assert_eq!(u16::from(start(&planner.plan(&demand))), cheap);
+    }
+}
