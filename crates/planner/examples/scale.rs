@@ -142,6 +142,7 @@ fn demands(count: usize, vectors: usize, dice: &mut Dice) -> Vec<Demand> {
             priority: 0,
             created: i64::try_from(number).unwrap_or(0),
             window: None,
+            group: None,
             wants: Arc::clone(&wants[dice.roll(wants.len())]),
             nodes: Arc::clone(&vectors[dice.roll(vectors.len())]),
         })

@@ -228,12 +228,7 @@ impl Answers {
         if slot.touched {
             self.undo.push((node, *given));
         }
-        let closed = |want: &Want| slot.state.closed.contains(&want.resource);
-        let found = if explain::has_all(&slot.node, &self.wants) && !self.wants.iter().any(closed) {
-            self.search(&slot.state.fixed, &slot.state.boards, boards, search)
-        } else {
-            Found::Nothing
-        };
+        let found = self.look(slot, boards, search);
         let mut version = slot.state.version;
         let answer = match found {
             Found::Served(cost) => Answer::Served(cost.queued(slot.state.busy)),
@@ -245,6 +240,16 @@ impl Answers {
             self.stale.set(node, true);
         }
         self.write(node, Given { answer, version });
+    }
+
+    /// What a node can do as it is now.
+    pub(crate) fn look(&mut self, slot: &Slot, boards: &mut Boards, search: &mut Search) -> Found {
+        let closed = |want: &Want| slot.state.closed.contains(&want.resource);
+        if explain::has_all(&slot.node, &self.wants) && !self.wants.iter().any(closed) {
+            self.search(&slot.state.fixed, &slot.state.boards, boards, search)
+        } else {
+            Found::Nothing
+        }
     }
 
     fn write(&mut self, node: usize, new: Given) {
@@ -303,6 +308,17 @@ impl Answers {
         prices.find_map(|nodes| nodes.first_common(allowed))
     }
 
+    /// The nodes that serve, those of the lowest price first.
+    pub(crate) fn serving<'a>(&'a self, allowed: &'a NodeSet) -> impl Iterator<Item = usize> + 'a {
+        let prices = self.prices.values();
+        prices.flat_map(|nodes| nodes.iter().filter(|node| allowed.contains(*node)))
+    }
+
+    /// Whether some search that these nodes were asked for was cut off.
+    pub(crate) fn is_cut_off(&self, allowed: &NodeSet) -> bool {
+        self.complex.first_common(allowed).is_some()
+    }
+
     /// What each GPU of a node does to serve it.
     pub(crate) fn choices(
         &mut self,
@@ -354,7 +370,7 @@ impl Answers {
         boards: &mut Boards,
         search: &mut Search,
     ) -> Refusal {
-        if self.complex.first_common(nodes.allowed()).is_some() {
+        if self.is_cut_off(nodes.allowed()) {
             return explain::too_complex(&self.wants);
         }
         let key = Arc::as_ptr(nodes).addr();

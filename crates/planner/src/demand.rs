@@ -21,9 +21,23 @@ pub struct Demand {
     pub wants: Arc<Wants>,
     /// If it cannot be served now, slices are kept free for it; none if it has not waited long enough for that.
     pub window: Option<Ask>,
+    /// The group that it starts with, if it starts with others or not at all. No slices are kept free for such a
+    /// demand.
+    pub group: Option<Arc<Group>>,
     /// Where the pod could run. Shared among pods with equal constraints: a pass explains a refusal once
     /// for each copy.
     pub nodes: Arc<Eligibilities>,
+}
+
+/// Demands that are served together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Equal for demands of the same group.
+    pub key: Arc<str>,
+    /// As people call it.
+    pub name: Arc<str>,
+    /// Why none of its demands may be served yet, whatever is free: a sentence.
+    pub held_back: Option<Arc<str>>,
 }
 
 /// Whether a pod could run on a node, devices aside.

@@ -17,6 +17,9 @@
 //! A demand that waited too long gets a [`Window`]: slices that no other demand is given that does not come before it
 //! by priority. The planner keeps it from pass to pass until the demand is gone, or asks for it no more.
 //!
+//! Demands of a [`Group`] are served together or not at all. Which pods of it go to which node is found exactly, too, as
+//! long as the search does not reach its bound; then it says so.
+//!
 //! A demand names profiles or fractions. A fraction is served by the profile that
 //! [`mig::fraction::Class::profile`] says for the GPU, so that one demand can be served on any model; an
 //! instance has one name at a time, and only one that is idle moves to another.
@@ -49,7 +52,7 @@ mod worth;
 mod reference;
 
 pub use blocked::Names;
-pub use demand::{Demand, Eligibilities, Eligibility, Wants};
+pub use demand::{Demand, Eligibilities, Eligibility, Group, Wants};
 pub use node_set::NodeSet;
 pub use outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind};
 pub use pass::plan;

@@ -127,6 +127,8 @@ pub enum RefusalKind {
     NoNode,
     /// The search was cut off: neither found nor excluded.
     TooComplex,
+    /// It starts with others or not at all, and they are not all there or do not all fit at the same time.
+    Group,
 }
 
 impl RefusalKind {
@@ -139,6 +141,7 @@ impl RefusalKind {
             Self::NoRoom => "no_room",
             Self::NoNode => "no_node",
             Self::TooComplex => "too_complex",
+            Self::Group => "group",
         }
     }
 }

@@ -18,18 +18,21 @@ use crate::{
     boards::Boards,
     classes::Classes,
     demand::{Demand, Wants},
+    options::Choice,
     outcome::{NodePlan, Outcome, Refusal},
     pass,
     search::Search,
     slot::{Slot, State},
     state::{Cluster, Idle, Node},
-    work::WorkNode,
+    work::{Want, WorkNode},
 };
 
+mod gang;
 mod granting;
 mod parking;
 mod reserving;
 
+use gang::{Gangs, Member};
 use reserving::Windows;
 
 /// Different wishes that are remembered from pass to pass.
@@ -226,16 +229,34 @@ impl Planner {
         // Pods share their wants, so that each copy is read once.
         let mut known: HashMap<usize, Result<usize, Refusal>> = HashMap::new();
         let mut outcomes = vec![Outcome::Covered { node: 0 }; demands.len()];
+        let mut gangs = Gangs::new(demands, order.iter().map(|(.., n)| *n));
         self.begin_windows(demands);
         for (.., n) in order {
             let demand = &demands[n];
+            let mut wish = |planner: &mut Self, demand: &Demand| {
+                let wish = known
+                    .entry(Arc::as_ptr(&demand.wants).addr())
+                    .or_insert_with(|| planner.wish(&demand.wants));
+                wish.clone()
+            };
+            if let Some(group) = &demand.group {
+                let members = gangs.take(group);
+                let members = members.into_iter().map(|n| Member {
+                    n,
+                    demand: &demands[n],
+                    wish: wish(self, &demands[n]),
+                });
+                let members: Vec<_> = members.collect();
+                if !members.is_empty() {
+                    self.keep_for_others(demand.priority);
+                    self.serve_gang(group, &members, &mut gangs, &mut outcomes);
+                }
+                continue;
+            }
             self.keep_for_others(demand.priority);
-            let wish = known
-                .entry(Arc::as_ptr(&demand.wants).addr())
-                .or_insert_with(|| self.wish(&demand.wants));
-            outcomes[n] = match wish {
-                Ok(wish) => self.serve(demand, *wish),
-                Err(refusal) => Outcome::Refused(refusal.clone()),
+            outcomes[n] = match wish(self, demand) {
+                Ok(wish) => self.serve(demand, wish),
+                Err(refusal) => Outcome::Refused(refusal),
             };
         }
         self.parking = self.surplus();
@@ -302,28 +323,49 @@ impl Planner {
 
     fn serve(&mut self, demand: &Demand, wish: usize) -> Outcome {
         let own = self.open_window(demand);
-        let answers = &mut self.answers[wish];
-        let (boards, search) = (&mut self.boards, &mut self.search);
-        answers.refresh(&self.slots, &self.promised_on, boards, search);
-        let best = answers.best(demand.nodes.allowed());
-        let found = best.and_then(|node| {
-            let state = &self.slots[node].state;
-            Some((node, answers.choices(state, boards, search)?))
-        });
-        let Some((node, choices)) = found else {
-            let refusal =
-                answers.refusal(&demand.nodes, &self.slots, &self.classes, boards, search);
+        let Some((node, choices)) = self.cheapest(demand, wish) else {
+            let refusal = self.refusal(demand, wish);
             return self.reserve_for(demand, own, wish, refusal);
         };
-        let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
-        let outcome = pass::promise(node, &slot.node.gpus, work, &answers.wants, &choices);
-        self.versions += 1;
-        slot.state.promised(work, boards, self.versions);
-        self.promised_on.push(node);
+        let outcome = self.grant(node, wish, &choices);
         if let Some(own) = own {
             self.keep_on(own, node);
         }
         outcome
+    }
+
+    /// Promises what these choices give for these wants on a node.
+    fn promise(&mut self, node: usize, wants: &[Want], choices: &[Choice]) -> Outcome {
+        let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
+        let outcome = pass::promise(node, &slot.node.gpus, work, wants, choices);
+        self.versions += 1;
+        slot.state.promised(work, &mut self.boards, self.versions);
+        self.promised_on.push(node);
+        outcome
+    }
+
+    /// The same, for wants of which there are answers.
+    fn grant(&mut self, node: usize, wish: usize, choices: &[Choice]) -> Outcome {
+        let wants = std::mem::take(&mut self.answers[wish].wants);
+        let outcome = self.promise(node, &wants, choices);
+        self.answers[wish].wants = wants;
+        outcome
+    }
+
+    /// The node that serves a demand at the lowest price, and what its GPUs do.
+    fn cheapest(&mut self, demand: &Demand, wish: usize) -> Option<(usize, Vec<Choice>)> {
+        let answers = &mut self.answers[wish];
+        let (boards, search) = (&mut self.boards, &mut self.search);
+        answers.refresh(&self.slots, &self.promised_on, boards, search);
+        let node = answers.best(demand.nodes.allowed())?;
+        let choices = answers.choices(&self.slots[node].state, boards, search)?;
+        Some((node, choices))
+    }
+
+    /// Why no node serves a demand, as [`Planner::cheapest`] found.
+    fn refusal(&mut self, demand: &Demand, wish: usize) -> Refusal {
+        let (boards, search) = (&mut self.boards, &mut self.search);
+        self.answers[wish].refusal(&demand.nodes, &self.slots, &self.classes, boards, search)
     }
 
     /// Takes back what was promised.

@@ -45,7 +45,7 @@ impl Want {
 }
 
 /// A node with what is promised taken out.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct WorkNode {
     pub(crate) fixed: BTreeMap<String, u32>,
     pub(crate) boards: Vec<Board>,

@@ -9,7 +9,7 @@ use crate::{
 
 mod agreement;
 mod blockers;
-mod exactness;
+pub(crate) mod exactness;
 mod fractions;
 mod parking;
 mod promises;
@@ -75,6 +75,7 @@ pub(crate) fn mk_demand(cluster: &Cluster, wants: &[(&str, u32)]) -> Demand {
         priority: 0,
         created: 0,
         window: None,
+        group: None,
         wants: wants
             .iter()
             .map(|(name, n)| (resource(name), *n))

@@ -92,6 +92,7 @@ fn any_demands() -> impl Strategy<Value = Vec<Demand>> {
             priority,
             created,
             window: None,
+            group: None,
             wants: Arc::clone(want.get(&wants)),
             nodes: Arc::clone(node.get(&nodes)),
         };

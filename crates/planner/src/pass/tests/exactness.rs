@@ -19,7 +19,7 @@ const PRODUCTS: [&str; 3] = [
 const USAGES: [Usage; 4] = [Usage::Idle, Usage::Idle, Usage::Held, Usage::Stuck];
 
 /// A GPU with any layout in any state, each instance under any name that it may have, or none.
-pub(super) fn any_gpu() -> impl Strategy<Value = Gpu> {
+pub(crate) fn any_gpu() -> impl Strategy<Value = Gpu> {
     let steps = prop::collection::vec((0u8..7, 0usize..8, 0..USAGES.len(), 0usize..8), 0..7);
     (0..PRODUCTS.len(), steps, prop::bool::weighted(0.9)).prop_map(
         |(product, steps, changeable)| {

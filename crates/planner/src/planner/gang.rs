@@ -1,0 +1,509 @@
+//! Demands that are served together or not at all.
+//!
+//! First the members of a group are served one after the other, as if each were alone. If one of them finds no room, what
+//! the others were promised is taken back, and the members are dealt out over the nodes: whether some of them fit on
+//! a node together is whether a demand fits there that asks for all they ask for, and to that the answer is exact. Node
+//! after node it is noted of how many members of each kind there is room so far. A way is found if there is one, unless
+//! the search reaches its bound.
+//!
+//! Members of a kind ask for the same and may use the same nodes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{Planner, touch};
+use crate::{
+    answers::Answers,
+    cost::Cost,
+    demand::{Demand, Eligibilities, Group, Wants},
+    node_set::NodeSet,
+    outcome::{Outcome, Refusal, RefusalKind},
+    search::Found,
+    slot::State,
+    work::WorkNode,
+};
+
+/// Looks at a node with some members of a group in mind, over all groups of a pass.
+const MOST_LOOKS: usize = 4_096;
+/// Ways to choose some members of a group, by how many of each kind: 1,023 alike are one fewer than that.
+const MOST_DEALS: usize = 1_024;
+
+/// A demand of a group.
+pub(super) struct Member<'a> {
+    /// Its position among the demands of the pass.
+    pub(super) n: usize,
+    pub(super) demand: &'a Demand,
+    /// The number of the answers for what it wants, or why there are none.
+    pub(super) wish: Result<usize, Refusal>,
+}
+
+/// The groups of a pass.
+#[derive(Debug)]
+pub(super) struct Gangs {
+    /// Positions of demands whose groups were not looked at yet, in the order in which they are served.
+    members: HashMap<Arc<str>, Vec<usize>>,
+    /// What may still be looked at.
+    looks: usize,
+    /// Why groups of such kinds and counts could not be served, and how much had been promised by then.
+    failed: HashMap<Vec<(usize, usize, usize)>, (usize, Failure)>,
+}
+
+impl Gangs {
+    pub(super) fn new(demands: &[Demand], order: impl Iterator<Item = usize>) -> Self {
+        let mut members: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+        for n in order {
+            if let Some(group) = &demands[n].group {
+                members.entry(Arc::clone(&group.key)).or_default().push(n);
+            }
+        }
+        Self {
+            members,
+            looks: MOST_LOOKS,
+            failed: HashMap::new(),
+        }
+    }
+
+    /// The members of a group, once.
+    pub(super) fn take(&mut self, group: &Group) -> Vec<usize> {
+        self.members.remove(&group.key).unwrap_or_default()
+    }
+}
+
+/// Members that ask for the same and may use the same nodes.
+struct Kind<'a> {
+    wish: usize,
+    wants: &'a Wants,
+    nodes: &'a Arc<Eligibilities>,
+    /// Positions among the members.
+    members: Vec<usize>,
+}
+
+/// Why a group is not served.
+#[derive(Clone, Debug)]
+enum Failure {
+    HeldBack(Arc<str>),
+    /// Members of the kind with this number could not be served if they were alone.
+    Alone(usize, Refusal),
+    /// No more than so many of its members fit at the same time.
+    Room(usize),
+    /// The search was cut off.
+    CutOff,
+}
+
+/// How many members of each kind.
+type Deal = Vec<u32>;
+
+impl Planner {
+    /// Says what becomes of the members of a group.
+    pub(super) fn serve_gang(
+        &mut self,
+        group: &Group,
+        members: &[Member<'_>],
+        gangs: &mut Gangs,
+        outcomes: &mut [Outcome],
+    ) {
+        let served = match &group.held_back {
+            Some(why) => Err((Failure::HeldBack(Arc::clone(why)), Vec::new())),
+            None => self.serve_together(members, gangs),
+        };
+        match served {
+            Ok(served) => {
+                for (member, outcome) in members.iter().zip(served) {
+                    outcomes[member.n] = outcome;
+                }
+            }
+            Err((failure, own)) => {
+                let others = failure.words(&group.name, members.len());
+                for (at, member) in members.iter().enumerate() {
+                    outcomes[member.n] = Outcome::Refused(match &failure {
+                        Failure::Alone(_, refusal) if own.contains(&at) => refusal.clone(),
+                        _ => others.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// An outcome for each member, or why there is none; then with the members whose own failure it is.
+    fn serve_together(
+        &mut self,
+        members: &[Member<'_>],
+        gangs: &mut Gangs,
+    ) -> Result<Vec<Outcome>, (Failure, Vec<usize>)> {
+        let mut kinds: Vec<Kind<'_>> = Vec::new();
+        for (at, member) in members.iter().enumerate() {
+            let demand = member.demand;
+            let wish = match &member.wish {
+                Ok(wish) => *wish,
+                Err(refusal) => return Err((Failure::Alone(0, refusal.clone()), vec![at])),
+            };
+            let same =
+                |kind: &&mut Kind<'_>| kind.wish == wish && Arc::ptr_eq(kind.nodes, &demand.nodes);
+            match kinds.iter_mut().find(same) {
+                Some(kind) => kind.members.push(at),
+                None => kinds.push(Kind {
+                    wish,
+                    wants: &demand.wants,
+                    nodes: &demand.nodes,
+                    members: vec![at],
+                }),
+            }
+        }
+        let key = kinds.iter().map(|kind| {
+            let nodes = Arc::as_ptr(kind.nodes).addr();
+            (kind.wish, nodes, kind.members.len())
+        });
+        let key: Vec<_> = key.collect();
+        let known = gangs.failed.get(&key);
+        let known = known.filter(|(promised, _)| *promised == self.promised_on.len());
+        let failure = if let Some((_, failure)) = known {
+            failure.clone()
+        } else {
+            if let Some(outcomes) = self.one_by_one(members) {
+                return Ok(outcomes);
+            }
+            match self.dealt_out(&kinds, members.len(), &mut gangs.looks) {
+                Ok(outcomes) => return Ok(outcomes),
+                Err(failure) => failure,
+            }
+        };
+        let own = match &failure {
+            Failure::Alone(kind, _) => kinds[*kind].members.clone(),
+            _ => Vec::new(),
+        };
+        gangs
+            .failed
+            .insert(key, (self.promised_on.len(), failure.clone()));
+        Err((failure, own))
+    }
+
+    /// Serves the members as if each were alone; nothing is promised if that does not do.
+    fn one_by_one(&mut self, members: &[Member<'_>]) -> Option<Vec<Outcome>> {
+        let mut before: BTreeMap<usize, (WorkNode, State)> = BTreeMap::new();
+        let mut outcomes = Vec::with_capacity(members.len());
+        for member in members {
+            let wish = *member.wish.as_ref().ok()?;
+            let Some((node, choices)) = self.cheapest(member.demand, wish) else {
+                self.take_back(before);
+                return None;
+            };
+            let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
+            before
+                .entry(node)
+                .or_insert_with(|| (work.clone(), slot.state.clone()));
+            outcomes.push(self.grant(node, wish, &choices));
+        }
+        Some(outcomes)
+    }
+
+    /// Puts nodes back to what they were in this pass.
+    fn take_back(&mut self, before: BTreeMap<usize, (WorkNode, State)>) {
+        for (node, (work, state)) in before {
+            if let Some((now, _)) = self.touched.get_mut(&node) {
+                *now = work;
+            }
+            self.versions += 1;
+            self.slots[node].state = State {
+                version: self.versions,
+                ..state
+            };
+            self.promised_on.push(node);
+            for answers in &mut self.answers {
+                answers.gives_back(node);
+            }
+        }
+    }
+
+    /// Deals the members out over the nodes.
+    fn dealt_out(
+        &mut self,
+        kinds: &[Kind<'_>],
+        members: usize,
+        looks: &mut usize,
+    ) -> Result<Vec<Outcome>, Failure> {
+        let mut cut_off = false;
+        let mut nodes = NodeSet::default();
+        let mut order = Vec::new();
+        for (number, kind) in kinds.iter().enumerate() {
+            let answers = &mut self.answers[kind.wish];
+            let (boards, search) = (&mut self.boards, &mut self.search);
+            answers.refresh(&self.slots, &self.promised_on, boards, search);
+            let allowed = kind.nodes.allowed();
+            cut_off |= answers.is_cut_off(allowed);
+            let known = order.len();
+            let mut none = true;
+            for node in answers.serving(allowed) {
+                none = false;
+                if !nodes.contains(node) {
+                    order.push(node);
+                }
+            }
+            if none {
+                let (classes, nodes) = (&self.classes, kind.nodes);
+                let why = answers.refusal(nodes, &self.slots, classes, boards, search);
+                return Err(Failure::Alone(number, why));
+            }
+            order[known..]
+                .iter()
+                .for_each(|node| nodes.set(*node, true));
+        }
+        let goal = kinds.iter().map(|kind| count(kind.members.len()));
+        let goal: Deal = goal.collect();
+        let deals = goal.iter().fold(1usize, |deals, most| {
+            deals.saturating_mul(
+                usize::try_from(*most)
+                    .unwrap_or(usize::MAX)
+                    .saturating_add(1),
+            )
+        });
+        if deals > MOST_DEALS || members < 2 {
+            return Err(Failure::CutOff);
+        }
+        let mut table = Table::new(&goal);
+        let mut asked = Asked::default();
+        for node in order {
+            if !self.look(node, kinds, &goal, &mut asked, looks) {
+                cut_off = true;
+                break;
+            }
+            table.add(node, &asked.served);
+            if let Some(way) = table.way(&goal) {
+                return self.promise_way(kinds, members, way, asked);
+            }
+        }
+        if cut_off || asked.cut_off {
+            return Err(Failure::CutOff);
+        }
+        Err(Failure::Room(table.most()))
+    }
+
+    /// Finds out which members a node serves together. False if too much was looked at.
+    fn look(
+        &mut self,
+        node: usize,
+        kinds: &[Kind<'_>],
+        goal: &Deal,
+        asked: &mut Asked,
+        looks: &mut usize,
+    ) -> bool {
+        asked.served.clear();
+        let mut layer = vec![vec![0; goal.len()]];
+        while !layer.is_empty() {
+            let mut next = BTreeSet::new();
+            for deal in &layer {
+                for (number, kind) in kinds.iter().enumerate() {
+                    let allowed = kind.nodes.allowed().contains(node);
+                    if allowed && deal[number] < goal[number] {
+                        let mut more = deal.clone();
+                        more[number] += 1;
+                        next.insert(more);
+                    }
+                }
+            }
+            layer.clear();
+            for deal in next {
+                if !asked.may_serve(&deal) {
+                    continue;
+                }
+                let Some(rest) = looks.checked_sub(1) else {
+                    return false;
+                };
+                *looks = rest;
+                let begin = (self.passes, self.sums);
+                let Some(answers) = asked.answers(&deal, kinds, begin) else {
+                    continue;
+                };
+                let slot = &self.slots[node];
+                match answers.look(slot, &mut self.boards, &mut self.search) {
+                    Found::Served(cost) => {
+                        let cost = cost.queued(slot.state.busy);
+                        asked.served.insert(deal.clone(), cost);
+                        layer.push(deal);
+                    }
+                    Found::Nothing => {}
+                    Found::TooComplex => asked.cut_off = true,
+                }
+            }
+        }
+        true
+    }
+
+    fn promise_way(
+        &mut self,
+        kinds: &[Kind<'_>],
+        members: usize,
+        way: Vec<(usize, Deal)>,
+        mut asked: Asked,
+    ) -> Result<Vec<Outcome>, Failure> {
+        let mut all = Vec::new();
+        for (node, deal) in way {
+            let answers = asked.by_deal.get_mut(&deal).ok_or(Failure::CutOff)?;
+            let state = &self.slots[node].state;
+            let choices = answers.choices(state, &mut self.boards, &mut self.search);
+            all.push((node, deal, choices.ok_or(Failure::CutOff)?));
+        }
+        let mut left: Vec<_> = kinds.iter().map(|kind| kind.members.iter()).collect();
+        let mut outcomes = vec![Outcome::Wait { node: 0 }; members];
+        for (node, deal, choices) in all {
+            let Some(answers) = asked.by_deal.get(&deal) else {
+                continue;
+            };
+            let first = self.promise(node, &answers.wants, &choices);
+            let rest = match first {
+                Outcome::Covered { node } => Outcome::Covered { node },
+                _ => Outcome::Wait { node },
+            };
+            let mut outcome = Some(first);
+            for (left, count) in left.iter_mut().zip(&deal) {
+                for at in left.take(usize::try_from(*count).unwrap_or(usize::MAX)) {
+                    outcomes[*at] = outcome.take().unwrap_or_else(|| rest.clone());
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+/// What nodes were asked about some members together.
+#[derive(Debug, Default)]
+struct Asked {
+    by_deal: HashMap<Deal, Answers>,
+    /// What the last node serves.
+    served: BTreeMap<Deal, Cost>,
+    cut_off: bool,
+}
+
+impl Asked {
+    /// Whether the node served whatever is one less.
+    fn may_serve(&self, deal: &Deal) -> bool {
+        let mut fewer = (0..deal.len()).filter(|at| deal[*at] > 0).map(|at| {
+            let mut fewer = deal.clone();
+            fewer[at] -= 1;
+            fewer
+        });
+        fewer.all(|fewer| fewer.iter().all(|n| *n == 0) || self.served.contains_key(&fewer))
+    }
+
+    fn answers(
+        &mut self,
+        deal: &Deal,
+        kinds: &[Kind<'_>],
+        (pass, sums): (u64, usize),
+    ) -> Option<&mut Answers> {
+        if !self.by_deal.contains_key(deal) {
+            let mut wants = Wants::new();
+            for (kind, times) in kinds.iter().zip(deal).filter(|(_, times)| **times > 0) {
+                for (resource, count) in kind.wants {
+                    let all = wants.entry(resource.clone()).or_default();
+                    *all = all.saturating_add(count.saturating_mul(*times));
+                }
+            }
+            let mut new = Answers::new(&wants, 0).ok()?;
+            new.begin(pass, sums);
+            self.by_deal.insert(deal.clone(), new);
+        }
+        self.by_deal.get_mut(deal)
+    }
+}
+
+/// Which members find room on the nodes so far, at what cost.
+struct Table {
+    goal: Deal,
+    reached: BTreeMap<Deal, Cost>,
+    /// After each node, which deal on it led to what is reached more cheaply by that.
+    steps: Vec<(usize, BTreeMap<Deal, Deal>)>,
+}
+
+impl Table {
+    fn new(goal: &Deal) -> Self {
+        Self {
+            goal: goal.clone(),
+            reached: BTreeMap::from([(vec![0; goal.len()], Cost::default())]),
+            steps: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, node: usize, served: &BTreeMap<Deal, Cost>) {
+        let mut better: BTreeMap<Deal, (Cost, Deal)> = BTreeMap::new();
+        for (so_far, cost) in &self.reached {
+            for (deal, more) in served {
+                let sum = so_far.iter().zip(deal).zip(&self.goal);
+                let sum = sum.map(|((a, b), most)| Some(a + b).filter(|sum| sum <= most));
+                let Some(sum) = sum.collect::<Option<Deal>>() else {
+                    continue;
+                };
+                let cost = cost.plus(*more);
+                let known = better.get(&sum).map(|(cost, _)| cost);
+                if known
+                    .or(self.reached.get(&sum))
+                    .is_none_or(|known| cost < *known)
+                {
+                    better.insert(sum, (cost, deal.clone()));
+                }
+            }
+        }
+        let mut step = BTreeMap::new();
+        for (sum, (cost, deal)) in better {
+            self.reached.insert(sum.clone(), cost);
+            step.insert(sum, deal);
+        }
+        self.steps.push((node, step));
+    }
+
+    /// The cheapest way to a number of members, if there is one: nodes, and who goes there.
+    fn way(&self, to: &Deal) -> Option<Vec<(usize, Deal)>> {
+        self.reached.get(to)?;
+        let mut left = to.clone();
+        let mut way = Vec::new();
+        for (node, step) in self.steps.iter().rev() {
+            if let Some(deal) = step.get(&left) {
+                for (left, there) in left.iter_mut().zip(deal) {
+                    *left -= there;
+                }
+                way.push((*node, deal.clone()));
+            }
+        }
+        Some(way)
+    }
+
+    /// The most members that find room at the same time.
+    fn most(&self) -> usize {
+        let sizes = self.reached.keys().map(|deal| deal.iter().sum::<u32>());
+        usize::try_from(sizes.max().unwrap_or(0)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Failure {
+    /// For the members of a group of which so many wait.
+    fn words(&self, name: &str, waiting: usize) -> Refusal {
+        let text = match self {
+            Self::HeldBack(why) => Arc::clone(why),
+            Self::Alone(_, refusal) => {
+                format!("another pod of its group {name} cannot be served: {refusal}").into()
+            }
+            Self::Room(most) => format!(
+                "of the {waiting} waiting pods of its group {name}, {most} would fit at the same time; they start \
+                 together or not at all"
+            )
+            .into(),
+            Self::CutOff => format!(
+                "no way was found to start the {waiting} waiting pods of its group {name} at the same time, but not \
+                 all ways could be tried; a group with fewer pods, or fewer kinds of them, is tried to the end"
+            )
+            .into(),
+        };
+        Refusal {
+            kind: RefusalKind::Group,
+            text,
+        }
+    }
+}
+
+fn count(members: usize) -> u32 {
+    u32::try_from(members).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;
