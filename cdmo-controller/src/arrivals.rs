@@ -414,4 +414,4 @@ fn millis(at: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
