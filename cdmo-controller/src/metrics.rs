@@ -290,6 +290,18 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_no_longer_decides_leaves_no_series_behind() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
+        metrics.tables([("7g.40gb", "ours"), ("4g.24gb", "ours")].into_iter());
+        metrics.tables([("7g.40gb", "FGD-MIG"), ("4g.24gb", "ours")].into_iter());
+        let now = text(&registry);
+        assert_eq!(now.matches("cdmo_placement_table{").count(), 2, "{now}");
+        let line = "cdmo_placement_table{geometry=\"7g.40gb\",table=\"FGD-MIG\"} 1";
+        assert!(now.contains(line), "{now}");
+    }
+
+    #[test]
     fn slices_follow_what_nodes_report_and_leave_nothing_behind() {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();

@@ -7,6 +7,7 @@ mod fractions;
 mod gates;
 mod parking;
 mod refusals;
+mod replaying;
 mod report;
 mod serving;
 mod starting;

@@ -89,6 +89,13 @@ impl Bench {
         bench.begun()
     }
 
+    /// The same, where so few pods make a window that is replayed; none if the first table stays.
+    pub(super) fn replaying(nodes: &[(&str, usize)], window: Option<usize>) -> Self {
+        let mut bench = Self::unheard(nodes);
+        bench.world.arrivals = window.map(Arrivals::with_window);
+        bench.begun()
+    }
+
     fn begun(self) -> Self {
         let mut bench = self;
         bench.list_nodes();
