@@ -414,7 +414,7 @@ impl World {
         let before = self.before(key.as_ref());
         let changed = self.pods.apply(event);
         if was_synced {
-            self.note_arrival(key.as_ref(), before, listed, now);
+            self.note_arrival(key.as_ref(), before.as_ref(), listed, now);
         }
         if let Some(pod) = gated {
             self.open_stray_gate(&pod);

@@ -9,13 +9,10 @@ use tokio::time::Instant;
 
 use super::{World, alarms::Alarm};
 use crate::{
-    arrivals::{News, Stage},
+    arrivals::{Arrivals, News, Stage},
     names::PodKey,
     snapshot::SnapshotRow,
 };
-
-#[cfg(doc)]
-use crate::arrivals::Arrivals;
 
 /// From when there is something to replay to the first piece of work, and between pieces, of which one takes
 /// two milliseconds: a small part of one core, and only while there is something to do.
@@ -40,7 +37,7 @@ impl World {
     pub(super) fn note_arrival(
         &mut self,
         key: Option<&PodKey>,
-        before: Option<(String, Stage)>,
+        before: Option<&(String, Stage)>,
         listed: bool,
         now: Instant,
     ) {
@@ -54,14 +51,14 @@ impl World {
             arrivals.relisted(is_there, at);
         }
         if let Some(key) = key {
-            let before = before.as_ref().map(|(uid, stage)| (uid.as_str(), *stage));
+            let before = before.map(|(uid, stage)| (uid.as_str(), *stage));
             arrivals.heard(key, before, self.pods.get(key), at);
         }
         self.set_replay(now);
     }
 
     fn set_replay(&mut self, now: Instant) {
-        let is_due = self.arrivals.as_ref().is_some_and(|a| a.is_due());
+        let is_due = self.arrivals.as_ref().is_some_and(Arrivals::is_due);
         if is_due && !self.replay_set {
             self.replay_set = true;
             self.alarms.set(now + PAUSE, Alarm::Replay);
@@ -72,7 +69,7 @@ impl World {
     pub(super) fn replay(&mut self, now: Instant) {
         self.replay_set = false;
         if self.plan_at.is_none()
-            && let Some(news) = self.arrivals.as_mut().and_then(|a| a.work())
+            && let Some(news) = self.arrivals.as_mut().and_then(Arrivals::work)
         {
             self.use_table(&news, now);
         }

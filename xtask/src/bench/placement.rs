@@ -178,7 +178,7 @@ fn how(quick: bool) -> String {
          `cargo xtask train` makes both again from the command in their headers. The production trace and \
          mixes of its own block are demand that they were not trained on. Where a portfolio is named, a cluster with a \
          long history chose between our table and those of others by replaying its own pods. The controller \
-         places by the first of our tables, along with other prices (docs/design.md); by the second table and the portfolio not yet. DAS, DRA and HAMi see nodes of four GPUs. REPACK may move all that runs at any moment: the \
+         places by the first of our tables, along with other prices (docs/design.md); a portfolio of those rules that are values of masks takes over where the pods of a cluster speak against it, and the second table is not used. DAS, DRA and HAMi see nodes of four GPUs. REPACK may move all that runs at any moment: the \
          reference for slices (it takes more large instances, and so may accept fewer pods).\n\n\
          The mixes are those of the MFI paper: shares of 7g, 4g, 3g, 2g, 1g with double memory and 1g. \
          The load is memory slices asked for concurrently, relative to all there are. What is behind ± \

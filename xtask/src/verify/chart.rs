@@ -59,6 +59,7 @@ const INSTALLATIONS: [(&str, &[&str]); 7] = [
             "podAnnotation=false",
             "idleInstances=parked",
             "keepFreeAfterSeconds=300",
+            "placementPortfolio=false",
             "nameHolders=false",
             "logFormat=text",
             "networkPolicy.enabled=true",

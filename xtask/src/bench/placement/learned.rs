@@ -188,7 +188,7 @@ pub(super) fn loads(
             "## With a portfolio\n\nA portfolio begins with our table, replays the pods that its cluster saw on \
              the tables of others, too, and changes to one that surely accepts more pods. What four clusters with \
              a history of {WINDOWS} windows (each 6,144 pods that count) chose, and how that does on the pods \
-             of all others; FGD-MIG, MECC and MECC-lost learn the mix from what was seen. It looks at pods alone, and gives up \
+             of all others; FGD-MIG and MECC-lost learn the mix from what was seen. They are those that the controller has. It looks at pods alone, and gives up \
              slices where that accepts more pods."
         ),
         table,
