@@ -26,6 +26,7 @@ pub mod engine;
 pub mod epoch;
 pub mod exit;
 pub mod grants;
+pub mod groups;
 pub mod interner;
 pub mod kube_client;
 pub mod kubelet_beat;

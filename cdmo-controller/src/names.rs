@@ -19,6 +19,10 @@ pub const LEAVE_ALONE_ANNOTATION: &str = "cdmo.clear.ml/leave-alone";
 pub const DRIVER_UPGRADE_LABEL: &str = "nvidia.com/gpu-driver-upgrade-state";
 /// Pod annotation: which node, GPU and placement were made for the pod.
 pub const PLAN_ANNOTATION: &str = "cdmo.clear.ml/plan";
+/// Pod annotation: the group of its namespace with which it starts together or not at all.
+pub const GROUP_ANNOTATION: &str = "cdmo.clear.ml/group";
+/// Pod annotation: how many pods its group has.
+pub const GROUP_SIZE_ANNOTATION: &str = "cdmo.clear.ml/group-size";
 /// Lease annotation: the highest fencing epoch that was taken.
 pub const EPOCH_ANNOTATION: &str = "cdmo.clear.ml/epoch";
 /// The scheduling gate that is ours; a pod gated by nothing else is planned for.

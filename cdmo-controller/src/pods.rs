@@ -17,6 +17,7 @@ use kube::runtime::watcher::Event;
 
 use crate::{
     constraints::Constraints,
+    groups::{self, Groups, Tag},
     interner::Interner,
     names::{PodKey, SCHEDULING_GATE},
     objects::{ContainerLite, PodLite, PodSpec},
@@ -36,8 +37,12 @@ pub struct PodRow {
     pub node: Option<Arc<str>>,
     /// Phase Succeeded or Failed.
     pub terminal: bool,
+    /// Phase Succeeded.
+    pub succeeded: bool,
     /// Has a deletion timestamp.
     pub deleting: bool,
+    /// The group that it starts with.
+    pub group: Option<Arc<Tag>>,
     /// A scheduling gate other than ours holds it back.
     pub gated: bool,
     /// Which of its scheduling gates is ours, if it has it.
@@ -134,6 +139,7 @@ pub struct Changed {
 pub struct PodIndex {
     asking: HashMap<PodKey, PodRow>,
     pending: BTreeSet<PodKey>,
+    groups: Groups,
     loads: HashMap<PodKey, Load>,
     bystanders: HashMap<PodKey, Bystander>,
     nodes: HashMap<Arc<str>, NodeLoad>,
@@ -185,6 +191,14 @@ impl PodIndex {
     /// Whether the pod waits for devices.
     pub fn is_pending(&self, key: &PodKey) -> bool {
         self.pending.contains(key)
+    }
+
+    /// The group of a pod, with all others of it.
+    pub fn group(&self, key: &PodKey, tag: &Tag) -> planner::Group {
+        let group = tag.key(key.namespace());
+        let members = self.groups.members(&group);
+        let rows = members.filter_map(|key| self.asking.get(key));
+        groups::assemble(Arc::clone(&group), &tag.name, rows)
     }
 
     /// What a node's bound pods add up to.
@@ -252,7 +266,14 @@ impl PodIndex {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             node,
             terminal,
+            succeeded: pod.status.phase == "Succeeded",
             deleting: pod.metadata.deletion_timestamp.is_some(),
+            group: pod
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(Tag::of)
+                .map(Arc::new),
             gated: pod
                 .spec
                 .scheduling_gates
@@ -360,9 +381,12 @@ impl PodIndex {
         if self.asking.get(key) == row.as_ref() {
             return;
         }
-        if let Some(old) = self.asking.remove(key)
-            && let Some(node) = old.node
-        {
+        let old = self.asking.remove(key);
+        if let Some(tag) = old.as_ref().and_then(|old| old.group.as_ref()) {
+            self.groups.remove(tag, key);
+            changed.pending = true;
+        }
+        if let Some(node) = old.and_then(|old| old.node) {
             if let Some(load) = self.nodes.get_mut(&node) {
                 load.asking.remove(key);
             }
@@ -372,6 +396,10 @@ impl PodIndex {
         }
         changed.pending |= self.pending.remove(key);
         if let Some(row) = row {
+            if let Some(tag) = &row.group {
+                self.groups.insert(tag, key);
+                changed.pending = true;
+            }
             if let Some(node) = &row.node {
                 self.nodes
                     .entry(Arc::clone(node))

@@ -50,6 +50,7 @@ pub fn reason(kind: RefusalKind) -> &'static str {
         RefusalKind::NoRoom => "NoRoom",
         RefusalKind::NoNode => "NoNode",
         RefusalKind::TooComplex => "TooComplex",
+        RefusalKind::Group => "GroupWaits",
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Pods {
     pub count: u64,
     /// What one asks for: the parts of its spec that decide where it can run.
     pub spec: Value,
+    /// Their annotations that name a group.
+    pub annotations: Value,
     /// What the webhook would say of them.
     pub warnings: Vec<String>,
 }
@@ -43,6 +45,8 @@ const DECISIVE: [&str; 9] = [
     "resources",
     "tolerations",
 ];
+/// Annotations that name the group with which a pod starts.
+const OF_GROUPS: [&str; 2] = ["cdmo.clear.ml/group", "cdmo.clear.ml/group-size"];
 /// The same of a container.
 const OF_A_CONTAINER: [&str; 3] = ["name", "resources", "restartPolicy"];
 
@@ -125,8 +129,17 @@ fn understand(object: &Value) -> Result<Option<Pods>, String> {
         name,
         count,
         spec: decisive(&spec),
+        annotations: of_groups(&template["metadata"]["annotations"]),
         warnings,
     }))
+}
+
+fn of_groups(annotations: &Value) -> Value {
+    let given = OF_GROUPS.iter().filter_map(|name| {
+        let text = annotations.get(name)?;
+        Some(((*name).to_owned(), text.clone()))
+    });
+    Value::Object(given.collect())
 }
 
 /// Pods that a Job has at a time.

@@ -55,7 +55,7 @@ fn question(pods: &[Pods]) -> Result<String, Error> {
     }
     let list = pods
         .iter()
-        .map(|pods| json!({ "name": pods.name, "count": pods.count, "spec": pods.spec }));
+        .map(|pods| json!({ "name": pods.name, "count": pods.count, "annotations": pods.annotations, "spec": pods.spec }));
     Ok(Value::Array(list.collect()).to_string())
 }
 

@@ -51,6 +51,8 @@ fn key(name: &str) -> PodKey {
 
 fn row(uid: &str, resource: &str) -> PodRow {
     PodRow {
+        group: None,
+        succeeded: false,
         uid: uid.to_owned(),
         node: None,
         terminal: false,

@@ -278,6 +278,8 @@ fn only_gpus_with_mig_on_are_changed_and_whole_ones_are_counted() {
 #[test]
 fn bound_pods_claim_what_they_do_not_hold_yet() {
     let pod = |wants: u32, terminal: bool| PodRow {
+        group: None,
+        succeeded: false,
         gate: None,
         uid: "uid".into(),
         node: Some("a".into()),

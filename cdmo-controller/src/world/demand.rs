@@ -70,6 +70,8 @@ pub(super) struct DemandState {
     pub(super) ready: Option<Instant>,
     /// What was made for it, as its annotation says, and how often it was written.
     pub(super) plan: Option<(Value, u32)>,
+    /// Other pods of its group have no devices yet: our scheduling gate keeps it back, too.
+    pub(super) held_back: bool,
     /// When it was last asked for that our scheduling gate be taken off it.
     pub(super) opened: Option<Instant>,
     /// How long it has waited for room, and what was done about it.
@@ -89,6 +91,7 @@ impl DemandState {
             annotated: false,
             ready: None,
             plan: None,
+            held_back: false,
             opened: None,
             waiting: Waiting::default(),
         }

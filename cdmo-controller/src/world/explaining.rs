@@ -154,6 +154,7 @@ pub(super) fn demand(
         priority: row.priority,
         created: row.age,
         window: None,
+        group: None,
         wants,
         nodes,
     }

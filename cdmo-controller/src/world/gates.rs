@@ -10,6 +10,8 @@
 //!   does not come to an end: against that the back-off weighs nothing, and the scheduler may preempt,
 //! - when the pod asks for no device of ours: then somebody else put the gate there.
 //!
+//! Pods of a group ([`crate::groups`]) keep theirs until devices lie ready for all of them.
+//!
 //! Nothing is remembered of it but when it was asked for last: while the pod still has the gate and
 //! one of these is true, it is asked for again. So a failed write or a restart loses nothing.
 
@@ -84,6 +86,19 @@ impl World {
 
 /// When the gate of a pod may go as things stand.
 fn due(demand: &DemandState, now: Instant) -> Option<Instant> {
+    // What is held back for others of its group must not start on its own, however long that takes.
+    let would_start = matches!(
+        demand.standing,
+        Standing::Covered
+            | Standing::Waiting
+            | Standing::Refused {
+                kind: RefusalKind::NoRoom | RefusalKind::Group,
+                ..
+            }
+    );
+    if demand.held_back && would_start {
+        return None;
+    }
     match &demand.standing {
         Standing::Covered => Some(now),
         Standing::Refused {

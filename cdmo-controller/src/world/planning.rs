@@ -1,8 +1,11 @@
 //! One planning pass over the waiting pods.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use planner::{Demand, Eligibilities, Eligibility, Node, NodeSet, Outcome, Wants};
+use planner::{Demand, Eligibilities, Eligibility, Group, Node, NodeSet, Outcome, Wants};
 use tokio::time::Instant;
 
 use super::{
@@ -25,8 +28,20 @@ struct Candidate {
     ready: Ready,
     /// It has our scheduling gate.
     gated: bool,
+    /// The group that it starts with.
+    group: Option<Arc<Group>>,
     /// Why it was refused in the last pass.
     refused: Option<Arc<str>>,
+}
+
+impl Candidate {
+    /// Whether free devices cover it on a node, as the node's status shows.
+    fn is_ready(&self, node: usize, board: &Board) -> bool {
+        match &self.ready {
+            Ready::Kind(kind) => board.kinds.ready(*kind).contains(node),
+            Ready::Own(nodes) => nodes.contains(node),
+        }
+    }
 }
 
 /// Nodes whose free devices cover a pod.
@@ -69,7 +84,12 @@ impl World {
             .values()
             .map(|operation| operation.pod.0.clone())
             .collect();
+        let apart = self.apart(&candidates.all, &outcomes);
         for (candidate, outcome) in candidates.all.into_iter().zip(outcomes) {
+            if let Some(demand) = self.demands.get_mut(&candidate.key) {
+                let group = candidate.group.as_ref();
+                demand.held_back = group.is_some_and(|group| apart.contains(&group.key));
+            }
             self.conclude(&candidate, &served, outcome, now);
             if candidate.gated {
                 self.tend_gate(&candidate.key, now);
@@ -78,6 +98,29 @@ impl World {
         self.park(now);
         self.note_windows(&before, now);
         self.count_demands();
+    }
+
+    /// Groups for which devices are not all ready yet.
+    fn apart(&self, candidates: &[Candidate], outcomes: &[Outcome]) -> HashSet<Arc<str>> {
+        let mut apart = HashSet::new();
+        for (candidate, outcome) in candidates.iter().zip(outcomes) {
+            let Some(group) = &candidate.group else {
+                continue;
+            };
+            let ready = match outcome {
+                Outcome::Covered { node } => candidate.is_ready(*node, &self.board),
+                // Devices that pods may be getting at this moment count as under way, too.
+                Outcome::Wait { node } => {
+                    let mut under_way = self.operations.of_node(self.board.name(*node));
+                    candidate.is_ready(*node, &self.board) && under_way.next().is_none()
+                }
+                _ => false,
+            };
+            if !ready {
+                apart.insert(Arc::clone(&group.key));
+            }
+        }
+        apart
     }
 
     /// Takes off offer what is idle and promised to nobody, if such instances are parked.
@@ -105,10 +148,7 @@ impl World {
         now: Instant,
     ) {
         let key = &candidate.key;
-        let is_ready = |node: usize| match &candidate.ready {
-            Ready::Kind(kind) => self.board.kinds.ready(*kind).contains(node),
-            Ready::Own(nodes) => nodes.contains(node),
-        };
+        let is_ready = |node: usize| candidate.is_ready(node, &self.board);
         match outcome {
             Outcome::Covered { node } | Outcome::Wait { node } if is_ready(node) => {
                 let node = self.board.name(node).to_owned();
@@ -186,6 +226,7 @@ impl World {
         let after = self.config.window_after;
         let board = &mut self.board;
         let mut candidates = Candidates::default();
+        let mut groups: HashMap<Arc<str>, Arc<Group>> = HashMap::new();
         board.kinds.begin(now);
         for (key, row) in self.pods.pending() {
             let Some(state) = self.demands.get_mut(key) else {
@@ -194,21 +235,28 @@ impl World {
             let wants = recognise(state, row, board, now);
             let kind = board.kind(&wants, &row.constraints, &self.nodes, &self.pods);
             let (ready, nodes) = candidates.review((key, row), state, kind, board, now);
+            let group = row.group.as_ref().map(|tag| {
+                let group = groups.entry(tag.key(key.namespace()));
+                Arc::clone(group.or_insert_with(|| Arc::new(self.pods.group(key, tag))))
+            });
             candidates.all.push(Candidate {
                 key: key.clone(),
                 ready,
                 gated: row.gate.is_some(),
+                group: group.clone(),
                 refused: match &state.standing {
                     Standing::Refused { text, .. } => Some(Arc::clone(text)),
                     _ => None,
                 },
             });
             let window = state.waiting.ask(key, after, now);
+            let window = window.filter(|_| group.is_none());
             candidates.demands.push(Demand {
                 id: String::new(),
                 priority: row.priority,
                 created: row.age,
                 window,
+                group,
                 wants,
                 nodes: nodes.unwrap_or_else(|| Arc::clone(board.kinds.nodes(kind))),
             });
@@ -255,6 +303,12 @@ impl Candidates {
         now: Instant,
     ) -> (Ready, Option<Arc<Eligibilities>>) {
         let kinds = &mut board.kinds;
+        if let (true, true, Some(known)) = (state.held_back, row.gate.is_some(), &mut state.kind) {
+            // It is we who keep it from its devices.
+            known.since = now;
+            kinds.count(kind);
+            return (Ready::Kind(kind), None);
+        }
         let since = state.kind.as_ref().map_or(now, |kind| kind.since);
         if state.aside.is_blank() {
             let in_vain = kinds.ready_in_vain(kind, since);

@@ -5,6 +5,7 @@ mod bench;
 mod faults;
 mod fractions;
 mod gates;
+mod groups;
 mod parking;
 mod refusals;
 mod replaying;

@@ -4,15 +4,23 @@
 //! promised is not promised to the next; only CPU, memory and the like are held against each of them
 //! alone.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use planner::{Demand, Outcome, Wants};
+use planner::{Demand, Group, Outcome, Wants};
 use serde::Deserialize;
 use status_report::{API_VERSION, Fate, MOST_PODS, Prospect, WhatIf};
 use tokio::time::Instant;
 
 use super::{Clock, World, explaining::demand, report::pieces};
-use crate::{constraints::Constraints, objects::PodSpec, requests, words};
+use crate::{
+    constraints::Constraints,
+    groups::{self, Tag},
+    objects::PodSpec,
+    requests, words,
+};
 
 /// Different pods that one question may be about.
 const MOST_KINDS: usize = 64;
@@ -30,6 +38,9 @@ pub struct Supposed {
     /// How many there are.
     #[serde(default = "one")]
     pub count: usize,
+    /// Their annotations; those that name a group matter.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
     /// Each of them.
     pub spec: PodSpec,
 }
@@ -81,6 +92,36 @@ pub fn read(text: &str) -> Result<Vec<Supposed>, String> {
     Ok(pods)
 }
 
+/// The groups of these pods, which are none of those that wait.
+fn supposed_groups(supposed: &[Supposed]) -> HashMap<Arc<str>, Arc<Group>> {
+    let mut known: HashMap<Arc<str>, (u32, BTreeSet<u32>, Option<Box<str>>)> = HashMap::new();
+    for pods in supposed {
+        let Some(tag) = Tag::of(&pods.annotations) else {
+            continue;
+        };
+        let (there, sizes, wrong) = known.entry(tag.name).or_default();
+        *there = there.saturating_add(u32::try_from(pods.count).unwrap_or(u32::MAX));
+        match tag.size {
+            Some(Ok(size)) => {
+                sizes.insert(size);
+            }
+            Some(Err(text)) => *wrong = Some(text),
+            None => {}
+        }
+    }
+    let known = known.into_iter().map(|(name, (there, sizes, wrong))| {
+        let held_back = groups::held_back(&name, &sizes, wrong.as_deref(), there);
+        let group = Group {
+            // No namespace has this name.
+            key: format!("/{name}").into(),
+            name: Arc::clone(&name),
+            held_back: held_back.map(Arc::from),
+        };
+        (name, Arc::new(group))
+    });
+    known.collect()
+}
+
 impl World {
     /// What would become of these pods if they were created now; nothing as long as too little of the
     /// cluster is known to plan.
@@ -92,8 +133,13 @@ impl World {
         let mut demands = self.waiting_demands(clock.now);
         let real = demands.len();
         let mut names = Vec::new();
+        let groups = supposed_groups(supposed);
         for pods in supposed {
-            let demand = self.suppose(&pods.spec);
+            let tag = Tag::of(&pods.annotations);
+            let demand = Demand {
+                group: tag.and_then(|tag| groups.get(&tag.name).cloned()),
+                ..self.suppose(&pods.spec)
+            };
             for number in 0..pods.count {
                 names.push(match pods.count {
                     1 => pods.name.clone(),
@@ -133,11 +179,18 @@ impl World {
         let after = self.config.window_after;
         let (board, known) = (&mut self.board, (&self.nodes, &self.pods));
         let pending = self.pods.pending();
+        let mut groups = HashMap::new();
         pending
             .map(|(key, row)| {
                 let state = self.demands.get(key);
+                let group = row.group.as_ref().map(|tag| {
+                    let group = groups.entry(tag.key(key.namespace()));
+                    Arc::clone(group.or_insert_with(|| Arc::new(self.pods.group(key, tag))))
+                });
+                let window = state.and_then(|state| state.waiting.ask(key, after, now));
                 Demand {
-                    window: state.and_then(|state| state.waiting.ask(key, after, now)),
+                    window: window.filter(|_| group.is_none()),
+                    group,
                     ..demand((row, state), board, known, now)
                 }
             })
@@ -158,6 +211,7 @@ impl World {
             // Younger than all.
             created: i64::MAX,
             window: None,
+            group: None,
             wants: Arc::new(wants),
             nodes: Arc::new(nodes),
         }

@@ -87,6 +87,8 @@ struct Pod {
 
 fn pod(kind: (usize, usize), constraints: &Arc<Constraints>, now: Instant) -> Pod {
     let row = PodRow {
+        group: None,
+        succeeded: false,
         uid: "uid".into(),
         node: None,
         terminal: false,
