@@ -82,34 +82,87 @@ impl Groups {
     }
 }
 
+/// What is known of the pods of a group.
+#[derive(Debug, Default)]
+pub struct Muster {
+    /// Pods that are there.
+    there: u32,
+    /// Sizes that pods give.
+    sizes: BTreeSet<u32>,
+    /// What one of them gives instead of a size.
+    wrong: Option<Box<str>>,
+}
+
+impl Muster {
+    /// So many more pods are there.
+    pub fn come(&mut self, pods: u32) {
+        self.there = self.there.saturating_add(pods);
+    }
+
+    /// Pods of the group say this.
+    pub fn hear(&mut self, tag: &Tag) {
+        match &tag.size {
+            Some(Ok(size)) => {
+                self.sizes.insert(*size);
+            }
+            Some(Err(text)) => self.wrong = Some(text.clone()),
+            None => {}
+        }
+    }
+
+    /// The group as the planner knows it.
+    pub fn group(&self, key: Arc<str>, name: &Arc<str>) -> Group {
+        Group {
+            key,
+            name: Arc::clone(name),
+            held_back: self.held_back(name).map(Arc::from),
+        }
+    }
+
+    /// Why no pod of it may start yet.
+    fn held_back(&self, name: &str) -> Option<String> {
+        if let Some(text) = &self.wrong {
+            return Some(format!(
+                "annotation {GROUP_SIZE_ANNOTATION} is {text:?} on a pod of its group {name}; give the number of pods \
+                 that start together, from 1 to {MOST}"
+            ));
+        }
+        let size = *self.sizes.last()?;
+        if self.sizes.len() > 1 {
+            let sizes: Vec<_> = self.sizes.iter().take(4).map(u32::to_string).collect();
+            return Some(format!(
+                "pods of its group {name} give different sizes ({}); give all of them the same {GROUP_SIZE_ANNOTATION}",
+                sizes.join(", ")
+            ));
+        }
+        let missing = size
+            .checked_sub(self.there)
+            .filter(|missing| *missing > 0)?;
+        let pods = if missing == 1 { "pod" } else { "pods" };
+        Some(format!(
+            "{missing} more {pods} of its group {name} must come first; {size} start together or not at all"
+        ))
+    }
+}
+
 /// A group as the planner knows it, of all its pods.
 pub fn assemble<'a>(
     key: Arc<str>,
     name: &Arc<str>,
     pods: impl Iterator<Item = &'a PodRow>,
 ) -> Group {
-    let mut sizes = BTreeSet::new();
-    let mut wrong = None;
-    let mut there = 0;
+    let mut muster = Muster::default();
     for row in pods {
-        there += u32::from(is_there(row));
-        if row.deleting || row.terminal {
-            continue;
-        }
-        match row.group.as_ref().and_then(|tag| tag.size.as_ref()) {
-            Some(Ok(size)) => {
-                sizes.insert(*size);
-            }
-            Some(Err(text)) => wrong = wrong.or(Some(text)),
-            None => {}
+        muster.come(u32::from(is_there(row)));
+        if let Some(tag) = row
+            .group
+            .as_ref()
+            .filter(|_| !row.deleting && !row.terminal)
+        {
+            muster.hear(tag);
         }
     }
-    let held_back = held_back(name, &sizes, wrong.map(AsRef::as_ref), there);
-    Group {
-        key,
-        name: Arc::clone(name),
-        held_back: held_back.map(Arc::from),
-    }
+    muster.group(key, name)
 }
 
 /// Whether a pod of a group does its part: it waits for nothing but devices, or has them, or is done with them.
@@ -118,34 +171,6 @@ fn is_there(row: &PodRow) -> bool {
         return row.is_pending();
     }
     row.succeeded || (!row.terminal && !row.deleting)
-}
-
-/// Why no pod of a group may start yet, of which so many are there and these sizes are given.
-pub fn held_back(
-    name: &str,
-    sizes: &BTreeSet<u32>,
-    wrong: Option<&str>,
-    there: u32,
-) -> Option<String> {
-    if let Some(text) = wrong {
-        return Some(format!(
-            "annotation {GROUP_SIZE_ANNOTATION} is {text:?} on a pod of its group {name}; give the number of pods that \
-             start together, from 1 to {MOST}"
-        ));
-    }
-    let size = *sizes.last()?;
-    if sizes.len() > 1 {
-        let sizes: Vec<_> = sizes.iter().take(4).map(u32::to_string).collect();
-        return Some(format!(
-            "pods of its group {name} give different sizes ({}); give all of them the same {GROUP_SIZE_ANNOTATION}",
-            sizes.join(", ")
-        ));
-    }
-    let missing = size.checked_sub(there).filter(|missing| *missing > 0)?;
-    let pods = if missing == 1 { "pod" } else { "pods" };
-    Some(format!(
-        "{missing} more {pods} of its group {name} must come first; {size} start together or not at all"
-    ))
 }
 
 #[cfg(test)]
@@ -184,8 +209,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_before_what_is_missing() {
-        let said = |sizes: &[u32], wrong, there| {
-            held_back("train", &sizes.iter().copied().collect(), wrong, there)
+        let said = |sizes: &[u32], wrong: Option<&str>, there| {
+            let muster = Muster {
+                there,
+                sizes: sizes.iter().copied().collect(),
+                wrong: wrong.map(Box::from),
+            };
+            muster.held_back("train")
         };
         assert_eq!(said(&[], None, 1), None);
         assert_eq!(said(&[3], None, 3), None);

@@ -30,6 +30,7 @@ const AGE_GRAIN: i64 = 1_000_000_000;
 
 /// A pod that asks for our devices.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct PodRow {
     /// Kubernetes' uid.
     pub uid: String,

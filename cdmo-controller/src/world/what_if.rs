@@ -5,7 +5,7 @@
 //! alone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{Clock, World, explaining::demand, report::pieces};
 use crate::{
     constraints::Constraints,
-    groups::{self, Tag},
+    groups::{Muster, Tag},
     objects::PodSpec,
     requests, words,
 };
@@ -94,29 +94,17 @@ pub fn read(text: &str) -> Result<Vec<Supposed>, String> {
 
 /// The groups of these pods, which are none of those that wait.
 fn supposed_groups(supposed: &[Supposed]) -> HashMap<Arc<str>, Arc<Group>> {
-    let mut known: HashMap<Arc<str>, (u32, BTreeSet<u32>, Option<Box<str>>)> = HashMap::new();
+    let mut known: HashMap<Arc<str>, Muster> = HashMap::new();
     for pods in supposed {
-        let Some(tag) = Tag::of(&pods.annotations) else {
-            continue;
-        };
-        let (there, sizes, wrong) = known.entry(tag.name).or_default();
-        *there = there.saturating_add(u32::try_from(pods.count).unwrap_or(u32::MAX));
-        match tag.size {
-            Some(Ok(size)) => {
-                sizes.insert(size);
-            }
-            Some(Err(text)) => *wrong = Some(text),
-            None => {}
+        if let Some(tag) = Tag::of(&pods.annotations) {
+            let muster = known.entry(Arc::clone(&tag.name)).or_default();
+            muster.come(u32::try_from(pods.count).unwrap_or(u32::MAX));
+            muster.hear(&tag);
         }
     }
-    let known = known.into_iter().map(|(name, (there, sizes, wrong))| {
-        let held_back = groups::held_back(&name, &sizes, wrong.as_deref(), there);
-        let group = Group {
-            // No namespace has this name.
-            key: format!("/{name}").into(),
-            name: Arc::clone(&name),
-            held_back: held_back.map(Arc::from),
-        };
+    let known = known.into_iter().map(|(name, muster)| {
+        // No namespace has this name.
+        let group = muster.group(format!("/{name}").into(), &name);
         (name, Arc::new(group))
     });
     known.collect()

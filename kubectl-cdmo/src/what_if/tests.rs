@@ -69,6 +69,7 @@ fn a_single_pod_is_answered_in_the_singular() {
 #[test]
 fn a_question_about_too_many_pods_is_not_asked() {
     let pods = |count| Pods {
+        annotations: serde_json::json!({}),
         name: "x".to_owned(),
         count,
         spec: json!({}),

@@ -39,6 +39,9 @@ pub(super) struct Member<'a> {
     pub(super) wish: Result<usize, Refusal>,
 }
 
+/// What a group is made up of: for each kind the number of what it wants, the address of its nodes, and its members.
+type Makeup = Vec<(usize, usize, usize)>;
+
 /// The groups of a pass.
 #[derive(Debug)]
 pub(super) struct Gangs {
@@ -47,7 +50,7 @@ pub(super) struct Gangs {
     /// What may still be looked at.
     looks: usize,
     /// Why groups of such kinds and counts could not be served, and how much had been promised by then.
-    failed: HashMap<Vec<(usize, usize, usize)>, (usize, Failure)>,
+    failed: HashMap<Makeup, (usize, Failure)>,
 }
 
 impl Gangs {

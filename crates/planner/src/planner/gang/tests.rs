@@ -59,7 +59,9 @@ fn a_group_that_fits_is_served_as_its_pods_alone_would_be() {
     ]);
     let members = gang(&cluster, alike(&[("3g.20gb", 1)], 6));
     let mut alone = members.clone();
-    alone.iter_mut().for_each(|member| member.group = None);
+    for member in &mut alone {
+        member.group = None;
+    }
     assert_eq!(plan(&cluster, &members), plan(&cluster, &alone));
 }
 
