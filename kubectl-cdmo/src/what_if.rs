@@ -53,9 +53,17 @@ fn question(pods: &[Pods]) -> Result<String, Error> {
             ),
         });
     }
-    let list = pods
-        .iter()
-        .map(|pods| json!({ "name": pods.name, "count": pods.count, "annotations": pods.annotations, "spec": pods.spec }));
+    let list = pods.iter().map(|pods| {
+        let mut asked = json!({ "name": pods.name, "count": pods.count, "spec": pods.spec });
+        if pods
+            .annotations
+            .as_object()
+            .is_some_and(|given| !given.is_empty())
+        {
+            asked["annotations"] = pods.annotations.clone();
+        }
+        asked
+    });
     Ok(Value::Array(list.collect()).to_string())
 }
 

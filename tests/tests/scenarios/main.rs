@@ -8,6 +8,7 @@ mod fractions;
 mod gates;
 mod giving_up;
 mod gpu_operator;
+mod groups;
 mod kubelet_restarts;
 mod left_alone;
 mod nvml_faults;
