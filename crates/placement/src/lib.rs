@@ -34,7 +34,6 @@
 
 mod classes;
 mod features;
-mod fleet;
 pub mod gang;
 mod geometry;
 mod index;
@@ -48,7 +47,6 @@ mod text;
 
 pub use classes::{ClassId, ClassSet};
 pub use features::{Features, WeightsError};
-pub use fleet::{Offer, choose_among};
 pub use geometry::{
     Geometry, GeometryError, MOST_PLACEMENTS, MOST_SLICES, PlacementId, ProfileId, Shape, Spot,
     placements,

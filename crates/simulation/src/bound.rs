@@ -4,6 +4,7 @@
 //! GPUs can have. So the accepted concurrency is at most what a linear programme over the layouts
 //! allows: it bounds every policy that does not look at lifetimes. Below a load of about 1 it says
 //! nothing (everything fits in the mean); above, it says how much is lost whatever one does.
+//! A check of [`crate::clairvoyant`], whose bound is found by other means; no part of the crate needs it.
 
 mod simplex;
 
@@ -16,7 +17,7 @@ use crate::exact::Measure;
 
 /// Upper bound in percent of what is asked for, for any number of GPUs, at a load relative to all
 /// memory slices.
-pub fn fluid(geometry: &Geometry, demand: &Demand, load: f64, measure: Measure) -> f64 {
+pub(crate) fn fluid(geometry: &Geometry, demand: &Demand, load: f64, measure: Measure) -> f64 {
     let worth: Vec<f64> = match measure {
         Measure::Pods => vec![1.0; demand.slices().len()],
         Measure::Slices => demand.slices().to_vec(),

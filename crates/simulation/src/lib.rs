@@ -8,7 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod adaptive;
-pub mod bound;
+#[cfg(test)]
+mod bound;
 pub mod capacity;
 pub mod clairvoyant;
 pub mod cluster;

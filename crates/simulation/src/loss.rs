@@ -57,31 +57,7 @@ impl Loss {
         seed: u64,
     ) -> Result<Tally, PoolError> {
         let mut cluster = Placed::new(geometry, self.gpus, policy, self.reuse, seed);
-        self.drive(&mut cluster, demand, seed, &mut Watch::nothing())
-    }
-
-    /// As [`Loss::run`], and tells `see` what is used at every multiple of `every` mean lifetimes
-    /// (above 0) from the start on, the warm-up included.
-    ///
-    /// # Errors
-    /// If the policy chooses a place that is not free.
-    pub fn run_watched(
-        &self,
-        geometry: &Arc<Geometry>,
-        demand: &Demand,
-        policy: &mut dyn Policy,
-        seed: u64,
-        every: f64,
-        see: &mut dyn FnMut(Moment),
-    ) -> Result<Tally, PoolError> {
-        let mut cluster = Placed::new(geometry, self.gpus, policy, self.reuse, seed);
-        let mut watch = Watch {
-            next: 0.0,
-            every,
-            all: f64::from(self.gpus) * f64::from(geometry.slices()),
-            see: Some(see),
-        };
-        self.drive(&mut cluster, demand, seed, &mut watch)
+        self.drive(&mut cluster, demand, seed)
     }
 
     /// Runs the reference that may move everything.
@@ -95,7 +71,7 @@ impl Loss {
         seed: u64,
     ) -> Result<Tally, PoolError> {
         let mut cluster = Repacked::new(geometry, self.gpus);
-        self.drive(&mut cluster, demand, seed, &mut Watch::nothing())
+        self.drive(&mut cluster, demand, seed)
     }
 
     fn drive<C: Cluster>(
@@ -103,7 +79,6 @@ impl Loss {
         cluster: &mut C,
         demand: &Demand,
         seed: u64,
-        watch: &mut Watch<'_>,
     ) -> Result<Tally, PoolError> {
         let mut arrivals = Arrivals::new(demand, self.load, self.gpus, self.law, seed);
         let mut ends = Ends::new();
@@ -111,7 +86,6 @@ impl Loss {
         let until = self.warm_up + self.measured;
         let (mut created, mut since) = (0, self.warm_up);
         let mut is_measured = false;
-        let mut used = 0.0;
         loop {
             let pod = arrivals.next(demand);
             while let Some(end) = ends.next().filter(|end| *end <= pod.time.min(until)) {
@@ -119,14 +93,11 @@ impl Loss {
                     tally.active += f64::from(cluster.active()) * (end - since);
                     since = end;
                 }
-                watch.pass(end, used, || cluster.active());
-                if let Some((_, (held, slices))) = ends.pop() {
-                    used -= slices;
+                if let Some((_, held)) = ends.pop() {
                     cluster.end(held)?;
                 }
             }
             let now = pod.time.min(until);
-            watch.pass(now, used, || cluster.active());
             if is_measured {
                 tally.active += f64::from(cluster.active()) * (now - since);
                 since = now;
@@ -142,9 +113,7 @@ impl Loss {
             }
             let started = cluster.start(pod.profile)?;
             if let Some(held) = started {
-                let slices = demand.slices()[pod.profile.index()];
-                used += slices;
-                ends.push(pod.time + pod.lifetime, (held, slices));
+                ends.push(pod.time + pod.lifetime, held);
             }
             if is_measured {
                 tally.count(pod.profile, started.is_some());
@@ -153,51 +122,6 @@ impl Loss {
         tally.created = cluster.created() - created;
         tally.active /= self.measured;
         Ok(tally)
-    }
-}
-
-/// What is used at one moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Moment {
-    /// In mean lifetimes since the start.
-    pub time: f64,
-    /// Memory slices in use, in percent of all.
-    pub used: f64,
-    /// GPUs on which something runs.
-    pub active: u32,
-}
-
-/// Who is told of what is used, and when next.
-struct Watch<'a> {
-    next: f64,
-    every: f64,
-    all: f64,
-    see: Option<&'a mut dyn FnMut(Moment)>,
-}
-
-impl Watch<'_> {
-    fn nothing() -> Self {
-        Self {
-            next: f64::INFINITY,
-            every: 1.0,
-            all: 1.0,
-            see: None,
-        }
-    }
-
-    /// Tells of all moments up to one.
-    fn pass(&mut self, to: f64, used: f64, active: impl Fn() -> u32) {
-        while self.next <= to {
-            let moment = Moment {
-                time: self.next,
-                used: 100.0 * used / self.all,
-                active: active(),
-            };
-            if let Some(see) = &mut self.see {
-                see(moment);
-            }
-            self.next += self.every.max(1e-6);
-        }
     }
 }
 

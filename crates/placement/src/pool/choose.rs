@@ -48,11 +48,6 @@ impl<'a> Ask<'a> {
         self
     }
 
-    /// The score of a choice, with the bonus if it reuses.
-    pub(crate) fn worth_of(&self, choice: &Choice) -> i64 {
-        choice.value(self.reuse_bonus).0
-    }
-
     /// The profile asked for.
     pub fn profile(&self) -> ProfileId {
         self.profile

@@ -101,27 +101,3 @@ fn idle_instances_are_taken_again_by_whoever_decides() {
         "{by_policy} {by_scheduler}"
     );
 }
-
-#[test]
-fn what_is_watched_averages_to_what_is_accepted() {
-    let geometry = a100();
-    let demand = uniform(&geometry);
-    let mut loss = Loss::new(50, 0.9);
-    loss.measured = 1000.0;
-    let mut moments = Vec::new();
-    let mut policy = packer(&geometry);
-    let tally = loss
-        .run_watched(&geometry, &demand, &mut policy, 4, 0.25, &mut |m| {
-            moments.push(m);
-        })
-        .unwrap();
-    assert_eq!(tally, loss.run(&geometry, &demand, &mut policy, 4).unwrap());
-    assert_eq!(moments.len(), 4041);
-    assert!(moments[0].used.abs() < 1e-9 && moments[0].active == 0);
-    let late = &moments[40..];
-    let mean: f64 = late.iter().map(|m| m.used).sum::<f64>() / 4001.0;
-    // What is used is what is asked for, less what is lost.
-    let expected = 0.9 * tally.slices();
-    assert!((mean - expected).abs() < 1.0, "{mean} {expected}");
-    assert!(late.iter().all(|m| m.used <= 100.0 && m.active <= 50));
-}
