@@ -10,7 +10,7 @@ use simulation::contest::{ContestError, Contestant};
 use simulation::demand::Demand;
 use simulation::exact::Measure;
 use simulation::fill::Fill;
-use simulation::loss::{Loss, Tally};
+use simulation::loss::Loss;
 use simulation::statistics::Estimate;
 use simulation::sustained::sustained;
 
@@ -40,17 +40,19 @@ fn run() -> Result<(), Failure> {
     for (mix, demand) in Demand::mixes(&geometry) {
         for contestant in &contestants {
             let load = |measure| {
-                let loss = Loss::new(gpus, 1.0);
-                sustained(
-                    &loss,
-                    measure,
-                    99.0,
-                    &seeds,
-                    |loss, seed| -> Result<Tally, Failure> {
-                        let mut policy = contestant.policy(&geometry, &demand, seed)?;
-                        Ok(loss.run(&geometry, &demand, policy.as_mut(), seed)?)
-                    },
-                )
+                sustained((0.3, 1.5), 99.0, |load| -> Result<f64, Failure> {
+                    let loss = Loss::new(gpus, load);
+                    let mut accepted = Vec::with_capacity(seeds.len());
+                    for seed in &seeds {
+                        let mut policy = contestant.policy(&geometry, &demand, *seed)?;
+                        let tally = loss.run(&geometry, &demand, policy.as_mut(), *seed)?;
+                        accepted.push(match measure {
+                            Measure::Pods => tally.pods(),
+                            Measure::Slices => tally.slices(),
+                        });
+                    }
+                    Ok(Estimate::of(&accepted).mean)
+                })
             };
             let fill = Fill { gpus, demand: 1.0 };
             let mut filled = Vec::new();

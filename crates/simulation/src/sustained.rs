@@ -1,52 +1,37 @@
 //! The largest load at which a given share is still accepted: what a policy saves in GPUs.
 
-use crate::exact::Measure;
-use crate::loss::{Loss, Tally};
-
-/// Loads between which it is searched.
-const LOADS: (f64, f64) = (0.3, 1.5);
-/// How closely.
+/// How closely it is searched.
 const CLOSE: f64 = 0.001;
 
-/// The largest load, relative to all memory slices, at which `percent` of the pods (or of their
-/// slices) are accepted in the mean over the seeds. `run` simulates one seed of a scenario that is
-/// `loss` but for its load. Between 0.3 and 1.5; 0.3 also stands for less.
+/// The largest load, between two, at which `accepted` still returns `percent`: it is asked for the accepted part in
+/// percent at a load, and is expected not to rise with it. The answer is within a thousandth, and next to an end of
+/// the range if the load is beyond it.
 ///
 /// # Errors
-/// Those of `run`.
+/// Those of `accepted`.
 pub fn sustained<E>(
-    loss: &Loss,
-    measure: Measure,
+    (mut low, mut high): (f64, f64),
     percent: f64,
-    seeds: &[u64],
-    mut run: impl FnMut(&Loss, u64) -> Result<Tally, E>,
+    mut accepted: impl FnMut(f64) -> Result<f64, E>,
 ) -> Result<f64, E> {
-    let (mut low, mut high) = LOADS;
     while high - low > CLOSE {
-        let mut trial = *loss;
-        trial.load = f64::midpoint(low, high);
-        let (mut sum, mut count) = (0.0, 0.0);
-        for seed in seeds {
-            let tally = run(&trial, *seed)?;
-            sum += match measure {
-                Measure::Pods => tally.pods(),
-                Measure::Slices => tally.slices(),
-            };
-            count += 1.0;
-        }
-        if sum >= percent * count {
-            low = trial.load;
+        let middle = f64::midpoint(low, high);
+        if accepted(middle)? >= percent {
+            low = middle;
         } else {
-            high = trial.load;
+            high = middle;
         }
     }
-    Ok(low)
+    Ok(f64::midpoint(low, high))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
     use crate::demand::Demand;
+    use crate::loss::Loss;
     use crate::testing::a100;
 
     #[test]
@@ -54,12 +39,22 @@ mod tests {
         // Ten servers lose 1 % at 4.461 erlangs.
         let geometry = a100();
         let demand = Demand::new(&geometry, &[1]).unwrap();
-        let mut loss = Loss::new(10, 1.0);
-        loss.measured = 20_000.0;
-        let load = sustained(&loss, Measure::Pods, 99.0, &[1], |loss, seed| {
-            loss.run_repacked(&geometry, &demand, seed)
+        let load = sustained((0.3, 1.5), 99.0, |load| {
+            let mut loss = Loss::new(10, load);
+            loss.measured = 20_000.0;
+            let tally = loss.run_repacked(&geometry, &demand, 1)?;
+            Ok::<_, placement::PoolError>(tally.pods())
         });
         let load = load.unwrap();
         assert!((load - 0.4461).abs() < 0.01, "{load}");
+    }
+
+    #[test]
+    fn the_load_is_found_where_the_accepted_part_crosses() {
+        let crosses = |load| Ok::<_, Infallible>(if load <= 0.873 { 99.5 } else { 98.0 });
+        let found = sustained((0.2, 1.2), 99.0, crosses).unwrap();
+        assert!((found - 0.873).abs() < 0.001, "{found}");
+        let never = sustained((0.2, 1.2), 99.0, |_| Ok::<_, Infallible>(90.0)).unwrap();
+        assert!((never - 0.2).abs() < 0.001, "{never}");
     }
 }

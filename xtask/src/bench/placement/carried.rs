@@ -2,6 +2,7 @@
 
 use simulation::loss::Loss;
 use simulation::statistics::Estimate;
+use simulation::sustained::sustained;
 
 use super::field::{Cell, Field, Samples, Who, everybody, row, verdict, with_bar};
 use super::steady::{GPUS, best_other};
@@ -9,8 +10,6 @@ use super::{Findings, Table};
 
 /// Of a hundred pods, or of their memory slices, so many are accepted.
 const ACCEPTED: f64 = 99.0;
-/// Halvings of the interval of loads, down to a thousandth.
-const STEPS: u32 = 10;
 /// No load beyond is looked at.
 const MOST: f64 = 1.2;
 const LEAST: f64 = 0.2;
@@ -56,16 +55,7 @@ pub(super) fn measure(field: &Field, found: &mut Findings) -> anyhow::Result<()>
 /// The load, in percent, at which the accepted part falls to [`ACCEPTED`]. For one seed it nearly
 /// never rises with the load, since higher loads only bring the same pods closer together.
 fn carried(accepted: impl Fn(f64) -> anyhow::Result<f64>) -> anyhow::Result<f64> {
-    let (mut low, mut high) = (LEAST, MOST);
-    for _ in 0..STEPS {
-        let middle = f64::midpoint(low, high);
-        if accepted(middle)? >= ACCEPTED {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    Ok(100.0 * f64::midpoint(low, high))
+    Ok(100.0 * sustained((LEAST, MOST), ACCEPTED, accepted)?)
 }
 
 fn table(
@@ -112,12 +102,6 @@ fn words(apart: Estimate) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_load_is_found_where_the_accepted_part_crosses() {
-        let found = carried(|load| Ok(if load <= 0.873 { 99.5 } else { 98.0 })).unwrap();
-        assert!((found - 87.3).abs() < 0.1, "{found}");
-    }
 
     #[test]
     fn a_policy_that_carries_no_load_is_not_given_one() {
