@@ -1,9 +1,10 @@
 //! Reads what others recorded: the openb trace of Alibaba, and any trace in a plain table.
 //!
 //! Rows are read one by one, so that a trace of any length needs no more memory than its longest
-//! line. Columns are found by their names in the first line, in any order; others are ignored.
+//! row, and one of more than a megabyte is refused. Columns are found by their names in the first line, in any order; others are ignored.
 
 mod arrivals;
+mod bounded;
 mod mapping;
 mod openb;
 mod table;
@@ -56,6 +57,14 @@ pub enum TraceError {
         found: u64,
         /// Fields of the first line.
         expected: u64,
+    },
+    /// A row that does not end, mostly for want of a quotation mark.
+    #[error(
+        "line {line}: the row is longer than a megabyte; is a quotation mark missing, or is this no trace?"
+    )]
+    TooLong {
+        /// Line in the file on which it begins, from 1.
+        line: u64,
     },
     /// Bytes that are no text.
     #[error("line {line}: the row is not UTF-8; save the trace as UTF-8")]

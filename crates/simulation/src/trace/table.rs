@@ -5,13 +5,14 @@ use std::io::Read;
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 
 use super::TraceError;
+use super::bounded::Bounded;
 
 /// Longest quotation from a trace in a message.
 const QUOTED: usize = 60;
 
 /// The table; each row replaces the one before.
 pub(super) struct Table<R> {
-    reader: csv::Reader<R>,
+    reader: csv::Reader<Bounded<R>>,
     names: Vec<String>,
     row: StringRecord,
     rows: u64,
@@ -33,10 +34,12 @@ pub(super) struct Column {
 
 impl<R: Read> Table<R> {
     pub(super) fn new(reader: R) -> Result<Self, TraceError> {
-        let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(reader);
+        let mut reader = ReaderBuilder::new()
+            .trim(Trim::All)
+            .from_reader(Bounded::new(reader));
         let names: Vec<String> = reader
             .headers()
-            .map_err(error)?
+            .map_err(|why| error(why, 1))?
             .iter()
             .map(str::to_lowercase)
             .collect();
@@ -77,8 +80,10 @@ impl<R: Read> Table<R> {
         if self.over {
             return None;
         }
-        let read = self.reader.read_record(&mut self.row).map_err(error);
-        match read {
+        self.reader.get_mut().next_row();
+        let line = self.reader.position().line();
+        let read = self.reader.read_record(&mut self.row);
+        match read.map_err(|why| error(why, line)) {
             Ok(true) => {
                 self.rows += 1;
                 let line = self.row.position().map_or(0, csv::Position::line);
@@ -147,9 +152,13 @@ impl<'a> Row<'a> {
     }
 }
 
-fn error(error: csv::Error) -> TraceError {
+/// `from` is the line on which the row begins.
+fn error(error: csv::Error, from: u64) -> TraceError {
     let line = error.position().map_or(1, csv::Position::line);
     match error.into_kind() {
+        ErrorKind::Io(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+            TraceError::TooLong { line: from }
+        }
         ErrorKind::Io(error) => TraceError::Read(error),
         ErrorKind::UnequalLengths {
             expected_len, len, ..

@@ -203,3 +203,55 @@ proptest! {
         prop_assert!(u32::from(memory.size()) * 1000 >= milli * 8);
     }
 }
+
+/// A table whose second row opens a quotation that nothing closes.
+struct Unclosed {
+    head: Cursor<&'static [u8]>,
+    given: Rc<Cell<u64>>,
+}
+
+impl Read for Unclosed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = match self.head.read(buffer)? {
+            0 => {
+                buffer.fill(b'x');
+                buffer.len()
+            }
+            read => read,
+        };
+        self.given.set(self.given.get() + read as u64);
+        Ok(read)
+    }
+}
+
+#[test]
+fn a_row_that_never_ends_is_refused_before_it_fills_the_memory() {
+    for (head, line) in [
+        ("arrival,lifetime,profile\n0,1,1g.10gb\n1,1,\"7g", "line 3:"),
+        ("", "line 1:"),
+    ] {
+        let given = Rc::new(Cell::new(0));
+        let unclosed = Unclosed {
+            head: Cursor::new(head.as_bytes()),
+            given: Rc::clone(&given),
+        };
+        let read =
+            Arrivals::new(unclosed, &a100()).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let said = message(read);
+        assert!(
+            said.starts_with(line) && said.contains("quotation mark"),
+            "{said}"
+        );
+        assert!(given.get() <= bounded::LONGEST + 10_000, "{}", given.get());
+    }
+}
+
+#[test]
+fn a_long_trace_of_short_rows_is_read_to_its_end() {
+    let mut text = "arrival,lifetime,profile\n".to_owned();
+    while text.len() as u64 <= 2 * bounded::LONGEST {
+        text.push_str("1,10,1g.10gb\n");
+    }
+    let rows = text.lines().count() - 1;
+    assert_eq!(arrivals(&text).unwrap().len(), rows);
+}
