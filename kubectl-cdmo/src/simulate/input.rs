@@ -1,5 +1,7 @@
 //! GPUs and pods, from the options and from traces.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,12 +12,14 @@ use simulation::demand::MIXES;
 use simulation::trace::{Arrivals, Mapping, Pods, TraceError};
 
 use super::options::{Mix, Simulate as Options, short};
-use crate::error::root;
 
 /// Most pods of a trace, so that memory stays below a gigabyte.
 const MOST_PODS: usize = 20_000_000;
 const TOO_MANY: Wrong =
     Wrong::Problem("it asks for more than 20000000 instances; take a part of it");
+
+/// Of the first line so much is looked at to tell what trace it is.
+const HEAD: u64 = 1 << 16;
 
 /// Shares are whole numbers of this sum.
 const WHOLE: f64 = 1_000_000.0;
@@ -32,7 +36,7 @@ pub enum InputError {
         why: String,
     },
     /// A file that is no trace.
-    #[error("{}: {}", file.display(), trace_words(source))]
+    #[error("{}: {source}", file.display())]
     Trace {
         /// The file.
         file: PathBuf,
@@ -76,13 +80,6 @@ pub enum InputError {
         /// Why.
         why: String,
     },
-}
-
-fn trace_words(source: &TraceError) -> String {
-    match source {
-        TraceError::Read(_) => format!("{source}: {}", root(source)),
-        other => other.to_string(),
-    }
 }
 
 /// What is simulated.
@@ -268,31 +265,34 @@ impl Met {
     }
 }
 
-type Read = (Vec<ProfileId>, Vec<Arrival>);
+type Replayed = (Vec<ProfileId>, Vec<Arrival>);
 
-fn read_trace(file: &Path, model: &GpuModel, geometry: &Geometry) -> Result<Read, InputError> {
-    let bytes = std::fs::read(file).map_err(|error| InputError::Read {
+fn read_trace(file: &Path, model: &GpuModel, geometry: &Geometry) -> Result<Replayed, InputError> {
+    let failed = |error: &std::io::Error| InputError::Read {
         file: file.to_owned(),
         why: error.to_string(),
-    })?;
-    let first = bytes
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let is_openb = String::from_utf8_lossy(first)
+    };
+    let mut reader = BufReader::new(File::open(file).map_err(|error| failed(&error))?);
+    let mut first = Vec::new();
+    let mut head = reader.by_ref().take(HEAD);
+    let read = head.read_until(b'\n', &mut first);
+    read.map_err(|error| failed(&error))?;
+    let is_openb = String::from_utf8_lossy(&first)
         .to_lowercase()
         .contains("gpu_milli");
+    let all = Cursor::new(first).chain(reader);
     let mut met = Met::default();
     let read = if is_openb {
-        openb(&bytes, model, geometry, &mut met)
+        openb(all, model, geometry, &mut met)
     } else {
-        own(&bytes, model, geometry, &mut met)
+        own(all, model, geometry, &mut met)
     };
     let useless = |problem| InputError::Useless {
         file: file.to_owned(),
         problem,
     };
     let pods = read.map_err(|why| match why {
+        Wrong::Trace(TraceError::Read(error)) => failed(&error),
         Wrong::Trace(source) => InputError::Trace {
             file: file.to_owned(),
             source,
@@ -332,13 +332,13 @@ fn plain(index: ProfileIndex, model: &GpuModel, geometry: &Geometry) -> Option<P
 const NO_PROFILE: Wrong = Wrong::Problem("it asks for a profile that cannot be placed");
 
 fn own(
-    bytes: &[u8],
+    reader: impl Read,
     model: &GpuModel,
     geometry: &Geometry,
     met: &mut Met,
 ) -> Result<Vec<Arrival>, Wrong> {
     let mut pods = Vec::new();
-    for row in Arrivals::new(bytes, model)? {
+    for row in Arrivals::new(reader, model)? {
         let row = row?;
         let profile = plain(row.profile, model, geometry).ok_or(NO_PROFILE)?;
         let pod = Arrival {
@@ -355,13 +355,13 @@ fn own(
 }
 
 fn openb(
-    bytes: &[u8],
+    reader: impl Read,
     model: &GpuModel,
     geometry: &Geometry,
     met: &mut Met,
 ) -> Result<Vec<Arrival>, Wrong> {
     let mut pods = Vec::new();
-    for pod in Pods::new(bytes)? {
+    for pod in Pods::new(reader)? {
         let pod = pod?;
         if pod.gpus == 0 {
             continue;
