@@ -1,11 +1,12 @@
 //! `kubectl cdmo simulate`: what GPUs that are not bought yet could carry. Needs no cluster.
 //!
 //! [`options`] is the command line, [`input`] makes GPUs and pods of it, [`runs`] simulates on all
-//! cores, [`summary`] is what came of it, and [`table`] and [`files`] show it. The simulation is in
-//! the crate `simulation`.
+//! cores, [`summary`] is what came of it, and [`table`] and [`files`] show it. Ctrl-C ends it with what is known,
+//! a second one at once (`interrupt`). The simulation is in the crate `simulation`.
 
 pub mod files;
 pub mod input;
+mod interrupt;
 pub mod options;
 pub mod runs;
 pub mod summary;
@@ -35,15 +36,13 @@ pub async fn run(options: Options) -> Result<Outcome, Error> {
     let progress = Arc::new(Progress::default());
     let (of_plan, of_progress) = (Arc::clone(&plan), Arc::clone(&progress));
     let mut simulated = tokio::task::spawn_blocking(move || of_plan.run(&of_progress));
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
+    let mut interrupted = interrupt::watch()?;
     let mut redraw = tokio::time::interval(REDRAW);
     let mut ended_early = false;
     let done = loop {
         tokio::select! {
             biased;
-            signal = &mut interrupted, if !ended_early => {
-                signal?;
+            _ = &mut interrupted, if !ended_early => {
                 ended_early = true;
                 progress.stop();
             }
