@@ -13,7 +13,7 @@
 //!
 //! No I/O and no clock. Memory is bounded however many pods there are: each kind keeps what a window needs
 //! ([`Settings::for_gpus`], at most 8,192 pods), together about a megabyte and a half with the names of those that
-//! still run, and there are at most [`MOST_KINDS`].
+//! still run, and there are at most six.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -18,7 +18,7 @@ pub fn fewest_blocked(geometry: &Geometry) -> ScoreTable {
     })
 }
 
-/// [`super::best_fit`], but that on a GPU the start is taken that leaves the most placements possible.
+/// [`fn@super::best_fit`], but that on a GPU the start is taken that leaves the most placements possible.
 /// That is the rule by which its order of starts was made, for GPUs that are empty.
 pub fn best_fit(geometry: &Geometry) -> ScoreTable {
     let mix = Mix::uniform(geometry);
