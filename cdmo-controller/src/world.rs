@@ -11,6 +11,7 @@ mod demand;
 mod explaining;
 mod gates;
 mod kinds;
+mod laps;
 mod operating;
 mod operations;
 mod planning;

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures that the project promises, measured on release builds.
 
+mod controller;
 mod document;
 mod latency;
 mod memory;
@@ -42,6 +43,8 @@ enum Figure {
     Size,
     /// The webhook's answers and its memory, at 200 requests a second on one core.
     Webhook,
+    /// The controller with 1,000 nodes of 8 GPUs and 10,000 waiting pods; four minutes.
+    Controller,
     /// Our placement table beside every other policy that we know of, in simulation; a few minutes.
     Placement,
     /// All of it on the real node of `cargo xtask cluster up`; takes half an hour, and only if named.
@@ -153,6 +156,9 @@ async fn measure(options: &Options, binaries: &Binaries) -> anyhow::Result<()> {
     }
     if options.wants(Figure::Webhook) {
         document::publish("webhook", &webhook::measure(binaries).await?)?;
+    }
+    if options.wants(Figure::Controller) {
+        document::publish("controller", &controller::measure(binaries).await?)?;
     }
     if options.wants(Figure::Real) {
         document::publish("real", &real::measure().await?)?;

@@ -15,12 +15,16 @@ use super::{
     demand::{DemandState, Kind, Standing},
     explaining::SET_ASIDE,
     kinds::KindId,
+    laps::Laps,
 };
 use crate::{
     names::PodKey,
     pods::PodRow,
     view::{self, Facts},
 };
+
+/// What tells of the parts of a pass in the log, at the level debug; `cargo xtask bench controller` reads it.
+const PASSES: &str = "cdmo_controller::passes";
 
 /// A waiting pod in a pass.
 struct Candidate {
@@ -70,15 +74,20 @@ impl World {
         if !self.can_plan(now) {
             return;
         }
+        let mut laps = Laps::start();
         self.forget_demands();
         self.refresh_board(now);
+        let board_us = laps.lap();
         let candidates = self.candidates(now);
         let before = self.board.planner.windows().to_vec();
         if let Some(at) = candidates.wake_at {
             self.alarms.set(at, Alarm::Plan);
         }
         self.board.protect(&candidates.guarded);
+        let candidates_us = laps.lap();
         let outcomes = self.board.planner.plan(&candidates.demands);
+        let plan_us = laps.lap();
+        let pods = candidates.all.len();
         let served: HashSet<PodKey> = self
             .operations
             .values()
@@ -98,6 +107,18 @@ impl World {
         self.park(now);
         self.note_windows(&before, now);
         self.count_demands();
+        let conclude_us = laps.lap();
+        let total_us = laps.total();
+        tracing::debug!(
+            target: PASSES,
+            pods,
+            board_us,
+            candidates_us,
+            plan_us,
+            conclude_us,
+            total_us,
+            "a planning pass"
+        );
     }
 
     /// Groups for which devices are not all ready yet.
