@@ -266,9 +266,11 @@ impl Scheduler {
     fn beat(&self, number: usize) -> anyhow::Result<()> {
         let place = self.places.get(number % self.places.len().max(1));
         let place = place.context("there are no nodes")?;
+        // The store is locked while it is modified.
+        let now = self.store.now().to_string();
         let beat = self.store.modify(Kind::Node, "", &place.name, |node| {
             node["status"]["conditions"] = json!([{
-                "type": "Ready", "status": "True", "lastHeartbeatTime": self.store.now().to_string(),
+                "type": "Ready", "status": "True", "lastHeartbeatTime": now,
             }]);
         });
         beat.map_err(|status| anyhow::anyhow!("a node's status was refused: {status}"))?;
