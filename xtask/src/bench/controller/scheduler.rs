@@ -127,7 +127,8 @@ impl Scheduler {
                 _ = beat.tick() => {
                     self.beat(beats)?;
                     beats += 1;
-                    continue;
+                    // A pod may have come where another one's devices are still free.
+                    (0..self.places.len()).collect()
                 }
             };
             for at in changed {
