@@ -40,7 +40,7 @@ const QUIET: Duration = Duration::from_secs(3);
 /// Pods created without a break.
 const BATCH: usize = 50;
 /// Long after anything that still counts as working; of each half.
-const LIMIT: Duration = Duration::from_secs(100);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// What was seen while something went on.
 #[derive(Debug)]
@@ -200,7 +200,7 @@ impl Bench {
                 self.served(PODS).await
             });
             phases.push(serve.await?);
-            let rest = watch.during("at rest, all run", true, self.rest());
+            let rest = watch.during("the 20 s after that", true, self.rest());
             phases.push(rest.await?);
         }
         let half = Half {
