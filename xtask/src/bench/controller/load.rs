@@ -136,7 +136,7 @@ pub(super) fn fill(store: &Store, agents: &[(Simulated, String)]) -> anyhow::Res
                 NAMESPACE,
                 &pod,
                 "status",
-                json!({ "phase": "Running" }),
+                &json!({ "phase": "Running" }),
             )?;
             running.push((pod, at, BTreeMap::from([(resource, 1)])));
         }
@@ -159,7 +159,7 @@ pub(super) fn register(store: &Store, agents: &[(Simulated, String)]) -> anyhow:
         });
         refused(store.create(Kind::Node, "", node))?;
         let status = json!({ "capacity": amounts, "allocatable": amounts });
-        set(store, Kind::Node, "", &name, "status", status)?;
+        set(store, Kind::Node, "", &name, "status", &status)?;
     }
     Ok(())
 }
@@ -186,7 +186,7 @@ pub(super) fn announce(store: &Store, node: &str, address: SocketAddr) -> anyhow
         manifests::NAMESPACE,
         &name,
         "status",
-        status,
+        &status,
     )
 }
 
@@ -232,7 +232,7 @@ fn set(
     namespace: &str,
     name: &str,
     part: &str,
-    value: Value,
+    value: &Value,
 ) -> anyhow::Result<()> {
     let merge = |object: &mut Value| {
         for (key, value) in value.as_object().into_iter().flatten() {
