@@ -2,6 +2,7 @@
 //! agents that do as they are told.
 
 mod bench;
+mod crowd;
 mod faults;
 mod fractions;
 mod gates;

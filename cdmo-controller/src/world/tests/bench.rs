@@ -27,6 +27,8 @@ pub(super) const NOW: i64 = 1_800_000_000;
 pub(super) enum Manner {
     /// Carries plans out at once.
     Obedient,
+    /// The same, but refuses plans that are stale, where others would rather know of them.
+    Careful,
     /// Takes messages and does nothing.
     Mute,
     /// The same, and has not said yet what it has.
@@ -459,14 +461,25 @@ impl Bench {
 
     /// The scheduler binds a pod; the kubelet grants it devices.
     pub(super) fn bind(&mut self, name: &str, node: &str) {
+        self.bind_to(name, node, 0);
+    }
+
+    /// The same; of the free devices the kubelet takes that which comes so many after the first, in a circle.
+    pub(super) fn bind_to(&mut self, name: &str, node: &str, pick: usize) {
         self.bind_only(name, node);
         let pod = &self.pods[name];
         let limits = pod["spec"]["containers"][0]["resources"]["limits"].clone();
         for (resource, count) in limits.as_object().unwrap() {
             for _ in 0..count.as_str().unwrap().parse::<u32>().unwrap() {
-                let device = self
-                    .device(node, resource, State::Idle)
-                    .expect("a free device");
+                let gpus = &mut self.hosts.get_mut(node).unwrap().gpus;
+                let devices = gpus.iter_mut().flat_map(|gpu| &mut gpu.instances);
+                let free = |device: &&mut Instance| {
+                    device.resource == *resource && device.state() == State::Idle
+                };
+                let mut free: Vec<_> = devices.filter(free).collect();
+                assert!(!free.is_empty(), "no free {resource} for {name}");
+                let at = pick % free.len();
+                let device = &mut *free[at];
                 device.set_state(State::Held);
                 device.holders = vec![agent::Holder {
                     namespace: "ns".into(),
@@ -561,7 +574,11 @@ impl Bench {
                     Manner::Refusing(category) => {
                         self.progress(node, &plan.id, Stage::Refused, category);
                     }
-                    Manner::Obedient => self.obey(node, plan),
+                    Manner::Careful if self.is_stale(node, &plan) => {
+                        self.snapshot(node);
+                        self.progress(node, &plan.id, Stage::Refused, "stale");
+                    }
+                    Manner::Careful | Manner::Obedient => self.obey(node, plan),
                 }
             }
             ToAgent::Commit(commit) => {
@@ -600,6 +617,14 @@ impl Bench {
             ToAgent::Intent(intent) => self.intents.push((node.to_owned(), intent)),
             ToAgent::Hello(_) => unreachable!("the session says that"),
         }
+    }
+
+    fn is_stale(&self, node: &str, plan: &agent::Plan) -> bool {
+        plan.gpus.iter().any(|wanted| {
+            let mut gpus = self.hosts[node].gpus.iter();
+            let gpu = gpus.find(|known| known.uuid == wanted.gpu_uuid);
+            gpu.is_none_or(|gpu| gpu.state_version != wanted.state_version)
+        })
     }
 
     fn obey(&mut self, node: &str, plan: agent::Plan) {

@@ -1,0 +1,240 @@
+//! Small pods that never cease to come, and large ones among them: everybody starts in the end.
+//!
+//! The scheduler is the stock one in what matters: a pod fits where what the node's status shows, less what all pods
+//! bound there ask for, is enough; the oldest pod goes first; and it is faster than we are: when a pod ends, the next one
+//! is bound before we have heard of it. The kubelet takes any free device.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::bench::*;
+
+const TWO: &str = "nvidia.com/mig-2g.10gb";
+const FOUR: &str = "nvidia.com/mig-4g.20gb";
+const STEP: Duration = Duration::from_secs(10);
+/// Small pods that wait at any time.
+const QUEUE: usize = 3;
+
+/// A pod of the played crowd.
+#[derive(Clone, Debug)]
+struct Guest {
+    /// In the order of their coming.
+    number: usize,
+    wants: Vec<(&'static str, u32)>,
+    came: Instant,
+    /// How long it runs.
+    runs: Duration,
+    bound: Option<(String, Instant)>,
+}
+
+struct Crowd {
+    bench: Bench,
+    guests: BTreeMap<String, Guest>,
+    count: usize,
+    /// What is left to chance, again and again.
+    dice: Vec<u8>,
+    thrown: usize,
+    longest: Duration,
+}
+
+impl Crowd {
+    fn new(nodes: &[(&str, usize)], dice: Vec<u8>) -> Self {
+        let mut bench = Bench::new(nodes);
+        for host in bench.hosts.values_mut() {
+            host.manner = Manner::Careful;
+        }
+        Self {
+            bench,
+            guests: BTreeMap::new(),
+            count: 0,
+            dice,
+            thrown: 0,
+            longest: Duration::ZERO,
+        }
+    }
+
+    fn throw(&mut self) -> usize {
+        self.thrown += 1;
+        usize::from(self.dice[self.thrown % self.dice.len()]) + self.thrown % 7
+    }
+
+    fn come(&mut self, name: &str, wants: &[(&'static str, u32)], runs: Duration) {
+        self.count += 1;
+        let guest = Guest {
+            number: self.count,
+            wants: wants.to_vec(),
+            came: self.bench.now,
+            runs,
+            bound: None,
+        };
+        self.guests.insert(name.to_owned(), guest);
+        self.bench.create(name, wants);
+    }
+
+    fn waiting(&self) -> Vec<String> {
+        let waiting = self
+            .guests
+            .iter()
+            .filter(|(_, guest)| guest.bound.is_none());
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_by_key(|(_, guest)| guest.number);
+        waiting.into_iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn fits(&self, node: &str, wants: &[(&'static str, u32)]) -> bool {
+        wants.iter().all(|(resource, count)| {
+            let on_node = |guest: &&Guest| guest.bound.as_ref().is_some_and(|(at, _)| at == node);
+            let asked = self.guests.values().filter(on_node);
+            let asked = asked.flat_map(|guest| &guest.wants);
+            let used: u32 = asked
+                .filter(|(name, _)| name == resource)
+                .map(|(_, count)| count)
+                .sum();
+            self.bench.shown(node, resource) >= used + count
+        })
+    }
+
+    fn schedule(&mut self) {
+        for name in self.waiting() {
+            let wants = self.guests[&name].wants.clone();
+            let nodes: Vec<String> = self.bench.nodes.keys().cloned().collect();
+            let fitting: Vec<_> = nodes.iter().filter(|at| self.fits(at, &wants)).collect();
+            if fitting.is_empty() {
+                continue;
+            }
+            let node = fitting[self.throw() % fitting.len()].clone();
+            let pick = self.throw();
+            self.bench.bind_to(&name, &node, pick);
+            let now = self.bench.now;
+            let guest = self.guests.get_mut(&name).unwrap();
+            self.longest = self.longest.max(now - guest.came);
+            guest.bound = Some((node, now));
+        }
+    }
+
+    /// Some seconds pass: pods end, others come, and each is bound as soon as it can be.
+    fn step(&mut self) {
+        self.bench.pass(STEP);
+        let now = self.bench.now;
+        let over = |guest: &Guest| {
+            let bound = guest.bound.as_ref();
+            bound.is_some_and(|(_, at)| now >= *at + guest.runs)
+        };
+        let all = self.guests.iter().filter(|(_, guest)| over(guest));
+        let ended: Vec<_> = all.map(|(name, _)| name.clone()).collect();
+        for name in ended {
+            self.guests.remove(&name);
+            self.bench.finish(&name);
+            self.schedule();
+        }
+        for _ in 0..3 {
+            self.bench.run();
+            self.schedule();
+        }
+        self.bench.run();
+        self.check();
+    }
+
+    fn small_ones_come(&mut self) {
+        let small = |name: &&String| name.starts_with("small");
+        while self.waiting().iter().filter(small).count() < QUEUE {
+            let name = format!("small-{}", self.count);
+            let what = [ONE, ONE, TWO][self.throw() % 3];
+            let runs = Duration::from_secs(20) * u32::try_from(self.throw() % 30 + 1).unwrap();
+            self.come(&name, &[(what, 1)], runs);
+        }
+    }
+
+    /// What is shown is never more than there is.
+    fn check(&self) {
+        for (name, host) in &self.bench.hosts {
+            for resource in [ONE, TWO, THREE, FOUR, SEVEN] {
+                let devices = host.gpus.iter().flat_map(|gpu| &gpu.instances);
+                let there = devices.filter(|device| device.resource == resource).count();
+                let shown = self.bench.shown(name, resource);
+                assert!(
+                    usize::try_from(shown).unwrap() <= there,
+                    "{resource} on {name}"
+                );
+            }
+        }
+    }
+}
+
+fn any_dice() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 20..60)
+}
+
+fn any_large() -> impl Strategy<Value = Vec<(&'static str, u32)>> {
+    prop_oneof![
+        Just(vec![(SEVEN, 1)]),
+        Just(vec![(FOUR, 1)]),
+        Just(vec![(THREE, 1)]),
+        Just(vec![(THREE, 2)]),
+        Just(vec![(TWO, 1), (THREE, 1)]),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn everybody_starts_although_small_pods_never_cease_to_come(
+        gpus in prop::collection::vec(1usize..3, 1..3),
+        large in prop::collection::vec(any_large(), 1..4),
+        dice in any_dice(),
+    ) {
+        let nodes: Vec<_> = ["a", "b"].into_iter().zip(gpus).collect();
+        let mut crowd = Crowd::new(&nodes, dice);
+        for _ in 0..30 {
+            crowd.small_ones_come();
+            crowd.step();
+        }
+        for (number, wants) in large.iter().enumerate() {
+            crowd.come(&format!("large-{number}"), wants, Duration::from_mins(10));
+        }
+        let is_large = |name: &&String| name.starts_with("large");
+        // Small ones run for ten minutes at most. Each large one waits for its patience, and then for those on its
+        // window, behind the other large ones.
+        for _ in 0..1_500 {
+            crowd.small_ones_come();
+            crowd.step();
+            if crowd.waiting().iter().find(is_large).is_none() {
+                break;
+            }
+        }
+        let waiting = crowd.waiting();
+        let windows = crowd.bench.world.board.planner.windows();
+        prop_assert!(waiting.iter().find(is_large).is_none(), "{waiting:?}: {windows:#?}");
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_because_of_one_that_can_never_start(
+        gpus in 1usize..3,
+        dice in any_dice(),
+    ) {
+        let mut crowd = Crowd::new(&[("a", gpus)], dice);
+        for number in 0..gpus {
+            crowd.come(&format!("service-{number}"), &[(THREE, 1)], Duration::MAX / 4);
+            crowd.step();
+        }
+        crowd.come("never", &[(SEVEN, u32::try_from(gpus).unwrap())], STEP);
+        let mut kept = 0;
+        // Two windows of one and two hours, and as long without after each; small ones end in the first ten minutes.
+        let steps = 6 * 3_600 / STEP.as_secs();
+        for _ in 0..steps {
+            crowd.small_ones_come();
+            crowd.step();
+            let windows = crowd.bench.world.board.planner.windows();
+            kept += u64::from(windows.iter().any(|window| window.key.ends_with("never")));
+        }
+        prop_assert!(crowd.waiting().contains(&"never".to_owned()));
+        prop_assert!(kept > 0 && kept < steps * 6 / 10, "{kept} of {steps}");
+        // The longer window, and what it takes to get to the head of the queue.
+        prop_assert!(crowd.longest < Duration::from_mins(160), "{:?}", crowd.longest);
+        let bound = crowd.guests.values().filter(|guest| guest.bound.is_some());
+        prop_assert!(bound.count() > gpus, "small ones run again");
+    }
+}
