@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::super::*;
 use super::bench::*;
@@ -186,7 +186,12 @@ fn any_large() -> impl Strategy<Value = Vec<(&'static str, u32)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    // How long the longest wait is hangs on the dice, so that they are the same each time.
+    #![proptest_config(ProptestConfig {
+        cases: 12,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn everybody_starts_although_small_pods_never_cease_to_come(
