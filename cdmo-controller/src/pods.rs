@@ -14,6 +14,7 @@ use std::{
 use cdmo_proto::agent;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
+use planner::Group;
 
 use crate::{
     constraints::Constraints,
@@ -194,12 +195,21 @@ impl PodIndex {
         self.pending.contains(key)
     }
 
-    /// The group of a pod, with all others of it.
-    pub fn group(&self, key: &PodKey, tag: &Tag) -> planner::Group {
-        let group = tag.key(key.namespace());
-        let members = self.groups.members(&group);
-        let rows = members.filter_map(|key| self.asking.get(key));
-        groups::assemble(Arc::clone(&group), &tag.name, rows)
+    /// The group of a pod, assembled once for all pods that share `known`.
+    pub fn group(
+        &self,
+        pod: &PodKey,
+        row: &PodRow,
+        known: &mut HashMap<Arc<str>, Arc<Group>>,
+    ) -> Option<Arc<Group>> {
+        let tag = row.group.as_ref()?;
+        let key = tag.key(pod.namespace());
+        let group = known.entry(Arc::clone(&key)).or_insert_with(|| {
+            let members = self.groups.members(&key);
+            let rows = members.filter_map(|member| self.asking.get(member));
+            Arc::new(groups::assemble(Arc::clone(&key), &tag.name, rows))
+        });
+        Some(Arc::clone(group))
     }
 
     /// What a node's bound pods add up to.

@@ -247,7 +247,7 @@ impl World {
         let after = self.config.window_after;
         let board = &mut self.board;
         let mut candidates = Candidates::default();
-        let mut groups: HashMap<Arc<str>, Arc<Group>> = HashMap::new();
+        let mut groups = HashMap::new();
         board.kinds.begin(now);
         for (key, row) in self.pods.pending() {
             let Some(state) = self.demands.get_mut(key) else {
@@ -256,10 +256,7 @@ impl World {
             let wants = recognise(state, row, board, now);
             let kind = board.kind(&wants, &row.constraints, &self.nodes, &self.pods);
             let (ready, nodes) = candidates.review((key, row), state, kind, board, now);
-            let group = row.group.as_ref().map(|tag| {
-                let group = groups.entry(tag.key(key.namespace()));
-                Arc::clone(group.or_insert_with(|| Arc::new(self.pods.group(key, tag))))
-            });
+            let group = self.pods.group(key, row, &mut groups);
             candidates.all.push(Candidate {
                 key: key.clone(),
                 ready,

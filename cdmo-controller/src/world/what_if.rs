@@ -171,10 +171,7 @@ impl World {
         pending
             .map(|(key, row)| {
                 let state = self.demands.get(key);
-                let group = row.group.as_ref().map(|tag| {
-                    let group = groups.entry(tag.key(key.namespace()));
-                    Arc::clone(group.or_insert_with(|| Arc::new(self.pods.group(key, tag))))
-                });
+                let group = self.pods.group(key, row, &mut groups);
                 let window = state.and_then(|state| state.waiting.ask(key, after, now));
                 Demand {
                     window: window.filter(|_| group.is_none()),
