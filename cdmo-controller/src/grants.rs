@@ -95,7 +95,7 @@ fn held(snapshot: &SnapshotRow) -> impl Iterator<Item = &InstanceRow> {
 pub fn missing(snapshot: &SnapshotRow, bound: &[(&PodKey, &PodRow)]) -> BTreeMap<String, u32> {
     let mut missing: BTreeMap<String, u32> = BTreeMap::new();
     for (key, row) in bound.iter().filter(|(_, row)| !row.terminal) {
-        for (resource, count) in &row.wants {
+        for (resource, count) in row.wants.iter() {
             let held = snapshot
                 .devices()
                 .filter(|d| d.resource.as_ref() == Some(resource) && d.holders.contains(key))

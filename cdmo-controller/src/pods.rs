@@ -14,7 +14,7 @@ use std::{
 use cdmo_proto::agent;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
-use planner::Group;
+use planner::{Group, Wants};
 
 use crate::{
     constraints::Constraints,
@@ -54,7 +54,7 @@ pub struct PodRow {
     /// Orders pods by age: creation time, and within its one-second grain the order of sighting.
     pub age: i64,
     /// Devices by resource name.
-    pub wants: BTreeMap<String, u32>,
+    pub wants: Arc<Wants>,
     /// The containers that ask for them.
     pub containers: Arc<Vec<agent::Container>>,
     /// What else it demands of its node.
@@ -139,12 +139,15 @@ pub struct Changed {
 /// All pods.
 #[derive(Debug, Default)]
 pub struct PodIndex {
+    /// Pods that wait for devices, in the order in which passes look at them.
+    pending: BTreeMap<PodKey, PodRow>,
+    /// All others that ask for some.
     asking: HashMap<PodKey, PodRow>,
-    pending: BTreeSet<PodKey>,
     groups: Groups,
     loads: HashMap<PodKey, Load>,
     bystanders: HashMap<PodKey, Bystander>,
     nodes: HashMap<Arc<str>, NodeLoad>,
+    wants: Interner<Wants>,
     amounts: Interner<Amounts>,
     constraints: Interner<Constraints>,
     containers: Interner<Vec<agent::Container>>,
@@ -165,10 +168,12 @@ impl PodIndex {
             Event::Delete(pod) => self.remove(&key_of(&pod), &mut changed),
             Event::Init => self.relist.begin(),
             Event::InitDone => {
-                let known = self.asking.keys().chain(self.bystanders.keys()).cloned();
+                let asking = self.pending.keys().chain(self.asking.keys());
+                let known = asking.chain(self.bystanders.keys()).cloned();
                 for key in self.relist.finish(known) {
                     self.remove(&key, &mut changed);
                 }
+                self.wants.sweep();
                 self.amounts.sweep();
                 self.constraints.sweep();
                 self.containers.sweep();
@@ -180,19 +185,17 @@ impl PodIndex {
 
     /// A pod that asks for our devices.
     pub fn get(&self, key: &PodKey) -> Option<&PodRow> {
-        self.asking.get(key)
+        self.asking.get(key).or_else(|| self.pending.get(key))
     }
 
-    /// Pods that wait for devices.
+    /// Pods that wait for devices, by their keys.
     pub fn pending(&self) -> impl Iterator<Item = (&PodKey, &PodRow)> {
-        self.pending
-            .iter()
-            .filter_map(|key| Some((key, self.asking.get(key)?)))
+        self.pending.iter()
     }
 
-    /// Whether the pod waits for devices.
-    pub fn is_pending(&self, key: &PodKey) -> bool {
-        self.pending.contains(key)
+    /// A pod that waits for devices, with its key as it is kept here.
+    pub fn waiting(&self, key: &PodKey) -> Option<(&PodKey, &PodRow)> {
+        self.pending.get_key_value(key)
     }
 
     /// The group of a pod, assembled once for all pods that share `known`.
@@ -206,7 +209,7 @@ impl PodIndex {
         let key = tag.key(pod.namespace());
         let group = known.entry(Arc::clone(&key)).or_insert_with(|| {
             let members = self.groups.members(&key);
-            let rows = members.filter_map(|member| self.asking.get(member));
+            let rows = members.filter_map(|member| self.get(member));
             Arc::new(groups::assemble(Arc::clone(&key), &tag.name, rows))
         });
         Some(Arc::clone(group))
@@ -224,7 +227,7 @@ impl PodIndex {
             .get(node)
             .into_iter()
             .flat_map(|load| &load.asking);
-        keys.filter_map(|key| Some((key, self.asking.get(key)?)))
+        keys.filter_map(|key| Some((key, self.get(key)?)))
     }
 
     /// All pods bound to a node, as its agent is told of them, with `more` among them.
@@ -252,7 +255,7 @@ impl PodIndex {
 
     /// The row of a pod that asks for our devices; `None` for any other.
     pub fn row_of(&mut self, pod: &PodLite, total: &Amounts) -> Option<PodRow> {
-        let wants: BTreeMap<String, u32> = total
+        let wants: Wants = total
             .iter()
             .filter(|(name, _)| requests::is_ours(name))
             .map(|(name, count)| (name.clone(), u32::try_from(*count).unwrap_or(u32::MAX)))
@@ -263,7 +266,6 @@ impl PodIndex {
             return None;
         }
         let known = self
-            .asking
             .get(&key_of(pod))
             .filter(|row| Some(&row.uid) == pod.metadata.uid.as_ref());
         let age = known.map(|row| row.age);
@@ -295,7 +297,7 @@ impl PodIndex {
             age: age.unwrap_or_else(|| {
                 created.as_second().saturating_mul(AGE_GRAIN) + self.sightings % AGE_GRAIN
             }),
-            wants,
+            wants: self.wants.intern(wants),
             containers: self.containers.intern(asking_containers(&pod.spec)),
             constraints: self.constraints.intern(Constraints::of(&pod.spec, total)),
         })
@@ -389,10 +391,12 @@ impl PodIndex {
     }
 
     fn put_row(&mut self, key: &PodKey, row: Option<PodRow>, changed: &mut Changed) {
-        if self.asking.get(key) == row.as_ref() {
+        if self.get(key) == row.as_ref() {
             return;
         }
-        let old = self.asking.remove(key);
+        let waited = self.pending.remove(key);
+        changed.pending |= waited.is_some();
+        let old = waited.or_else(|| self.asking.remove(key));
         if let Some(tag) = old.as_ref().and_then(|old| old.group.as_ref()) {
             self.groups.remove(tag, key);
             changed.pending = true;
@@ -405,7 +409,6 @@ impl PodIndex {
             changed.tables.insert(Arc::clone(&node));
             changed.nodes.insert(node);
         }
-        changed.pending |= self.pending.remove(key);
         if let Some(row) = row {
             if let Some(tag) = &row.group {
                 self.groups.insert(tag, key);
@@ -421,10 +424,11 @@ impl PodIndex {
                 changed.nodes.insert(Arc::clone(node));
             }
             if row.is_pending() {
-                self.pending.insert(key.clone());
+                self.pending.insert(key.clone(), row);
                 changed.pending = true;
+            } else {
+                self.asking.insert(key.clone(), row);
             }
-            self.asking.insert(key.clone(), row);
         }
     }
 }

@@ -24,7 +24,7 @@ mod what_if;
 mod windows;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     time::Duration,
 };
@@ -240,7 +240,8 @@ pub struct World {
     beats: HashMap<String, Beat>,
     problems: HashMap<String, ProblemKeeper>,
     takeovers: HashMap<String, TakeoverKeeper>,
-    demands: HashMap<PodKey, DemandState>,
+    /// Of the pods that wait.
+    demands: BTreeMap<PodKey, DemandState>,
     /// A list was heard in full; it may have dropped pods without an event each.
     relisted: bool,
     board: Board,
@@ -289,7 +290,7 @@ impl World {
             beats: HashMap::new(),
             problems: HashMap::new(),
             takeovers: HashMap::new(),
-            demands: HashMap::new(),
+            demands: BTreeMap::new(),
             relisted: false,
             budget: Budget::new(now),
             slices: HashMap::new(),

@@ -61,7 +61,7 @@ fn row(uid: &str, resource: &str) -> PodRow {
         gate: None,
         priority: 0,
         age: 0,
-        wants: BTreeMap::from([(resource.to_owned(), 1)]),
+        wants: BTreeMap::from([(resource.to_owned(), 1)]).into(),
         containers: Arc::default(),
         constraints: Arc::default(),
     }
@@ -291,9 +291,9 @@ fn a_list_ends_the_pods_that_it_does_not_name() {
 fn pods_of_several_devices_or_of_whole_gpus_and_of_kinds_that_are_not_there_do_not_count() {
     let mut arrivals = with_gpus("NVIDIA A100-SXM4-40GB", 1);
     let mut two = row("u", "nvidia.com/mig-1g.5gb");
-    two.wants.insert("nvidia.com/mig-1g.5gb".to_owned(), 2);
+    Arc::make_mut(&mut two.wants).insert("nvidia.com/mig-1g.5gb".to_owned(), 2);
     let mut mixed = row("u", "nvidia.com/mig-1g.5gb");
-    mixed.wants.insert("nvidia.com/mig-2g.10gb".to_owned(), 1);
+    Arc::make_mut(&mut mixed.wants).insert("nvidia.com/mig-2g.10gb".to_owned(), 1);
     let others = [
         "nvidia.com/gpu",
         "nvidia.com/mig-1g.6gb",

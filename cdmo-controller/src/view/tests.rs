@@ -288,7 +288,7 @@ fn bound_pods_claim_what_they_do_not_hold_yet() {
         gated: false,
         priority: 0,
         age: 0,
-        wants: BTreeMap::from([(ONE.to_owned(), wants)]),
+        wants: BTreeMap::from([(ONE.to_owned(), wants)]).into(),
         containers: Arc::default(),
         constraints: Arc::new(Constraints::default()),
     };

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::kinds::{Devices, KindId, Kinds};
 use crate::{
     constraints::Constraints,
-    interner::Interner,
     nodes::{NodeIndex, NodeRow},
     pods::PodIndex,
     requests::Amounts,
@@ -39,8 +38,6 @@ pub(super) struct Board {
     pub(super) kinds: Kinds,
     /// Nodes on which devices are reserved.
     reserved: NodeSet,
-    /// Equal wants, once.
-    pub(super) wants: Interner<Wants>,
     pub(super) stale: BTreeSet<String>,
     /// Versions of GPU states that are known to be out of date, and until when that is believed.
     outdated: HashMap<String, (u64, Instant)>,

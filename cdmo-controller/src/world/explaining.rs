@@ -4,7 +4,7 @@
 //! read: an Event, a report, an answer to a question.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -37,7 +37,7 @@ pub(super) struct Explainer<'a> {
     board: &'a mut Board,
     nodes: &'a NodeIndex,
     pods: &'a PodIndex,
-    demands: &'a HashMap<PodKey, DemandState>,
+    demands: &'a BTreeMap<PodKey, DemandState>,
     who: Who<'a>,
     /// By the addresses of wants and nodes, which the demand keeps.
     said: HashMap<(usize, usize), (Demand, Option<Refusal>)>,
@@ -135,12 +135,7 @@ pub(super) fn demand(
     (nodes, pods): (&NodeIndex, &PodIndex),
     now: Instant,
 ) -> Demand {
-    let kind = state.and_then(|state| state.kind.as_ref());
-    let wants = match kind {
-        Some(kind) if *kind.wants == row.wants => Arc::clone(&kind.wants),
-        _ => board.wants.intern(row.wants.clone()),
-    };
-    let kind = board.kind(&wants, &row.constraints, nodes, pods);
+    let kind = board.kind(&row.wants, &row.constraints, nodes, pods);
     let mut nodes = Arc::clone(board.kinds.nodes(kind));
     let aside = state.into_iter().flat_map(|state| {
         let nodes = state.aside.nodes();
@@ -155,7 +150,7 @@ pub(super) fn demand(
         created: row.age,
         window: None,
         group: None,
-        wants,
+        wants: Arc::clone(&row.wants),
         nodes,
     }
 }

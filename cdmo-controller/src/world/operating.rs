@@ -199,7 +199,7 @@ impl World {
         let bound: Vec<_> = listed.iter().map(|(key, row)| (key, row)).collect();
         let mut claimed = view::claimed(snapshot, &bound);
         for (_, row) in self.on_their_way(operation, listed, now) {
-            for (resource, count) in &row.wants {
+            for (resource, count) in row.wants.iter() {
                 let sum = claimed.entry(resource.clone()).or_default();
                 *sum = sum.saturating_add(*count);
             }
@@ -264,16 +264,18 @@ impl World {
                 .withdrawn()
                 .filter_map(|gone| gone.resource)
                 .any(|resource| pod.wants.contains_key(resource));
-            let early = self.demands.get(key).is_some_and(|demand| {
-                // Planned for elsewhere or refused: no room for it here was ever shown, unless that
-                // is why the node was set aside.
-                let was_shown = matches!(demand.standing, Standing::New | Standing::Covered)
-                    || pod.constraints.binds_slowly
-                        && demand.aside.may_be_bound_to(&operation.node, now);
-                was_shown && lowered.is_some_and(|at| demand.seen <= at)
-            });
+            let early = || {
+                self.demands.get(key).is_some_and(|demand| {
+                    // Planned for elsewhere or refused: no room for it here was ever shown, unless that
+                    // is why the node was set aside.
+                    let was_shown = matches!(demand.standing, Standing::New | Standing::Covered)
+                        || pod.constraints.binds_slowly
+                            && demand.aside.may_be_bound_to(&operation.node, now);
+                    was_shown && lowered.is_some_and(|at| demand.seen <= at)
+                })
+            };
             let is_listed = listed.iter().any(|(k, _)| k == *key);
-            asks && early
+            asks && early()
                 && !is_listed
                 && (*key, &pod.uid) != (&operation.pod.0, &operation.pod.1)
                 && row.is_some_and(|row| {
@@ -372,7 +374,7 @@ impl World {
         if operation.is_sent() {
             self.outdate(&operation, now);
         }
-        if blame && self.pods.is_pending(pod) {
+        if blame && self.pods.waiting(pod).is_some() {
             let sentence = words::failed(node, message);
             let told = Note::new(pod.clone(), uid.clone(), "AgentError", &sentence, true);
             self.actions.push(Action::Publish(told));

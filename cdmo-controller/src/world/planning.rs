@@ -34,6 +34,8 @@ struct Candidate {
     gated: bool,
     /// The group that it starts with.
     group: Option<Arc<Group>>,
+    /// It was kept back for its group in the last pass.
+    held_back: bool,
     /// Why it was refused in the last pass.
     refused: Option<Arc<str>>,
 }
@@ -95,9 +97,12 @@ impl World {
             .collect();
         let apart = self.apart(&candidates.all, &outcomes);
         for (candidate, outcome) in candidates.all.into_iter().zip(outcomes) {
-            if let Some(demand) = self.demands.get_mut(&candidate.key) {
-                let group = candidate.group.as_ref();
-                demand.held_back = group.is_some_and(|group| apart.contains(&group.key));
+            let group = candidate.group.as_ref();
+            let held_back = group.is_some_and(|group| apart.contains(&group.key));
+            if held_back != candidate.held_back
+                && let Some(demand) = self.demands.get_mut(&candidate.key)
+            {
+                demand.held_back = held_back;
             }
             self.conclude(&candidate, &served, outcome, now);
             if candidate.gated {
@@ -249,12 +254,15 @@ impl World {
         let mut candidates = Candidates::default();
         let mut groups = HashMap::new();
         board.kinds.begin(now);
+        // Both are sorted by key: looking up each of thousands takes most of a pass.
+        let mut states = self.demands.iter_mut().peekable();
         for (key, row) in self.pods.pending() {
-            let Some(state) = self.demands.get_mut(key) else {
+            while states.next_if(|(known, _)| *known < key).is_some() {}
+            let Some((_, state)) = states.next_if(|(known, _)| *known == key) else {
                 continue;
             };
-            let wants = recognise(state, row, board, now);
-            let kind = board.kind(&wants, &row.constraints, &self.nodes, &self.pods);
+            recognise(state, row, now);
+            let kind = board.kind(&row.wants, &row.constraints, &self.nodes, &self.pods);
             let (ready, nodes) = candidates.review((key, row), state, kind, board, now);
             let group = self.pods.group(key, row, &mut groups);
             candidates.all.push(Candidate {
@@ -262,6 +270,7 @@ impl World {
                 ready,
                 gated: row.gate.is_some(),
                 group: group.clone(),
+                held_back: state.held_back,
                 refused: match &state.standing {
                     Standing::Refused { text, .. } => Some(Arc::clone(text)),
                     _ => None,
@@ -275,7 +284,7 @@ impl World {
                 created: row.age,
                 window,
                 group,
-                wants,
+                wants: Arc::clone(&row.wants),
                 nodes: nodes.unwrap_or_else(|| Arc::clone(board.kinds.nodes(kind))),
             });
         }
@@ -283,29 +292,17 @@ impl World {
     }
 }
 
-/// What the pod asks for, as others that ask for the same.
-fn recognise(state: &mut DemandState, row: &PodRow, board: &mut Board, now: Instant) -> Arc<Wants> {
-    match &state.kind {
-        Some(kind) if *kind.wants == row.wants => {
-            let wants = Arc::clone(&kind.wants);
-            if !Arc::ptr_eq(&kind.constraints, &row.constraints) {
-                state.kind = Some(Kind {
-                    wants: Arc::clone(&wants),
-                    constraints: Arc::clone(&row.constraints),
-                    since: now,
-                });
-            }
-            wants
-        }
-        _ => {
-            let wants = board.wants.intern(row.wants.clone());
-            state.kind = Some(Kind {
-                wants: Arc::clone(&wants),
-                constraints: Arc::clone(&row.constraints),
-                since: now,
-            });
-            wants
-        }
+/// Notes what the pod asks for if that is new.
+fn recognise(state: &mut DemandState, row: &PodRow, now: Instant) {
+    let known = state.kind.as_ref().is_some_and(|kind| {
+        Arc::ptr_eq(&kind.wants, &row.wants) && Arc::ptr_eq(&kind.constraints, &row.constraints)
+    });
+    if !known {
+        state.kind = Some(Kind {
+            wants: Arc::clone(&row.wants),
+            constraints: Arc::clone(&row.constraints),
+            since: now,
+        });
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cdmo_proto::agent::{self, instance::State};
 use jiff::{SignedDuration, Timestamp, Unit};
 use mig::{Placement, ProfileName};
-use planner::GpuPlan;
+use planner::{GpuPlan, Wants};
 use status_report::{
     API_VERSION, Agent, AgentState, Controller, Gpu, Instance, InstanceState, KeptFree, MigMode,
     Move, Node, Piece, PodRef, Report, Rest, Stage, WaitingPod,
@@ -177,7 +177,7 @@ impl World {
         WaitingPod {
             pod: pod(key),
             since: row.created(),
-            wants: row.wants.clone(),
+            wants: Wants::clone(&row.wants),
             reason: reason.to_owned(),
             message,
         }

@@ -1,6 +1,6 @@
 //! What waiting pods are told: that devices are there for them, or why there are none.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use planner::{Refusal, RefusalKind};
 use serde_json::json;
@@ -31,19 +31,16 @@ const REMINDERS: [Duration; 3] = [
 impl World {
     /// Something was heard of a pod.
     pub(super) fn note_demand(&mut self, key: &PodKey, now: Instant) {
-        let row = self.pods.get(key);
-        if let Some(row) = row.filter(|row| row.is_pending()) {
-            if self
-                .demands
-                .get(key)
-                .is_none_or(|known| known.uid != row.uid)
-            {
+        if let Some((key, row)) = self.pods.waiting(key) {
+            let known = self.demands.get(key);
+            if known.is_none_or(|known| known.uid != row.uid) {
                 tracing::debug!(pod = %key, "seen");
-                self.demands
-                    .insert(key.clone(), DemandState::new(row.uid.clone(), now));
+                let new = DemandState::new(row.uid.clone(), now);
+                self.demands.insert(key.clone(), new);
             }
             return;
         }
+        let row = self.pods.get(key);
         let bound = row.is_some_and(|row| row.node.is_some());
         if let (Some(demand), true) = (self.demands.remove(key), bound) {
             self.metrics.stage("total", now - demand.seen);
@@ -58,7 +55,8 @@ impl World {
         if !std::mem::take(&mut self.relisted) {
             return;
         }
-        self.demands.retain(|key, _| self.pods.is_pending(key));
+        self.demands
+            .retain(|key, _| self.pods.waiting(key).is_some());
     }
 
     pub(super) fn count_demands(&self) {
@@ -89,9 +87,9 @@ impl World {
         let wants = self
             .pods
             .get(key)
-            .map(|row| row.wants.clone())
+            .map(|row| Arc::clone(&row.wants))
             .unwrap_or_default();
-        let plan = json!({"node": node, "reuses": wants});
+        let plan = json!({"node": node, "reuses": *wants});
         let uid = demand.uid.clone();
         self.actions.push(Action::AnnotatePod {
             pod: key.clone(),

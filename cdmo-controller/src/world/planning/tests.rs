@@ -85,7 +85,11 @@ struct Pod {
     alone: SetAside,
 }
 
-fn pod(kind: (usize, usize), constraints: &Arc<Constraints>, now: Instant) -> Pod {
+fn pod(
+    kind: (usize, usize),
+    (wants, constraints): (&Arc<Wants>, &Arc<Constraints>),
+    now: Instant,
+) -> Pod {
     let row = PodRow {
         group: None,
         succeeded: false,
@@ -97,7 +101,7 @@ fn pod(kind: (usize, usize), constraints: &Arc<Constraints>, now: Instant) -> Po
         gate: None,
         priority: 0,
         age: 0,
-        wants: BTreeMap::from([(RESOURCES[kind.0].to_owned(), 1)]),
+        wants: Arc::clone(wants),
         containers: Arc::default(),
         constraints: Arc::clone(constraints),
     };
@@ -155,6 +159,7 @@ proptest! {
             new.binds_slowly = binds_slowly;
             Arc::new(new)
         });
+        let wants = RESOURCES.map(|name| Arc::new(Wants::from([(name.to_owned(), 1)])));
         let mut now = Instant::now();
         let mut board = board();
         let mut pods: Vec<Pod> = Vec::new();
@@ -167,18 +172,18 @@ proptest! {
             if scene.goes && !pods.is_empty() {
                 pods.remove(0);
             }
-            pods.extend(scene.comes.map(|kind| pod(kind, &constraints[kind.1], now)));
+            pods.extend(scene.comes.map(|kind| pod(kind, (&wants[kind.0], &constraints[kind.1]), now)));
             board.kinds.begin(now);
             let mut wake_at: Option<Instant> = None;
             let mut candidates = Candidates::default();
             for pod in &mut pods {
-                let wants = recognise(&mut pod.state, &pod.row, &mut board, now);
+                recognise(&mut pod.state, &pod.row, now);
                 let free: Vec<_> = scene.free.iter().map(|free| devices(*free)).collect();
                 let all = |c: &Constraints| -> Eligibilities {
                     let of = |a: &[bool; 2]| eligibility(a[usize::from(c.binds_slowly)]);
                     scene.allowed.iter().map(of).collect()
                 };
-                let kind = board.kinds.kind(&wants, &pod.row.constraints, free.iter(), all);
+                let kind = board.kinds.kind(&pod.row.wants, &pod.row.constraints, free.iter(), all);
                 let key = PodKey::new("ns", "pod");
                 candidates.guarded.clear();
                 let (ready, nodes) =
