@@ -160,10 +160,10 @@ impl System {
         self.until(&format!("pod {name} {what}"), probe).await
     }
 
-    /// Waits until the pod runs.
+    /// Waits until the pod runs. One that has ended well did so, too: on a busy machine nobody may have seen it.
     pub async fn running(&self, name: &str) -> anyhow::Result<Arc<Value>> {
-        self.pod_until(name, "runs", |pod| phase(pod) == "Running")
-            .await
+        let ran = |pod: &Value| matches!(phase(pod), "Running" | "Succeeded");
+        self.pod_until(name, "runs", ran).await
     }
 
     /// Waits until the pod has ended well.

@@ -75,10 +75,10 @@ impl Ground {
         .await
     }
 
-    /// Waits until a pod runs.
+    /// Waits until a pod runs. One that has ended well did so, too: on a busy machine nobody may have seen it.
     pub async fn running(&self, name: &str) -> anyhow::Result<Object> {
-        self.pod_until(name, "runs", |pod| phase(pod) == "Running")
-            .await
+        let ran = |pod: &Object| matches!(phase(pod), "Running" | "Succeeded");
+        self.pod_until(name, "runs", ran).await
     }
 
     /// Waits until a pod has ended well.
