@@ -93,16 +93,25 @@ fn held(snapshot: &SnapshotRow) -> impl Iterator<Item = &InstanceRow> {
 
 /// Devices that bound pods ask for and are not known by name to hold, by resource.
 pub fn missing(snapshot: &SnapshotRow, bound: &[(&PodKey, &PodRow)]) -> BTreeMap<String, u32> {
+    let mut held: HashMap<&PodKey, Vec<&str>> = HashMap::new();
+    for device in snapshot.devices() {
+        for holder in &device.holders {
+            let devices = held.entry(holder).or_default();
+            devices.extend(device.resource.as_deref());
+        }
+    }
     let mut missing: BTreeMap<String, u32> = BTreeMap::new();
     for (key, row) in bound.iter().filter(|(_, row)| !row.terminal) {
+        let held = held.get(key).map_or(&[][..], Vec::as_slice);
         for (resource, count) in row.wants.iter() {
-            let held = snapshot
-                .devices()
-                .filter(|d| d.resource.as_ref() == Some(resource) && d.holders.contains(key))
-                .count();
+            let held = held.iter().filter(|held| *held == resource).count();
             let lacks = count.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
-            let sum = missing.entry(resource.clone()).or_default();
-            *sum = sum.saturating_add(lacks);
+            match missing.get_mut(resource) {
+                Some(sum) => *sum = sum.saturating_add(lacks),
+                None => {
+                    missing.insert(resource.clone(), lacks);
+                }
+            }
         }
     }
     missing

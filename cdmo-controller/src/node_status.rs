@@ -34,59 +34,66 @@ pub fn wanted<'a>(
     kept_free: &[(&str, SliceMask)],
     reserved: &BTreeMap<String, u32>,
 ) -> BTreeMap<String, Counts> {
-    let mut wanted = BTreeMap::new();
-    for (resource, confirmed) in &snapshot.resources {
-        let mut offered = 0;
-        let mut hidden = 0;
-        let (mut idle, mut kept) = (0, 0);
-        for gpu in &snapshot.gpus {
-            let touching = operations.clone().flat_map(|op| {
-                op.gpus
-                    .iter()
-                    .filter(|g| g.uuid == gpu.uuid)
-                    .map(move |g| (op, g))
-            });
-            for device in gpu.instances.iter().chain(&gpu.whole) {
-                if device.resource.as_ref() != Some(resource) {
-                    continue;
-                }
-                let mask = device.placement.mask();
-                let mut kept_free = kept_free.iter().filter(|(uuid, _)| *uuid == gpu.uuid);
-                let is_kept = kept_free.any(|(_, slices)| mask.overlaps(*slices));
-                match device.state {
-                    // Also if it was granted at the last moment: when it is released it must not be
-                    // what the scheduler sends the next pod to.
-                    State::Held | State::Idle if is_leaving(device, touching.clone()) => {}
-                    State::Held if is_kept => {}
-                    State::Idle if is_new(device, touching.clone()) => hidden += 1,
-                    State::Idle if is_kept => kept += 1,
-                    State::Idle => idle += 1,
-                    State::Held => offered += 1,
-                    _ => {}
-                }
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    for gpu in &snapshot.gpus {
+        let plans = operations.clone().flat_map(|op| {
+            let plans = op.gpus.iter().filter(|plan| plan.uuid == gpu.uuid);
+            plans.map(move |plan| (op, plan))
+        });
+        let touching: Vec<Touching<'_>> = plans.collect();
+        let kept_free = kept_free.iter().filter(|(uuid, _)| *uuid == gpu.uuid);
+        let kept_free = kept_free.fold(SliceMask::EMPTY, |all, (_, slices)| all.union(*slices));
+        for device in gpu.instances.iter().chain(&gpu.whole) {
+            let Some(resource) = &device.resource else {
+                continue;
+            };
+            let tally = tallies.entry(resource).or_default();
+            let is_kept = device.placement.mask().overlaps(kept_free);
+            match device.state {
+                // Also if it was granted at the last moment: when it is released it must not be
+                // what the scheduler sends the next pod to.
+                State::Held | State::Idle if is_leaving(device, &touching) => {}
+                State::Held if is_kept => {}
+                State::Idle if is_new(device, &touching) => tally.hidden += 1,
+                State::Idle if is_kept => tally.kept += 1,
+                State::Idle => tally.idle += 1,
+                State::Held => tally.held += 1,
+                _ => {}
             }
         }
-        let promised = reserved.get(resource).copied().unwrap_or(0);
-        offered += idle + kept.min(promised.saturating_sub(idle));
-        let allocatable = offered.min(confirmed.allocatable);
-        let capacity = confirmed.capacity.saturating_sub(hidden).max(allocatable);
-        wanted.insert(
-            resource.clone(),
-            Counts {
-                capacity,
-                allocatable,
-            },
-        );
     }
-    wanted
+    let wanted = snapshot.resources.iter().map(|(resource, confirmed)| {
+        let tally = tallies.get(resource.as_str()).copied().unwrap_or_default();
+        let promised = reserved.get(resource).copied().unwrap_or(0);
+        let kept = tally.kept.min(promised.saturating_sub(tally.idle));
+        let allocatable = (tally.held + tally.idle + kept).min(confirmed.allocatable);
+        let capacity = confirmed.capacity.saturating_sub(tally.hidden);
+        let counts = Counts {
+            capacity: capacity.max(allocatable),
+            allocatable,
+        };
+        (resource.clone(), counts)
+    });
+    wanted.collect()
+}
+
+/// Devices of one resource.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    held: u32,
+    idle: u32,
+    /// Idle on slices that are kept free.
+    kept: u32,
+    /// Not to be shown yet.
+    hidden: u32,
 }
 
 type Touching<'a> = (&'a Operation, &'a planner::GpuPlan);
 
 /// Made, or brought to this name, by an operation that is not complete.
-fn is_new<'a>(device: &InstanceRow, mut touching: impl Iterator<Item = Touching<'a>>) -> bool {
+fn is_new(device: &InstanceRow, touching: &[Touching<'_>]) -> bool {
     let resource = device.resource.as_ref();
-    touching.any(|(operation, gpu)| {
+    touching.iter().any(|(operation, gpu)| {
         let made = gpu
             .create
             .iter()
@@ -101,8 +108,8 @@ fn is_new<'a>(device: &InstanceRow, mut touching: impl Iterator<Item = Touching<
 }
 
 /// About to be given up, or to go by another name.
-fn is_leaving<'a>(device: &InstanceRow, mut touching: impl Iterator<Item = Touching<'a>>) -> bool {
-    touching.any(|(operation, gpu)| {
+fn is_leaving(device: &InstanceRow, touching: &[Touching<'_>]) -> bool {
+    touching.iter().any(|(operation, gpu)| {
         operation.lowers() && operation::withdrawn(gpu).any(|gone| gone.is(device))
     })
 }

@@ -47,7 +47,7 @@ fn an_unbound_pod_that_asks_for_a_slice_waits_until_it_is_bound() {
     assert!(index.waiting(&key("a")).is_some());
     let changed = index.apply(Event::Apply(bound("a", "n", "Pending")));
     assert!(changed.pending && changed.nodes.contains("n"));
-    assert!(!index.waiting(&key("a")).is_some());
+    assert!(index.waiting(&key("a")).is_none());
     assert_eq!(used(&index, "n", ONE), 1);
     assert_eq!(used(&index, "n", "cpu"), 2000);
     assert_eq!(used(&index, "n", "pods"), 1);
@@ -61,13 +61,13 @@ fn a_pod_held_back_by_a_foreign_gate_or_being_deleted_does_not_wait() {
         name: "queue.example.com/x".into(),
     }];
     index.apply(Event::Apply(gated.clone()));
-    assert!(!index.waiting(&key("a")).is_some());
+    assert!(index.waiting(&key("a")).is_none());
     gated.spec.scheduling_gates[0].name = SCHEDULING_GATE.into();
     index.apply(Event::Apply(gated.clone()));
     assert!(index.waiting(&key("a")).is_some());
     gated.metadata.deletion_timestamp = gated.metadata.creation_timestamp.clone();
     index.apply(Event::Apply(gated));
-    assert!(!index.waiting(&key("a")).is_some());
+    assert!(index.waiting(&key("a")).is_none());
 }
 
 #[test]
