@@ -75,17 +75,17 @@ impl Writer {
             let api = Api::<NodeLite>::all(this.client.clone());
             let params = PatchParams::default();
             let patch = Patch::Merge(patch);
-            let (answer, written) = match this.call(api.patch_status(&node, &params, &patch)).await
-            {
-                Ok(node) => (Answer::Written, Some(Box::new(node))),
-                Err(Failure {
-                    code: Some(409), ..
-                }) => (Answer::Conflict, None),
-                Err(failure) => {
-                    tracing::warn!(node, "failed to write node status: {}", failure.text);
-                    (Answer::Failed, None)
-                }
-            };
+            let (answer, written) =
+                match this.call(|| api.patch_status(&node, &params, &patch)).await {
+                    Ok(node) => (Answer::Written, Some(Box::new(node))),
+                    Err(Failure {
+                        code: Some(409), ..
+                    }) => (Answer::Conflict, None),
+                    Err(failure) => {
+                        tracing::warn!(node, "failed to write node status: {}", failure.text);
+                        (Answer::Failed, None)
+                    }
+                };
             this.tell(Input::StatusAnswer {
                 node,
                 answer,
@@ -101,7 +101,7 @@ impl Writer {
         self.tasks.spawn(async move {
             let api = Api::<NodeLite>::all(this.client.clone());
             let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-            let (answer, written) = match this.call(api.patch(&node, &params, &patch)).await {
+            let (answer, written) = match this.call(|| api.patch(&node, &params, &patch)).await {
                 Ok(node) => (Answer::Written, Some(Box::new(node))),
                 Err(Failure {
                     code: Some(409), ..
@@ -127,11 +127,8 @@ impl Writer {
         self.tasks.spawn(async move {
             let api = Api::<NodeLite>::all(this.client.clone());
             let patch = json!({"metadata": {"annotations": {PROBLEMS_ANNOTATION: text}}});
-            let params = PatchParams::default();
-            let written = match this
-                .call(api.patch(&node, &params, &Patch::Merge(patch)))
-                .await
-            {
+            let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+            let written = match this.call(|| api.patch(&node, &params, &patch)).await {
                 Ok(_) => true,
                 Err(failure) => {
                     tracing::warn!(node, "failed to annotate the node: {}", failure.text);
@@ -149,7 +146,7 @@ impl Writer {
             let api = Api::<PodLite>::all(this.client.clone());
             // Without a resource version the list is read from etcd, not from a cache.
             let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
-            let pods = match this.call(api.list(&params)).await {
+            let pods = match this.call(|| api.list(&params)).await {
                 Ok(list) => Ok(list.items),
                 Err(failure) => Err(format!(
                     "the pods of node {node} cannot be read: {}",
@@ -171,7 +168,7 @@ impl Writer {
             let api = Api::<PodLite>::namespaced(this.client.clone(), pod.namespace());
             let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
             for attempt in 1..=ATTEMPTS {
-                match this.call(api.patch(pod.name(), &params, &patch)).await {
+                match this.call(|| api.patch(pod.name(), &params, &patch)).await {
                     Ok(_) => return tracing::debug!(%pod, "annotated"),
                     // Gone, or another pod: nobody misses the annotation.
                     Err(Failure { code: Some(404 | 409 | 422), .. }) => return,
@@ -201,7 +198,7 @@ impl Writer {
         self.tasks.spawn(async move {
             let api = Api::<PodLite>::namespaced(this.client.clone(), pod.namespace());
             let (params, patch) = (PatchParams::default(), Patch::Json::<()>(operations));
-            match this.call(api.patch(pod.name(), &params, &patch)).await {
+            match this.call(|| api.patch(pod.name(), &params, &patch)).await {
                 Ok(_) => tracing::debug!(%pod, "took the scheduling gate off"),
                 Err(Failure { code: Some(404 | 409 | 422), .. }) => {}
                 Err(failure) => {
@@ -221,7 +218,9 @@ impl Writer {
             let api = Api::<Event>::namespaced(this.client.clone(), note.pod.namespace());
             let event = event(&note, &this.me);
             for attempt in 1..=ATTEMPTS {
-                let text = match timeout(CALL, api.create(&PostParams::default(), &event)).await {
+                let params = PostParams::default();
+                let call = Box::pin(api.create(&params, &event));
+                let text = match timeout(CALL, call).await {
                     Ok(Ok(_)) => return,
                     // It came through, though the answer did not.
                     Ok(Err(kube::Error::Api(status))) if status.code == 409 => return,
@@ -239,9 +238,13 @@ impl Writer {
         let _ = self.inputs.send(input).await;
     }
 
-    async fn call<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    /// Thousands may wait for their turns, and each call takes kilobytes from its beginning to its end.
+    async fn call<T, C>(&self, call: impl FnOnce() -> C) -> Result<T, Failure>
+    where
+        C: Future<Output = kube::Result<T>>,
+    {
         let _permit = self.calls.acquire().await;
-        match timeout(CALL, call).await {
+        match timeout(CALL, Box::pin(call())).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(kube::Error::Api(status))) => Err(Failure {
                 code: Some(status.code),
