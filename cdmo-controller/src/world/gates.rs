@@ -10,7 +10,8 @@
 //!   does not come to an end: against that the back-off weighs nothing, and the scheduler may preempt,
 //! - when the pod asks for no device of ours: then somebody else put the gate there.
 //!
-//! Pods of a group ([`crate::groups`]) keep theirs until devices lie ready for all of them.
+//! Pods of a group ([`crate::groups`]) keep theirs until devices lie ready for all of them, or the pod asks for
+//! what cannot be had.
 //!
 //! Nothing is remembered of it but when it was asked for last: while the pod still has the gate and
 //! one of these is true, it is asked for again. So a failed write or a restart loses nothing.
@@ -86,17 +87,16 @@ impl World {
 
 /// When the gate of a pod may go as things stand.
 fn due(demand: &DemandState, now: Instant) -> Option<Instant> {
-    // What is held back for others of its group must not start on its own, however long that takes.
-    let would_start = matches!(
+    // What is held back for others of its group must not start on its own, however long that takes. It may as soon as
+    // it can be bound, so that only what is wrong in the pod itself opens its gate.
+    let never = matches!(
         demand.standing,
-        Standing::Covered
-            | Standing::Waiting
-            | Standing::Refused {
-                kind: RefusalKind::NoRoom | RefusalKind::Group,
-                ..
-            }
+        Standing::Refused {
+            kind: RefusalKind::InvalidProfile | RefusalKind::NoSuchProfile | RefusalKind::TooMany,
+            ..
+        }
     );
-    if demand.held_back && would_start {
+    if demand.held_back && !never {
         return None;
     }
     match &demand.standing {

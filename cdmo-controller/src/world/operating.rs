@@ -337,7 +337,13 @@ impl World {
         };
         let devices: Vec<_> = operation.made.iter().map(device).collect();
         let plan = json!({"node": operation.node, "devices": devices});
-        self.open_gate(pod, now);
+        if self
+            .demands
+            .get(pod)
+            .is_some_and(|demand| !demand.held_back)
+        {
+            self.open_gate(pod, now);
+        }
         if let Some(demand) = self.demands.get_mut(pod) {
             demand.annotated = true;
             demand.ready = Some(now);

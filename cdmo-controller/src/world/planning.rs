@@ -318,10 +318,14 @@ impl Candidates {
         now: Instant,
     ) -> (Ready, Option<Arc<Eligibilities>>) {
         let kinds = &mut board.kinds;
-        if let (true, true, Some(known)) = (state.held_back, row.gate.is_some(), &mut state.kind) {
-            // It is we who keep it from its devices.
+        let is_shut = row.gate.is_some() && row.group.is_some();
+        let is_shut = is_shut && (state.held_back || state.opened.is_none());
+        if let (true, Some(known)) = (is_shut, &mut state.kind) {
+            // It is we who keep it from its devices, so that none need to be kept for it.
             known.since = now;
-            kinds.count(kind);
+            if state.opened.is_some() {
+                kinds.count(kind);
+            }
             return (Ready::Kind(kind), None);
         }
         let since = state.kind.as_ref().map_or(now, |kind| kind.since);

@@ -108,6 +108,66 @@ fn gates_are_opened_together() {
 }
 
 #[test]
+fn a_gate_stays_shut_while_devices_for_others_are_still_being_made() {
+    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
+    bench.hosts.get_mut("b").unwrap().manner = Manner::Mute;
+    for name in ["one", "two"] {
+        member(&mut bench, name, SEVEN, "2", &[GATE]);
+    }
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.shown("a", SEVEN), 1, "{:#?}", bench.log);
+    assert!(gated(&bench, "one") && gated(&bench, "two"));
+    bench.hosts.get_mut("b").unwrap().manner = Manner::Obedient;
+    bench.pass(Duration::from_mins(10));
+    assert_eq!(bench.shown("b", SEVEN), 1, "{:#?}", bench.log);
+    assert!(!gated(&bench, "one") && !gated(&bench, "two"));
+}
+
+#[test]
+fn gates_stay_shut_while_no_node_may_run_the_pods() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    let cordon = |bench: &mut Bench, is: bool| {
+        bench.nodes.get_mut("a").unwrap()["spec"] = json!({"unschedulable": is});
+        bench.node_event("a");
+    };
+    cordon(&mut bench, true);
+    for name in ["one", "two"] {
+        member(&mut bench, name, THREE, "2", &[GATE]);
+    }
+    bench.pass(Duration::from_mins(3));
+    bench.note("one", "NoNode");
+    assert!(gated(&bench, "one") && gated(&bench, "two"));
+    cordon(&mut bench, false);
+    bench.pass(Duration::from_secs(5));
+    assert!(!gated(&bench, "one") && !gated(&bench, "two"));
+}
+
+#[test]
+fn gates_of_pods_that_no_node_could_ever_serve_are_opened() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    for name in ["one", "two"] {
+        member(&mut bench, name, "nvidia.com/mig-1g.6gb", "2", &[GATE]);
+    }
+    bench.pass(Duration::from_secs(5));
+    assert!(!gated(&bench, "one") && !gated(&bench, "two"));
+}
+
+#[test]
+fn idle_devices_are_not_kept_for_a_pod_that_waits_behind_its_gate_for_others() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("idle", &[(THREE, 1)]);
+    bench.run();
+    bench.bind("idle", "a");
+    bench.finish("idle");
+    bench.run();
+    member(&mut bench, "one", THREE, "2", &[GATE]);
+    bench.create("big", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.shown("a", SEVEN), 1, "{:#?}", bench.log);
+    bench.bind("big", "a");
+}
+
+#[test]
 fn a_pod_that_is_made_again_joins_those_that_run() {
     let mut bench = Bench::new(&[("a", 1)]);
     for name in ["one", "two"] {
