@@ -17,7 +17,7 @@ pub(super) enum Alarm {
     Operation(String),
     /// A pod that may have to be told something.
     Tell(PodKey),
-    /// A pod for which devices were made, and which may not have been bound since.
+    /// A pod for which devices lie ready, and which may not have been bound since.
     Remind(PodKey),
     /// A pod whose scheduling gate may have to go.
     Gate(PodKey),

@@ -53,6 +53,18 @@ pub(super) struct Kind {
     pub(super) since: Instant,
 }
 
+/// What the annotation of a pod says of the devices that lie ready for it.
+#[derive(Debug)]
+pub(super) struct Annotation {
+    pub(super) plan: Value,
+    /// How often just this was written.
+    pub(super) written: u32,
+    /// Reminders since they lie ready.
+    pub(super) reminders: usize,
+    /// When it is written again if the pod is not bound by then.
+    pub(super) due: Option<Instant>,
+}
+
 /// A waiting pod.
 #[derive(Debug)]
 pub(super) struct DemandState {
@@ -64,12 +76,10 @@ pub(super) struct DemandState {
     pub(super) kind: Option<Kind>,
     pub(super) aside: SetAside,
     pub(super) told: Option<Told>,
-    /// Its annotation was written, which moves it out of the scheduler's back-off.
-    pub(super) annotated: bool,
     /// When everything that was made for it was ready.
     pub(super) ready: Option<Instant>,
-    /// What was made for it, as its annotation says, and how often it was written.
-    pub(super) plan: Option<(Value, u32)>,
+    /// What was last written onto it, which moves it out of the scheduler's back-off.
+    pub(super) plan: Option<Box<Annotation>>,
     /// Other pods of its group have no devices yet: our scheduling gate keeps it back, too.
     pub(super) held_back: bool,
     /// When it was last asked for that our scheduling gate be taken off it.
@@ -88,7 +98,6 @@ impl DemandState {
             kind: None,
             aside: SetAside::default(),
             told: None,
-            annotated: false,
             ready: None,
             plan: None,
             held_back: false,

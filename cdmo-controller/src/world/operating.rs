@@ -345,10 +345,8 @@ impl World {
             self.open_gate(pod, now);
         }
         if let Some(demand) = self.demands.get_mut(pod) {
-            demand.annotated = true;
             demand.ready = Some(now);
-            demand.plan = Some((plan, 0));
-            self.remind(pod, now);
+            self.annotate(pod, plan, now);
         } else if self.config.pod_annotation {
             // Bound already: nobody waits for the annotation, but people read it.
             self.actions.push(Action::AnnotatePod {

@@ -178,7 +178,7 @@ impl World {
         match outcome {
             Outcome::Covered { node } | Outcome::Wait { node } if is_ready(node) => {
                 let node = self.board.name(node).to_owned();
-                self.cover(key, &node, served.contains(key));
+                self.cover(key, &node, served.contains(key), now);
             }
             // Free for the agent, but the node's status does not show it yet.
             Outcome::Covered { .. } | Outcome::Wait { .. } => {

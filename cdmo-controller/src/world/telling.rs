@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use planner::{Refusal, RefusalKind};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
     Action, World,
     alarms::Alarm,
-    demand::{DemandState, Standing},
+    demand::{Annotation, DemandState, Standing},
 };
 use crate::{
     names::PodKey,
@@ -73,60 +73,86 @@ impl World {
 
     /// Free devices on the node are promised to the pod. If it waited so far, the scheduler may
     /// have put it into back-off; a change of the pod brings it back.
-    pub(super) fn cover(&mut self, key: &PodKey, node: &str, served: bool) {
+    pub(super) fn cover(&mut self, key: &PodKey, node: &str, served: bool, now: Instant) {
         let Some(demand) = self.demands.get_mut(key) else {
             return;
         };
         let waited = !matches!(demand.standing, Standing::New | Standing::Covered);
         demand.standing = Standing::Covered;
+        let is_known = demand
+            .plan
+            .as_ref()
+            .is_some_and(|known| known.due.is_some());
         // Where an operation is under way for the pod, its end writes the annotation.
-        if !waited || served || demand.annotated || !self.config.pod_annotation {
+        if !waited || served || is_known {
             return;
         }
-        demand.annotated = true;
-        let wants = self
-            .pods
-            .get(key)
-            .map(|row| Arc::clone(&row.wants))
-            .unwrap_or_default();
-        let plan = json!({"node": node, "reuses": *wants});
-        let uid = demand.uid.clone();
-        self.actions.push(Action::AnnotatePod {
-            pod: key.clone(),
-            uid,
-            plan,
-        });
+        let row = self.pods.get(key);
+        if demand.held_back && row.is_some_and(|row| row.gate.is_some()) {
+            // The scheduler does not see it.
+            return;
+        }
+        let wants = row.map(|row| Arc::clone(&row.wants)).unwrap_or_default();
+        self.annotate(key, json!({"node": node, "reuses": *wants}), now);
     }
 
-    /// Writes onto a pod what was made for it, and again some time later if it was not bound since: a
+    /// Writes onto a pod what lies ready for it, and again some time later if it was not bound since: a
     /// change that comes while the scheduler is looking at the pod, or before it has seen the node's new
-    /// status, is lost on it, and the pod waits out a back-off of up to ten seconds.
+    /// status, is lost on it, and the pod waits out a back-off of up to ten seconds, or until the scheduler looks
+    /// at all pods again, which takes minutes.
+    pub(super) fn annotate(&mut self, key: &PodKey, plan: Value, now: Instant) {
+        let Some(demand) = self.demands.get_mut(key) else {
+            return;
+        };
+        let known = demand.plan.take().filter(|known| known.plan == plan);
+        demand.plan = Some(Box::new(Annotation {
+            plan,
+            written: known.map_or(0, |known| known.written),
+            reminders: 0,
+            due: None,
+        }));
+        self.write_annotation(key, now);
+    }
+
+    /// Writes it again if it is time and the devices still lie ready.
     pub(super) fn remind(&mut self, key: &PodKey, now: Instant) {
+        let Some(demand) = self.demands.get_mut(key) else {
+            return;
+        };
+        let covered = demand.standing == Standing::Covered;
+        let Some(known) = &mut demand.plan else {
+            return;
+        };
+        if known.due.is_none_or(|due| now < due) {
+            return;
+        }
+        known.due = None;
+        // If somebody else got the devices it would be told of what is not there.
+        if covered {
+            self.write_annotation(key, now);
+        }
+    }
+
+    fn write_annotation(&mut self, key: &PodKey, now: Instant) {
         if !self.config.pod_annotation {
             return;
         }
         let Some(demand) = self.demands.get_mut(key) else {
             return;
         };
-        let covered = demand.standing == Standing::Covered;
-        let Some((plan, written)) = &mut demand.plan else {
+        let Some(known) = &mut demand.plan else {
             return;
         };
-        if *written > 0 && !covered {
-            // Somebody else got the devices: it would be told of what is not there.
-            return;
-        }
-        let mut plan = plan.clone();
-        if *written > 0 {
+        let mut plan = known.plan.clone();
+        if known.written > 0 {
             // Unchanged it would be no change.
-            plan["reminder"] = json!(*written);
+            plan["reminder"] = json!(known.written);
         }
-        let pause = usize::try_from(*written)
-            .ok()
-            .and_then(|at| REMINDERS.get(at));
-        *written += 1;
-        if let Some(pause) = pause {
-            self.alarms.set(now + *pause, Alarm::Remind(key.clone()));
+        known.written += 1;
+        known.due = REMINDERS.get(known.reminders).map(|pause| now + *pause);
+        known.reminders += 1;
+        if let Some(due) = known.due {
+            self.alarms.set(due, Alarm::Remind(key.clone()));
         }
         let uid = demand.uid.clone();
         self.actions.push(Action::AnnotatePod {

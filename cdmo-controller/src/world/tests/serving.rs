@@ -126,6 +126,52 @@ fn a_pod_that_waited_for_a_device_in_use_is_poked_when_it_is_free() {
 }
 
 #[test]
+fn a_pod_that_waited_for_a_freed_device_is_reminded_of_it_as_of_one_that_was_made() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("first", &[(SEVEN, 1)]);
+    bench.run();
+    bench.bind("first", "a");
+    bench.create("second", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_secs(2));
+    bench.finish("first");
+    bench.annotations.clear();
+    bench.pass(Duration::from_secs(8));
+    assert_eq!(
+        reminders_of(&bench, "second"),
+        [json!(null), json!(1), json!(2), json!(3)]
+    );
+    bench.bind("second", "a");
+    bench.pass(Duration::from_mins(1));
+    assert_eq!(reminders_of(&bench, "second").len(), 4);
+}
+
+#[test]
+fn a_pod_that_lost_a_freed_device_is_told_of_the_next() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.create("first", &[(SEVEN, 1)]);
+    bench.run();
+    bench.bind("first", "a");
+    bench.create("second", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_secs(2));
+    bench.finish("first");
+    bench.run();
+    // Somebody else is faster.
+    bench.create("third", &[(SEVEN, 1)]);
+    bench.bind("third", "a");
+    bench.pass(Duration::from_secs(8));
+    assert_eq!(reminders_of(&bench, "second"), [json!(null)]);
+    bench.finish("third");
+    bench.run();
+    assert_eq!(reminders_of(&bench, "second"), [json!(null), json!(1)]);
+}
+
+/// The numbers of the reminders in what was written onto a pod.
+fn reminders_of(bench: &Bench, pod: &str) -> Vec<serde_json::Value> {
+    let of_pod = bench.annotations.iter().filter(|(name, _)| name == pod);
+    of_pod.map(|(_, plan)| plan["reminder"].clone()).collect()
+}
+
+#[test]
 fn pods_that_come_together_get_a_device_each() {
     let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
     for pod in 0..4 {
