@@ -216,7 +216,8 @@ impl Planner {
 
     /// Says what becomes of each demand; the answers are in the order of `demands`.
     ///
-    /// Demands are served by priority, then age, then position. A demand whose number of `nodes` is not
+    /// Demands are served by priority, then age, then position, those of a group when the turn of the last of them
+    /// comes. A demand whose number of `nodes` is not
     /// the cluster's is looked at on the nodes that both have.
     pub fn plan(&mut self, demands: &[Demand]) -> Vec<Outcome> {
         self.passes += 1;
@@ -240,7 +241,7 @@ impl Planner {
                 wish.clone()
             };
             if let Some(group) = &demand.group {
-                let members = gangs.take(group);
+                let members = gangs.take(group, n);
                 let members = members.into_iter().map(|n| Member {
                     n,
                     demand: &demands[n],

@@ -7,6 +7,8 @@
 //! the search reaches its bound.
 //!
 //! Members of a kind ask for the same and may use the same nodes.
+//!
+//! A group is served when the turn of its last member comes: none of them goes before demands that should go before it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -68,9 +70,14 @@ impl Gangs {
         }
     }
 
-    /// The members of a group, once.
-    pub(super) fn take(&mut self, group: &Group) -> Vec<usize> {
-        self.members.remove(&group.key).unwrap_or_default()
+    /// All members of a group, when the turn of the last of them comes.
+    pub(super) fn take(&mut self, group: &Group, n: usize) -> Vec<usize> {
+        let members = self.members.get(&group.key);
+        if members.and_then(|members| members.last()) == Some(&n) {
+            self.members.remove(&group.key).unwrap_or_default()
+        } else {
+            Vec::new()
+        }
     }
 }
 

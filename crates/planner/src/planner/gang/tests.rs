@@ -89,6 +89,24 @@ fn a_group_that_does_not_fit_gets_nothing_and_leaves_all_to_others() {
 }
 
 #[test]
+fn a_group_goes_behind_whatever_goes_before_any_of_its_pods() {
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[])])]);
+    let last_of = |change: &dyn Fn(&mut Demand)| {
+        let mut demands = gang(&cluster, alike(&[("3g.20gb", 1)], 2));
+        change(&mut demands[1]);
+        demands.push(Demand {
+            created: 1,
+            ..mk_demand(&cluster, &[("7g.40gb", 1)])
+        });
+        is_served(&plan(&cluster, &demands)[2])
+    };
+    assert!(!last_of(&|_| {}), "the group came first");
+    assert!(last_of(&|last| last.created = 2));
+    assert!(last_of(&|last| last.priority = -1));
+    assert!(!last_of(&|last| last.priority = 1));
+}
+
+#[test]
 fn members_are_moved_for_each_other_where_the_cheapest_place_of_one_is_in_the_way() {
     let held = ("3g.20gb", 4, Usage::Held);
     let cluster = mk_cluster(vec![
