@@ -201,16 +201,14 @@ impl PodIndex {
     /// The group of a pod, assembled once for all pods that share `known`.
     pub fn group(
         &self,
-        pod: &PodKey,
         row: &PodRow,
         known: &mut HashMap<Arc<str>, Arc<Group>>,
     ) -> Option<Arc<Group>> {
         let tag = row.group.as_ref()?;
-        let key = tag.key(pod.namespace());
-        let group = known.entry(Arc::clone(&key)).or_insert_with(|| {
-            let members = self.groups.members(&key);
+        let group = known.entry(Arc::clone(&tag.key)).or_insert_with(|| {
+            let members = self.groups.members(&tag.key);
             let rows = members.filter_map(|member| self.get(member));
-            Arc::new(groups::assemble(Arc::clone(&key), &tag.name, rows))
+            Arc::new(groups::assemble(tag, rows))
         });
         Some(Arc::clone(group))
     }
@@ -281,12 +279,7 @@ impl PodIndex {
             terminal,
             succeeded: pod.status.phase == "Succeeded",
             deleting: pod.metadata.deletion_timestamp.is_some(),
-            group: pod
-                .metadata
-                .annotations
-                .as_ref()
-                .and_then(Tag::of)
-                .map(Arc::new),
+            group: tag_of(pod).map(Arc::new),
             gated: pod
                 .spec
                 .scheduling_gates
@@ -438,6 +431,15 @@ pub fn key_of(pod: &PodLite) -> PodKey {
     PodKey::new(
         pod.metadata.namespace.as_deref().unwrap_or_default(),
         pod.metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+fn tag_of(pod: &PodLite) -> Option<Tag> {
+    let metadata = &pod.metadata;
+    Tag::of(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.annotations.as_ref()?,
+        metadata.owner_references.as_deref().unwrap_or_default(),
     )
 }
 

@@ -264,7 +264,7 @@ impl World {
             recognise(state, row, now);
             let kind = board.kind(&row.wants, &row.constraints, &self.nodes, &self.pods);
             let (ready, nodes) = candidates.review((key, row), state, kind, board, now);
-            let group = self.pods.group(key, row, &mut groups);
+            let group = self.pods.group(row, &mut groups);
             candidates.all.push(Candidate {
                 key: key.clone(),
                 ready,

@@ -92,22 +92,28 @@ pub fn read(text: &str) -> Result<Vec<Supposed>, String> {
     Ok(pods)
 }
 
-/// The groups of these pods, which are none of those that wait.
-fn supposed_groups(supposed: &[Supposed]) -> HashMap<Arc<str>, Arc<Group>> {
-    let mut known: HashMap<Arc<str>, Muster> = HashMap::new();
-    for pods in supposed {
-        if let Some(tag) = Tag::of(&pods.annotations) {
-            let muster = known.entry(Arc::clone(&tag.name)).or_default();
+/// The groups of these pods, which are none of those that wait; only pods that ask for our devices count.
+fn supposed_groups(supposed: &[Supposed]) -> Vec<Option<Arc<Group>>> {
+    let tags = supposed.iter().map(|pods| {
+        let total = requests::of_pod(&pods.spec);
+        let asks = total.keys().any(|name| requests::is_ours(name));
+        // No namespace has this name.
+        asks.then(|| Tag::of("", &pods.annotations, &[])).flatten()
+    });
+    let tags: Vec<_> = tags.collect();
+    let mut musters: HashMap<&str, Muster> = HashMap::new();
+    for (pods, tag) in supposed.iter().zip(&tags) {
+        if let Some(tag) = tag {
+            let muster = musters.entry(&tag.key).or_default();
             muster.come(u32::try_from(pods.count).unwrap_or(u32::MAX));
-            muster.hear(&tag);
+            muster.hear(tag);
         }
     }
-    let known = known.into_iter().map(|(name, muster)| {
-        // No namespace has this name.
-        let group = muster.group(format!("/{name}").into(), &name);
-        (name, Arc::new(group))
-    });
-    known.collect()
+    let group = |tag: &Option<Tag>| {
+        let tag = tag.as_ref()?;
+        Some(Arc::new(musters.get(&*tag.key)?.group(tag)))
+    };
+    tags.iter().map(group).collect()
 }
 
 impl World {
@@ -121,11 +127,9 @@ impl World {
         let mut demands = self.waiting_demands(clock.now);
         let real = demands.len();
         let mut names = Vec::new();
-        let groups = supposed_groups(supposed);
-        for pods in supposed {
-            let tag = Tag::of(&pods.annotations);
+        for (pods, group) in supposed.iter().zip(supposed_groups(supposed)) {
             let demand = Demand {
-                group: tag.and_then(|tag| groups.get(&tag.name).cloned()),
+                group,
                 ..self.suppose(&pods.spec)
             };
             for number in 0..pods.count {
@@ -171,7 +175,7 @@ impl World {
         pending
             .map(|(key, row)| {
                 let state = self.demands.get(key);
-                let group = self.pods.group(key, row, &mut groups);
+                let group = self.pods.group(row, &mut groups);
                 let window = state.and_then(|state| state.waiting.ask(key, after, now));
                 Demand {
                     window: window.filter(|_| group.is_none()),

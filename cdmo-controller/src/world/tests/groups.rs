@@ -23,6 +23,22 @@ fn member(bench: &mut Bench, name: &str, resource: &str, size: &str, gates: &[&s
     bench.put(name, pod);
 }
 
+/// The same, made by this Job.
+fn made_by(bench: &mut Bench, job: &str, name: &str, size: &str) {
+    member(bench, name, ONE, size, &[]);
+    let mut pod = bench.pods[name].clone();
+    pod["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": job, "controller": true,
+    }]);
+    bench.put(name, pod);
+}
+
+fn succeed(bench: &mut Bench, name: &str) {
+    let mut pod = bench.pods[name].clone();
+    pod["status"]["phase"] = json!("Succeeded");
+    bench.put(name, pod);
+}
+
 fn gated(bench: &Bench, pod: &str) -> bool {
     let gates = &bench.pods[pod]["spec"]["schedulingGates"];
     gates.as_array().is_some_and(|gates| !gates.is_empty())
@@ -184,6 +200,56 @@ fn a_pod_that_is_made_again_joins_those_that_run() {
 }
 
 #[test]
+fn pods_that_succeeded_in_another_run_do_not_count() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    for name in ["one", "two"] {
+        made_by(&mut bench, "first", name, "2");
+    }
+    bench.run();
+    for name in ["one", "two"] {
+        bench.bind(name, "a");
+        succeed(&mut bench, name);
+    }
+    made_by(&mut bench, "second", "three", "2");
+    bench.pass(Duration::from_secs(5));
+    let note = bench.note("three", "GroupWaits");
+    assert!(
+        note.text
+            .contains("1 more pod of its group train must come first"),
+        "{note:?}"
+    );
+    made_by(&mut bench, "second", "four", "2");
+    bench.pass(Duration::from_secs(5));
+    bench.bind("three", "a");
+    bench.bind("four", "a");
+    // One of a Job with more completions than pods at a time.
+    succeed(&mut bench, "three");
+    made_by(&mut bench, "second", "five", "2");
+    bench.pass(Duration::from_secs(5));
+    bench.bind("five", "a");
+}
+
+#[test]
+fn two_runs_of_one_name_are_told_apart_by_nobody_and_so_told_to_be() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    for name in ["one", "two"] {
+        made_by(&mut bench, "first", name, "2");
+    }
+    bench.run();
+    for name in ["one", "two"] {
+        bench.bind(name, "a");
+    }
+    made_by(&mut bench, "second", "three", "2");
+    bench.pass(Duration::from_secs(5));
+    let note = bench.note("three", "GroupWaits");
+    assert!(
+        note.text
+            .contains("3 pods of its group train wait or run, and 2 start together"),
+        "{note:?}"
+    );
+}
+
+#[test]
 fn a_size_that_is_none_is_said_on_the_pod() {
     let mut bench = Bench::new(&[("a", 1)]);
     member(&mut bench, "one", THREE, "many", &[]);
@@ -226,4 +292,31 @@ fn a_question_about_a_group_is_answered_for_all_of_it() {
         "{}",
         missing[0].message
     );
+}
+
+#[test]
+fn a_question_about_a_group_does_not_count_its_launcher() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.pass(Duration::from_secs(1));
+    let pod = |name: &str, limits: serde_json::Value| {
+        json!({
+            "name": name,
+            "annotations": {"cdmo.clear.ml/group": "train", "cdmo.clear.ml/group-size": "2"},
+            "spec": {"containers": [{"name": "main", "resources": {"limits": limits}}]},
+        })
+    };
+    let pods = json!([
+        pod("launcher", json!({"cpu": 1})),
+        pod("worker", json!({THREE: 1}))
+    ]);
+    let pods = read_supposed(&pods.to_string()).unwrap();
+    let clock = Clock {
+        now: bench.now,
+        time: "2026-03-01T12:00:00Z".parse().unwrap(),
+    };
+    let answer = bench.world.what_if(&pods, clock).unwrap();
+    let worker = &answer.pods[1];
+    assert_eq!(worker.fate, Fate::Refused);
+    assert!(worker.message.contains("1 more pod"), "{}", worker.message);
+    assert_ne!(answer.pods[0].fate, Fate::Refused);
 }
