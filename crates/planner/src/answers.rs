@@ -252,6 +252,19 @@ impl Answers {
         }
     }
 
+    /// The same, with so many partial sums that may be looked at, whatever the pass may.
+    pub(crate) fn look_within(
+        &mut self,
+        left: &mut usize,
+        slot: &Slot,
+        (boards, search): (&mut Boards, &mut Search),
+    ) -> Found {
+        self.left = *left;
+        let found = self.look(slot, boards, search);
+        *left = self.left;
+        found
+    }
+
     fn write(&mut self, node: usize, new: Given) {
         let old = std::mem::replace(&mut self.given[node], new);
         if old.answer == new.answer {

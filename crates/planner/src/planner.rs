@@ -74,6 +74,7 @@ pub struct Planner {
     promised_on: Vec<usize>,
     /// Slices that are kept free.
     windows: Windows,
+    gangs: Gangs,
     /// What the last pass left idle and offered, if such instances are parked.
     parking: Vec<NodePlan>,
     /// Partial sums that each wish may look at in a pass: [`MOST_SUMS`].
@@ -95,6 +96,7 @@ impl Default for Planner {
             touched: BTreeMap::new(),
             promised_on: Vec::new(),
             windows: Windows::default(),
+            gangs: Gangs::default(),
             parking: Vec::new(),
             sums: MOST_SUMS,
         }
@@ -150,6 +152,7 @@ impl Planner {
         let at = at.min(self.slots.len());
         let state = self.look_at(&node);
         self.windows.granting.node_changed();
+        self.gangs.node_changed();
         let class = self.classes.of(&node, &mut self.boards);
         self.classes.insert(at, class);
         let slot = Slot {
@@ -182,6 +185,7 @@ impl Planner {
         slot.idle = None;
         if !alike {
             self.windows.granting.node_changed();
+            self.gangs.node_changed();
             slot.state = state;
             for answers in &mut self.answers {
                 answers.change(at);
@@ -208,6 +212,7 @@ impl Planner {
         }
         self.slots.remove(at);
         self.windows.granting.node_changed();
+        self.gangs.node_changed();
         self.classes.remove(at);
         for answers in &mut self.answers {
             answers.remove(at);
@@ -230,7 +235,8 @@ impl Planner {
         // Pods share their wants, so that each copy is read once.
         let mut known: HashMap<usize, Result<usize, Refusal>> = HashMap::new();
         let mut outcomes = vec![Outcome::Covered { node: 0 }; demands.len()];
-        let mut gangs = Gangs::new(demands, order.iter().map(|(.., n)| *n));
+        let mut gangs = std::mem::take(&mut self.gangs);
+        gangs.begin(demands, order.iter().map(|(.., n)| *n));
         self.begin_windows(demands);
         for (.., n) in order {
             let demand = &demands[n];
@@ -260,6 +266,8 @@ impl Planner {
                 Err(refusal) => Outcome::Refused(refusal),
             };
         }
+        gangs.end(self.passes);
+        self.gangs = gangs;
         self.parking = self.surplus();
         self.end();
         self.end_windows();

@@ -12,6 +12,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
@@ -27,10 +28,26 @@ use crate::{
     work::WorkNode,
 };
 
-/// Looks at a node with some members of a group in mind, over all groups of a pass.
-const MOST_LOOKS: usize = 4_096;
+/// What all groups of a pass may look at. A look is one at a node with some members of a group in mind; one at many GPUs
+/// for many members counts as several.
+const MOST: Budget = Budget {
+    looks: 8_192,
+    sums: 2_000_000,
+};
+/// Sums of counts in one look; as many more count as another.
+const SUMS_OF_A_LOOK: usize = 20_000;
 /// Ways to choose some members of a group, by how many of each kind: 1,023 alike are one fewer than that.
 const MOST_DEALS: usize = 1_024;
+/// Groups refused that are remembered from pass to pass.
+const MOST_FAILED: usize = 1_024;
+
+/// What may be looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    looks: usize,
+    /// Partial sums of searches over counts without numbers.
+    sums: usize,
+}
 
 /// A demand of a group.
 pub(super) struct Member<'a> {
@@ -41,33 +58,104 @@ pub(super) struct Member<'a> {
     pub(super) wish: Result<usize, Refusal>,
 }
 
-/// What a group is made up of: for each kind the number of what it wants, the address of its nodes, and its members.
-type Makeup = Vec<(usize, usize, usize)>;
+/// What a group is made up of: for each kind what it wants, the address of its nodes, and how many members it has.
+type Makeup = Vec<(Arc<Wants>, usize, usize)>;
 
-/// The groups of a pass.
+/// A group that could not be served.
+#[derive(Debug)]
+struct Failed {
+    /// Kept, so that no others get their addresses.
+    _nodes: Vec<Arc<Eligibilities>>,
+    /// [`Planner::state`] then.
+    state: (u64, u64, u64),
+    /// What could be looked at.
+    budget: Budget,
+    failure: Failure,
+    /// The last pass in which somebody asked.
+    pass: u64,
+}
+
+/// The groups of a pass, and what is remembered of those that were refused.
 #[derive(Debug)]
 pub(super) struct Gangs {
     /// Positions of demands whose groups were not looked at yet, in the order in which they are served.
     members: HashMap<Arc<str>, Vec<usize>>,
-    /// What may still be looked at.
-    looks: usize,
-    /// Why groups of such kinds and counts could not be served, and how much had been promised by then.
-    failed: HashMap<Makeup, (usize, Failure)>,
+    most: Budget,
+    left: Budget,
+    /// Counts changes of nodes.
+    changes: u64,
+    failed: HashMap<Makeup, Failed>,
+    /// Digests of the states of nodes that were touched in this pass, and their versions.
+    digests: HashMap<usize, (u64, u64)>,
+}
+
+impl Default for Gangs {
+    fn default() -> Self {
+        Self {
+            members: HashMap::new(),
+            most: MOST,
+            left: MOST,
+            changes: 0,
+            failed: HashMap::new(),
+            digests: HashMap::new(),
+        }
+    }
 }
 
 impl Gangs {
-    pub(super) fn new(demands: &[Demand], order: impl Iterator<Item = usize>) -> Self {
-        let mut members: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+    /// A pass over these demands begins.
+    pub(super) fn begin(&mut self, demands: &[Demand], order: impl Iterator<Item = usize>) {
+        self.left = self.most;
         for n in order {
             if let Some(group) = &demands[n].group {
-                members.entry(Arc::clone(&group.key)).or_default().push(n);
+                let members = self.members.entry(Arc::clone(&group.key));
+                members.or_default().push(n);
             }
         }
-        Self {
-            members,
-            looks: MOST_LOOKS,
-            failed: HashMap::new(),
+    }
+
+    /// The pass with this number ends.
+    pub(super) fn end(&mut self, pass: u64) {
+        self.members.clear();
+        self.digests.clear();
+        self.failed.retain(|_, failed| failed.pass == pass);
+        if self.failed.len() > MOST_FAILED {
+            self.failed.clear();
         }
+    }
+
+    /// A node is not what it was.
+    pub(super) fn node_changed(&mut self) {
+        self.changes += 1;
+    }
+
+    /// What one group may look at: half of what is left, so that none leaves nothing to those behind it.
+    fn share(&self) -> Budget {
+        Budget {
+            looks: self.left.looks / 2,
+            sums: self.left.sums / 2,
+        }
+    }
+
+    /// So much of a share is left over.
+    fn spent(&mut self, share: Budget, rest: Budget) {
+        self.left.looks -= share.looks - rest.looks;
+        self.left.sums -= share.sums - rest.sums;
+    }
+
+    /// Why such a group could not be served, if nothing has changed since and it may not look at more.
+    fn known(
+        &mut self,
+        makeup: &Makeup,
+        state: (u64, u64, u64),
+        share: Budget,
+        pass: u64,
+    ) -> Option<Failure> {
+        let known = self.failed.get_mut(makeup)?;
+        known.pass = pass;
+        let to_the_end = !matches!(known.failure, Failure::CutOff);
+        let more = share.looks > known.budget.looks || share.sums > known.budget.sums;
+        (known.state == state && (to_the_end || !more)).then(|| known.failure.clone())
     }
 
     /// All members of a group, when the turn of the last of them comes.
@@ -84,7 +172,7 @@ impl Gangs {
 /// Members that ask for the same and may use the same nodes.
 struct Kind<'a> {
     wish: usize,
-    wants: &'a Wants,
+    wants: &'a Arc<Wants>,
     nodes: &'a Arc<Eligibilities>,
     /// Positions among the members.
     members: Vec<usize>,
@@ -163,30 +251,61 @@ impl Planner {
         }
         let key = kinds.iter().map(|kind| {
             let nodes = Arc::as_ptr(kind.nodes).addr();
-            (kind.wish, nodes, kind.members.len())
+            (Arc::clone(kind.wants), nodes, kind.members.len())
         });
-        let key: Vec<_> = key.collect();
-        let known = gangs.failed.get(&key);
-        let known = known.filter(|(promised, _)| *promised == self.promised_on.len());
-        let failure = if let Some((_, failure)) = known {
-            failure.clone()
-        } else {
-            if let Some(outcomes) = self.one_by_one(members) {
-                return Ok(outcomes);
-            }
-            match self.dealt_out(&kinds, members.len(), &mut gangs.looks) {
-                Ok(outcomes) => return Ok(outcomes),
-                Err(failure) => failure,
+        let key: Makeup = key.collect();
+        let (state, share) = (self.state(gangs), gangs.share());
+        let failure = match gangs.known(&key, state, share, self.passes) {
+            Some(failure) => failure,
+            None => {
+                if let Some(outcomes) = self.one_by_one(members) {
+                    return Ok(outcomes);
+                }
+                let mut rest = share;
+                let dealt = self.dealt_out(&kinds, members.len(), &mut rest);
+                gangs.spent(share, rest);
+                let failure = match dealt {
+                    Ok(outcomes) => return Ok(outcomes),
+                    Err(failure) => failure,
+                };
+                if !self.is_cut_off(&kinds) {
+                    let failed = Failed {
+                        _nodes: kinds.iter().map(|kind| Arc::clone(kind.nodes)).collect(),
+                        state,
+                        budget: share,
+                        failure: failure.clone(),
+                        pass: self.passes,
+                    };
+                    gangs.failed.insert(key, failed);
+                }
+                failure
             }
         };
         let own = match &failure {
             Failure::Alone(kind, _) => kinds[*kind].members.clone(),
             _ => Vec::new(),
         };
-        gangs
-            .failed
-            .insert(key, (self.promised_on.len(), failure.clone()));
         Err((failure, own))
+    }
+
+    /// What decides about a group: the nodes, and what became of them in this pass so far.
+    fn state(&self, gangs: &mut Gangs) -> (u64, u64, u64) {
+        let mut sum = 0u64;
+        for node in self.touched.keys() {
+            let state = &self.slots[*node].state;
+            let known = gangs.digests.entry(*node).or_default();
+            if known.0 != state.version {
+                *known = (state.version, digest(*node, state));
+            }
+            sum = sum.wrapping_add(known.1);
+        }
+        (gangs.changes, self.classes.version(), sum)
+    }
+
+    /// Whether some node was not asked to the end for one of them alone; the next pass goes on with it.
+    fn is_cut_off(&self, kinds: &[Kind<'_>]) -> bool {
+        let mut kinds = kinds.iter();
+        kinds.any(|kind| self.answers[kind.wish].is_cut_off(kind.nodes.allowed()))
     }
 
     /// Serves the members as if each were alone; nothing is promised if that does not do.
@@ -231,7 +350,7 @@ impl Planner {
         &mut self,
         kinds: &[Kind<'_>],
         members: usize,
-        looks: &mut usize,
+        left: &mut Budget,
     ) -> Result<Vec<Outcome>, Failure> {
         let mut cut_off = false;
         let mut nodes = NodeSet::default();
@@ -274,7 +393,7 @@ impl Planner {
         let mut table = Table::new(&goal);
         let mut asked = Asked::default();
         for node in order {
-            if !self.look(node, kinds, &goal, &mut asked, looks) {
+            if !self.look(node, kinds, &goal, &mut asked, left) {
                 cut_off = true;
                 break;
             }
@@ -296,7 +415,7 @@ impl Planner {
         kinds: &[Kind<'_>],
         goal: &Deal,
         asked: &mut Asked,
-        looks: &mut usize,
+        left: &mut Budget,
     ) -> bool {
         asked.served.clear();
         let mut layer = vec![vec![0; goal.len()]];
@@ -317,16 +436,19 @@ impl Planner {
                 if !asked.may_serve(&deal) {
                     continue;
                 }
-                let Some(rest) = looks.checked_sub(1) else {
-                    return false;
-                };
-                *looks = rest;
-                let begin = (self.passes, self.sums);
-                let Some(answers) = asked.answers(&deal, kinds, begin) else {
+                let Some(answers) = asked.answers(&deal, kinds, self.passes) else {
                     continue;
                 };
                 let slot = &self.slots[node];
-                match answers.look(slot, &mut self.boards, &mut self.search) {
+                let counts = answers.goal.numbers();
+                let sums = counts * counts * slot.state.boards.len();
+                let Some(looks) = left.looks.checked_sub(1 + sums / SUMS_OF_A_LOOK) else {
+                    left.looks = 0;
+                    return false;
+                };
+                left.looks = looks;
+                let tools = (&mut self.boards, &mut self.search);
+                match answers.look_within(&mut left.sums, slot, tools) {
                     Found::Served(cost) => {
                         let cost = cost.queued(slot.state.busy);
                         asked.served.insert(deal.clone(), cost);
@@ -396,22 +518,17 @@ impl Asked {
         fewer.all(|fewer| fewer.iter().all(|n| *n == 0) || self.served.contains_key(&fewer))
     }
 
-    fn answers(
-        &mut self,
-        deal: &Deal,
-        kinds: &[Kind<'_>],
-        (pass, sums): (u64, usize),
-    ) -> Option<&mut Answers> {
+    fn answers(&mut self, deal: &Deal, kinds: &[Kind<'_>], pass: u64) -> Option<&mut Answers> {
         if !self.by_deal.contains_key(deal) {
             let mut wants = Wants::new();
             for (kind, times) in kinds.iter().zip(deal).filter(|(_, times)| **times > 0) {
-                for (resource, count) in kind.wants {
+                for (resource, count) in kind.wants.iter() {
                     let all = wants.entry(resource.clone()).or_default();
                     *all = all.saturating_add(count.saturating_mul(*times));
                 }
             }
             let mut new = Answers::new(&wants, 0).ok()?;
-            new.begin(pass, sums);
+            new.begin(pass, 0);
             self.by_deal.insert(deal.clone(), new);
         }
         self.by_deal.get_mut(deal)
@@ -509,6 +626,14 @@ impl Failure {
             text,
         }
     }
+}
+
+/// Equal for what gives the same answers, and for nothing else that anybody would come upon.
+fn digest(node: usize, state: &State) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (node, &state.boards, &state.fixed).hash(&mut hasher);
+    (&state.closed, state.busy).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn count(members: usize) -> u32 {

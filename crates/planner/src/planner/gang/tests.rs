@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Cluster, Node, Usage,
+    Cluster, Eligibility, Node, Usage,
     pass::tests::{a100, exactness::any_gpu, mk_cluster, mk_demand, mk_node},
     plan,
 };
@@ -222,6 +222,79 @@ fn groups_of_the_same_kind_are_refused_without_another_search() {
     }
 }
 
+#[test]
+fn a_group_that_waits_costs_nothing_while_nothing_changes() {
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[])]), mk_node(vec![a100(&[])])]);
+    let members = gang(&cluster, alike(&[("3g.20gb", 1)], 5));
+    let looks = |planner: &Planner| MOST.looks - planner.gangs.left.looks;
+    let mut planner = Planner::from(&cluster);
+    let refused = planner.plan(&members);
+    assert!(!is_served(&refused[0]) && looks(&planner) > 0);
+    assert_eq!(planner.plan(&members), refused);
+    assert_eq!(looks(&planner), 0);
+    let more = mk_node(vec![a100(&[]), a100(&[])]);
+    planner.replace(1, more);
+    assert!(planner.plan(&members).iter().all(is_served));
+}
+
+#[test]
+fn a_group_is_looked_at_again_when_others_are_promised_something_else() {
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[])]), mk_node(vec![a100(&[])])]);
+    let mut demands = gang(&cluster, alike(&[("3g.20gb", 1)], 4));
+    demands.push(Demand {
+        priority: 1,
+        ..mk_demand(&cluster, &[("1g.5gb", 1)])
+    });
+    let mut planner = Planner::from(&cluster);
+    assert!(!is_served(&planner.plan(&demands)[0]));
+    assert!(planner.plan(&demands[..4]).iter().all(is_served));
+    assert!(!is_served(&planner.plan(&demands)[0]));
+}
+
+#[test]
+fn one_group_does_not_use_up_what_others_may_look_at() {
+    let mut nodes = vec![mk_node(vec![a100(&[])]); 20];
+    nodes.push(mk_node(vec![a100(&[
+        ("1g.5gb", 0, Usage::Held),
+        ("2g.10gb", 2, Usage::Idle),
+    ])]));
+    let cluster = mk_cluster(nodes);
+    let only = |demand: &mut Demand, last: bool| {
+        let nodes = Arc::make_mut(&mut demand.nodes);
+        for at in 0..21 {
+            if (at == 20) != last {
+                nodes.set(at, Eligibility::Excluded("not its own".into()));
+            }
+        }
+    };
+    let mut demands = gang(&cluster, alike(&[("7g.40gb", 1)], 21));
+    demands.extend(gang(&cluster, alike(&[("1g.5gb", 1)], 7)));
+    let large = demands.len();
+    demands.iter_mut().for_each(|demand| only(demand, false));
+    let share = |of: &mut [Demand]| {
+        let nodes = Arc::clone(&of[0].nodes);
+        of.iter_mut()
+            .for_each(|demand| demand.nodes = Arc::clone(&nodes));
+    };
+    share(&mut demands);
+    // Only dealt out: one after the other, the first would use what is in the way of the last.
+    let small = Arc::new(group("small"));
+    for mut demand in gang(&cluster, [&[("2g.10gb", 1)][..], &[("3g.20gb", 1)]]) {
+        only(&mut demand, true);
+        demand.group = Some(Arc::clone(&small));
+        demand.created = 1;
+        demands.push(demand);
+    }
+    let mut planner = Planner::from(&cluster);
+    planner.gangs.most.looks = 60;
+    let outcomes = planner.plan(&demands);
+    assert!(
+        text(&outcomes[0]).1.contains("not all ways could be tried"),
+        "{outcomes:?}"
+    );
+    assert!(outcomes[large..].iter().all(is_served), "{outcomes:?}");
+}
+
 /// Whether there is any way to deal these out over the nodes, by asking each node for each part.
 fn brute_force(cluster: &Cluster, wants: &[&[(&'static str, u32)]]) -> bool {
     let nodes = cluster.nodes.len();
@@ -298,5 +371,33 @@ proptest! {
         // Nor does anything stay behind for the next pass.
         prop_assert_eq!(planner.plan(&demands), outcomes);
         prop_assert_eq!(planner.plan(&later), plan(&cluster, &later));
+    }
+
+    #[test]
+    fn what_is_remembered_of_groups_changes_no_answer(
+        nodes in prop::collection::vec(any_node(), 1..4),
+        kinds in prop::collection::vec((0..KINDS.len(), 0usize..4, 0..3i32), 2..9),
+        passes in prop::collection::vec((any::<u16>(), prop::option::of((0usize..4, any_node()))), 1..6),
+    ) {
+        let mut cluster = mk_cluster(nodes);
+        let groups = ["one", "two", "three"].map(|name| Arc::new(group(name)));
+        let everywhere = Arc::clone(&mk_demand(&cluster, KINDS[0]).nodes);
+        let demands: Vec<_> = kinds.iter().map(|(kind, group, priority)| Demand {
+            group: groups.get(*group).cloned(),
+            priority: *priority,
+            nodes: Arc::clone(&everywhere),
+            ..mk_demand(&cluster, KINDS[*kind])
+        }).collect();
+        let mut planner = Planner::from(&cluster);
+        for (there, change) in passes {
+            if let Some((at, node)) = change.filter(|(at, _)| *at < cluster.nodes.len()) {
+                cluster.nodes[at] = Node { name: cluster.nodes[at].name.clone(), ..node };
+                planner.replace(at, cluster.nodes[at].clone());
+            }
+            let waiting = demands.iter().enumerate().filter(|(n, _)| there >> n & 1 == 1);
+            let waiting: Vec<_> = waiting.map(|(_, demand)| demand.clone()).collect();
+            prop_assert_eq!(planner.plan(&waiting), plan(&cluster, &waiting));
+            prop_assert_eq!(planner.plan(&waiting), plan(&cluster, &waiting));
+        }
     }
 }
