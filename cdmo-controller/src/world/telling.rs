@@ -83,8 +83,7 @@ impl World {
             .plan
             .as_ref()
             .is_some_and(|known| known.due.is_some());
-        // Where an operation is under way for the pod, its end writes the annotation.
-        if !waited || served || is_known {
+        if !waited || is_known {
             return;
         }
         let row = self.pods.get(key);
@@ -93,14 +92,16 @@ impl World {
             return;
         }
         let wants = row.map(|row| Arc::clone(&row.wants)).unwrap_or_default();
-        self.annotate(key, json!({"node": node, "reuses": *wants}), now);
+        // Where an operation is under way for the pod, its end writes the annotation, if it comes soon.
+        let at = if served { now + REMINDERS[0] } else { now };
+        self.annotate(key, json!({"node": node, "reuses": *wants}), at, now);
     }
 
-    /// Writes onto a pod what lies ready for it, and again some time later if it was not bound since: a
+    /// Writes onto a pod at some time what lies ready for it, and again later if it was not bound since: a
     /// change that comes while the scheduler is looking at the pod, or before it has seen the node's new
     /// status, is lost on it, and the pod waits out a back-off of up to ten seconds, or until the scheduler looks
     /// at all pods again, which takes minutes.
-    pub(super) fn annotate(&mut self, key: &PodKey, plan: Value, now: Instant) {
+    pub(super) fn annotate(&mut self, key: &PodKey, plan: Value, at: Instant, now: Instant) {
         let Some(demand) = self.demands.get_mut(key) else {
             return;
         };
@@ -109,9 +110,13 @@ impl World {
             plan,
             written: known.map_or(0, |known| known.written),
             reminders: 0,
-            due: None,
+            due: Some(at),
         }));
-        self.write_annotation(key, now);
+        if now < at {
+            self.alarms.set(at, Alarm::Remind(key.clone()));
+        } else {
+            self.write_annotation(key, now);
+        }
     }
 
     /// Writes it again if it is time and the devices still lie ready.

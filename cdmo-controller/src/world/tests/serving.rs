@@ -165,6 +165,21 @@ fn a_pod_that_lost_a_freed_device_is_told_of_the_next() {
     assert_eq!(reminders_of(&bench, "second"), [json!(null), json!(1)]);
 }
 
+#[test]
+fn a_pod_for_which_something_is_made_is_told_of_a_freed_device_that_is_there_first() {
+    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
+    bench.create("first", &[(SEVEN, 1)]);
+    bench.run();
+    bench.bind("first", "a");
+    bench.hosts.get_mut("b").unwrap().manner = Manner::Mute;
+    bench.create("second", &[(SEVEN, 1)]);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.log.last().unwrap(), "plan b GPU-b0: +7g.40gb@0");
+    bench.finish("first");
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(reminders_of(&bench, "second"), [json!(null), json!(1)]);
+}
+
 /// The numbers of the reminders in what was written onto a pod.
 fn reminders_of(bench: &Bench, pod: &str) -> Vec<serde_json::Value> {
     let of_pod = bench.annotations.iter().filter(|(name, _)| name == pod);
