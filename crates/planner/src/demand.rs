@@ -1,6 +1,11 @@
 //! What a pod asks for.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use crate::{node_set::NodeSet, window::Ask};
 
@@ -50,12 +55,18 @@ pub enum Eligibility {
 }
 
 /// For each node of the cluster, in its order, whether a pod could run there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Eligibilities {
     count: usize,
     allowed: NodeSet,
     /// The others by what excludes them; no set is empty. There are few different words.
     excluded: Vec<(Cow<'static, str>, NodeSet)>,
+}
+
+impl Hash for Eligibilities {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.allowed.hash(state);
+    }
 }
 
 impl Eligibilities {

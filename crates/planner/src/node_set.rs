@@ -4,6 +4,8 @@
 //! sixty thousand words of bits. So what is known of nodes is kept as sets, and the questions of one pod are
 //! asked of all nodes at once.
 
+use std::hash::{Hash, Hasher};
+
 /// Bits in a word.
 const BITS: usize = 64;
 
@@ -22,6 +24,13 @@ impl PartialEq for NodeSet {
 }
 
 impl Eq for NodeSet {}
+
+impl Hash for NodeSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let last = self.words.iter().rposition(|word| *word != 0);
+        self.words[..last.map_or(0, |last| last + 1)].hash(state);
+    }
+}
 
 impl NodeSet {
     /// The nodes below a position.

@@ -58,14 +58,12 @@ pub(super) struct Member<'a> {
     pub(super) wish: Result<usize, Refusal>,
 }
 
-/// What a group is made up of: for each kind what it wants, the address of its nodes, and how many members it has.
-type Makeup = Vec<(Arc<Wants>, usize, usize)>;
+/// What a group is made up of: for each kind what it wants, its nodes, and how many members it has.
+type Makeup = Vec<(Arc<Wants>, Arc<Eligibilities>, usize)>;
 
 /// A group that could not be served.
 #[derive(Debug)]
 struct Failed {
-    /// Kept, so that no others get their addresses.
-    _nodes: Vec<Arc<Eligibilities>>,
     /// [`Planner::state`] then.
     state: (u64, u64, u64),
     /// What could be looked at.
@@ -181,7 +179,6 @@ struct Kind<'a> {
 /// Why a group is not served.
 #[derive(Clone, Debug)]
 enum Failure {
-    HeldBack(Arc<str>),
     /// Members of the kind with this number could not be served if they were alone.
     Alone(usize, Refusal),
     /// No more than so many of its members fit at the same time.
@@ -202,11 +199,16 @@ impl Planner {
         gangs: &mut Gangs,
         outcomes: &mut [Outcome],
     ) {
-        let served = match &group.held_back {
-            Some(why) => Err((Failure::HeldBack(Arc::clone(why)), Vec::new())),
-            None => self.serve_together(members, gangs),
-        };
-        match served {
+        if let Some(why) = &group.held_back {
+            for member in members {
+                outcomes[member.n] = Outcome::Refused(Refusal {
+                    kind: RefusalKind::Group,
+                    text: Arc::clone(why),
+                });
+            }
+            return;
+        }
+        match self.serve_together(members, gangs) {
             Ok(served) => {
                 for (member, outcome) in members.iter().zip(served) {
                     outcomes[member.n] = outcome;
@@ -237,8 +239,8 @@ impl Planner {
                 Ok(wish) => *wish,
                 Err(refusal) => return Err((Failure::Alone(0, refusal.clone()), vec![at])),
             };
-            let same =
-                |kind: &&mut Kind<'_>| kind.wish == wish && Arc::ptr_eq(kind.nodes, &demand.nodes);
+            // Pods for which nodes were set aside have copies of their own.
+            let same = |kind: &&mut Kind<'_>| kind.wish == wish && *kind.nodes == demand.nodes;
             match kinds.iter_mut().find(same) {
                 Some(kind) => kind.members.push(at),
                 None => kinds.push(Kind {
@@ -250,36 +252,34 @@ impl Planner {
             }
         }
         let key = kinds.iter().map(|kind| {
-            let nodes = Arc::as_ptr(kind.nodes).addr();
-            (Arc::clone(kind.wants), nodes, kind.members.len())
+            let (wants, nodes) = (Arc::clone(kind.wants), Arc::clone(kind.nodes));
+            (wants, nodes, kind.members.len())
         });
         let key: Makeup = key.collect();
         let (state, share) = (self.state(gangs), gangs.share());
-        let failure = match gangs.known(&key, state, share, self.passes) {
-            Some(failure) => failure,
-            None => {
-                if let Some(outcomes) = self.one_by_one(members) {
-                    return Ok(outcomes);
-                }
-                let mut rest = share;
-                let dealt = self.dealt_out(&kinds, members.len(), &mut rest);
-                gangs.spent(share, rest);
-                let failure = match dealt {
-                    Ok(outcomes) => return Ok(outcomes),
-                    Err(failure) => failure,
-                };
-                if !self.is_cut_off(&kinds) {
-                    let failed = Failed {
-                        _nodes: kinds.iter().map(|kind| Arc::clone(kind.nodes)).collect(),
-                        state,
-                        budget: share,
-                        failure: failure.clone(),
-                        pass: self.passes,
-                    };
-                    gangs.failed.insert(key, failed);
-                }
-                failure
+        let failure = if let Some(known) = gangs.known(&key, state, share, self.passes) {
+            known
+        } else {
+            if let Some(outcomes) = self.one_by_one(members) {
+                return Ok(outcomes);
             }
+            let mut rest = share;
+            let dealt = self.dealt_out(&kinds, members.len(), &mut rest);
+            gangs.spent(share, rest);
+            let failure = match dealt {
+                Ok(outcomes) => return Ok(outcomes),
+                Err(failure) => failure,
+            };
+            if !self.is_cut_off(&kinds) {
+                let failed = Failed {
+                    state,
+                    budget: share,
+                    failure: failure.clone(),
+                    pass: self.passes,
+                };
+                gangs.failed.insert(key, failed);
+            }
+            failure
         };
         let own = match &failure {
             Failure::Alone(kind, _) => kinds[*kind].members.clone(),
@@ -606,7 +606,6 @@ impl Failure {
     /// For the members of a group of which so many wait.
     fn words(&self, name: &str, waiting: usize) -> Refusal {
         let text = match self {
-            Self::HeldBack(why) => Arc::clone(why),
             Self::Alone(_, refusal) => {
                 format!("another pod of its group {name} cannot be served: {refusal}").into()
             }

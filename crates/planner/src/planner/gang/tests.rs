@@ -238,6 +238,29 @@ fn a_group_that_waits_costs_nothing_while_nothing_changes() {
 }
 
 #[test]
+fn pods_with_nodes_of_their_own_are_alike_if_these_are_the_same() {
+    let cluster = mk_cluster(vec![mk_node(vec![a100(&[]), a100(&[])]); 3]);
+    let mut members = gang(&cluster, alike(&[("3g.20gb", 1)], 11));
+    let refused = |members: &[Demand]| {
+        let mut planner = Planner::from(&cluster);
+        let refused = planner.plan(members);
+        planner.plan(members);
+        assert_eq!(planner.gangs.left.looks, MOST.looks, "remembered");
+        text(&refused[0]).1.to_owned()
+    };
+    for member in &mut members {
+        let mut own = Eligibilities::clone(&member.nodes);
+        own.set(2, Eligibility::Excluded("set aside".into()));
+        member.nodes = Arc::new(own);
+    }
+    let said = refused(&members);
+    assert!(
+        said.starts_with("of the 11 waiting pods of its group train, 8 would fit"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_group_is_looked_at_again_when_others_are_promised_something_else() {
     let cluster = mk_cluster(vec![mk_node(vec![a100(&[])]), mk_node(vec![a100(&[])])]);
     let mut demands = gang(&cluster, alike(&[("3g.20gb", 1)], 4));
