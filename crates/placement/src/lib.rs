@@ -34,7 +34,6 @@
 
 mod classes;
 mod features;
-pub mod gang;
 mod geometry;
 mod index;
 pub mod packable;

@@ -1,6 +1,6 @@
 //! What fits on a number of GPUs if everything could be moved: the exact answer.
 //!
-//! It says which gangs can never be placed, how many GPUs a demand needs at least, and whether moving
+//! It says what can never be placed together, how many GPUs a demand needs at least, and whether moving
 //! instances would help.
 //!
 //! **Eight slices** (A100, H100, H200, B200). A GPU is a left half of two pairs (0-1, 2-3), and a

@@ -125,20 +125,6 @@ impl Pool {
         candidates.min_by_key(|c| (Reverse(c.value(ask.reuse_bonus)), rank(c), c.placement))
     }
 
-    /// The first GPU with exactly this mask, in the classes asked for; one where an idle instance
-    /// stands at the placement goes first.
-    pub(crate) fn with_mask(
-        &self,
-        ask: &Ask<'_>,
-        mask: u16,
-        placement: PlacementId,
-    ) -> Option<GpuId> {
-        let idle = self
-            .classes_of(ask, mask)
-            .find_map(|class| self.shards[class].first_idle(mask, placement, |_| true));
-        idle.or_else(|| self.first_in(ask, mask, &mut |_| true))
-    }
-
     /// Looks at buckets from the best to the worst until no later one can win.
     #[inline]
     fn walk(
