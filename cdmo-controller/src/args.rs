@@ -145,7 +145,7 @@ pub struct Without {
 
     /// Place by the trained table whatever pods come. Without this option, the pods that came and went are
     /// replayed on it and on the rules of others, and one of these decides once it surely accepts
-    /// more of them.
+    /// more of the slices that they ask for.
     #[arg(long, env = "CDMO_NO_PLACEMENT_PORTFOLIO")]
     pub no_placement_portfolio: bool,
 }

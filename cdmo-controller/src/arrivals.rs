@@ -20,7 +20,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use mig::{GpuModel, fraction::Class};
 use placement::{
     Geometry, Index, ProfileId,
-    portfolio::{Portfolio, Seen, Settings},
+    portfolio::{Portfolio, Seen, Settings, Worth},
 };
 
 use crate::{names::PodKey, pods::PodRow};
@@ -273,6 +273,9 @@ impl Arrivals {
         }
         let settings = Settings {
             window: self.least_window,
+            // A pod without room waits. Where pods count alike, a table that keeps large ones waiting for ever, and takes
+            // several small ones in the place of each, would win.
+            worth: Worth::Slices,
             ..Settings::default()
         };
         let portfolio = Portfolio::by_values(&geometry, settings).ok()?;

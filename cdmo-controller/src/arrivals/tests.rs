@@ -166,6 +166,16 @@ fn mixes_that_the_table_was_trained_on_change_nothing() {
 }
 
 #[test]
+fn a_table_that_takes_small_pods_in_the_place_of_large_ones_does_not_take_over() {
+    // More pods come than fit. By numbers of pods, MECC-lost and best fit would take over.
+    for percent in [[20, 0, 40, 0, 0, 40], [15, 0, 0, 0, 20, 65]] {
+        let mut arrivals = with_gpus("NVIDIA A100-SXM4-40GB", 8);
+        let tables = flow(&mut arrivals, percent, 12_000);
+        assert_eq!(tables, Vec::<String>::new(), "{percent:?}");
+    }
+}
+
+#[test]
 fn what_is_kept_is_bounded_however_many_pods_stay() {
     let mut arrivals = with_gpus("NVIDIA A100-SXM4-40GB", 8);
     for number in 0..5_000_u64 {
