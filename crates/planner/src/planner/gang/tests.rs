@@ -293,13 +293,11 @@ fn one_group_does_not_use_up_what_others_may_look_at() {
     let mut demands = gang(&cluster, alike(&[("7g.40gb", 1)], 21));
     demands.extend(gang(&cluster, alike(&[("1g.5gb", 1)], 7)));
     let large = demands.len();
-    demands.iter_mut().for_each(|demand| only(demand, false));
-    let share = |of: &mut [Demand]| {
-        let nodes = Arc::clone(&of[0].nodes);
-        of.iter_mut()
-            .for_each(|demand| demand.nodes = Arc::clone(&nodes));
-    };
-    share(&mut demands);
+    only(&mut demands[0], false);
+    let nodes = Arc::clone(&demands[0].nodes);
+    for demand in &mut demands {
+        demand.nodes = Arc::clone(&nodes);
+    }
     // Only dealt out: one after the other, the first would use what is in the way of the last.
     let small = Arc::new(group("small"));
     for mut demand in gang(&cluster, [&[("2g.10gb", 1)][..], &[("3g.20gb", 1)]]) {
