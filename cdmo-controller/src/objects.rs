@@ -14,7 +14,7 @@ use k8s_openapi::{
     },
 };
 use kube::Resource;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 /// Quantities by resource name, as the API writes them.
 pub type ResourceList = BTreeMap<String, Quantity>;
@@ -150,10 +150,30 @@ pub struct PodStatus {
     /// Its address, once it has one.
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
+    /// When it was bound: of its conditions, only this one matters here.
+    #[serde(rename = "conditions", deserialize_with = "scheduled_at")]
+    pub scheduled_at: Option<Time>,
     /// How its containers do.
     pub container_statuses: Vec<ContainerStatus>,
     /// How its init containers do.
     pub init_container_statuses: Vec<ContainerStatus>,
+}
+
+/// A condition of a pod.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    last_transition_time: Option<Time>,
+}
+
+fn scheduled_at<'de, D: Deserializer<'de>>(conditions: D) -> Result<Option<Time>, D::Error> {
+    let all = Option::<Vec<PodCondition>>::deserialize(conditions)?;
+    let mut all = all.into_iter().flatten();
+    let scheduled = all.find(|one| one.kind == "PodScheduled" && one.status == "True");
+    Ok(scheduled.and_then(|condition| condition.last_transition_time))
 }
 
 /// How a container does.

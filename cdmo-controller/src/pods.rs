@@ -53,6 +53,8 @@ pub struct PodRow {
     pub priority: i32,
     /// Orders pods by age: creation time, and within its one-second grain the order of sighting.
     pub age: i64,
+    /// When it was bound, in seconds since the Unix epoch; 0 while it is not.
+    pub started: i64,
     /// Devices by resource name.
     pub wants: Arc<Wants>,
     /// The containers that ask for them.
@@ -275,7 +277,6 @@ impl PodIndex {
         self.sightings += 1;
         Some(PodRow {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
-            node,
             terminal,
             succeeded: pod.status.phase == "Succeeded",
             deleting: pod.metadata.deletion_timestamp.is_some(),
@@ -290,6 +291,11 @@ impl PodIndex {
             age: age.unwrap_or_else(|| {
                 created.as_second().saturating_mul(AGE_GRAIN) + self.sightings % AGE_GRAIN
             }),
+            started: node.as_ref().map_or(0, |_| {
+                let bound = pod.status.scheduled_at.as_ref();
+                bound.map_or(created, |time| time.0).as_second()
+            }),
+            node,
             wants: self.wants.intern(wants),
             containers: self.containers.intern(asking_containers(&pod.spec)),
             constraints: self.constraints.intern(Constraints::of(&pod.spec, total)),

@@ -37,7 +37,7 @@ pub struct Facts<'a> {
     pub agent: Option<&'a AgentState>,
     /// Operations under way on it.
     pub operations: &'a [&'a Operation],
-    /// The bound pods that ask for our devices.
+    /// The bound pods that ask for our devices, by key.
     pub bound: &'a [(&'a PodKey, &'a PodRow)],
     /// The present.
     pub now: Instant,
@@ -126,12 +126,17 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
                 Some(moved) if own != Usage::Held => (Some(moved.to.clone()), Usage::Arriving),
                 _ => (row.resource.clone(), own),
             };
+            let since = match usage {
+                Usage::Held => held_since(row, facts.bound),
+                _ => 0,
+            };
             Some(Instance {
                 gi_id: row.gi_id,
                 profile: row.profile?,
                 placement: row.placement,
                 resource,
                 usage,
+                since,
             })
         })
         .collect();
@@ -153,6 +158,7 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
                 placement: new.placement,
                 resource: Some(new.resource.clone()),
                 usage: Usage::Arriving,
+                since: 0,
             });
         }
     }
@@ -183,6 +189,19 @@ fn usage(row: &InstanceRow, leaving: bool, seen: &Seen<'_>) -> Usage {
         State::Offering if serves => Usage::Arriving,
         _ => Usage::Stuck,
     }
+}
+
+/// When the first of its holders was bound, which the API remembers when the agent and we are new; else what the agent
+/// says.
+fn held_since(row: &InstanceRow, bound: &[(&PodKey, &PodRow)]) -> i64 {
+    let started = row.holders.iter().filter_map(|holder| {
+        let at = bound.binary_search_by_key(&holder, |(key, _)| key).ok()?;
+        Some(bound.get(at)?.1.started)
+    });
+    started
+        .filter(|second| *second != 0)
+        .min()
+        .unwrap_or(row.since)
 }
 
 /// Free whole GPUs of an agent's node.

@@ -61,6 +61,7 @@ fn row(uid: &str, resource: &str) -> PodRow {
         gate: None,
         priority: 0,
         age: 0,
+        started: 0,
         wants: BTreeMap::from([(resource.to_owned(), 1)]).into(),
         containers: Arc::default(),
         constraints: Arc::default(),

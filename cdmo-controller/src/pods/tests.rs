@@ -158,6 +158,26 @@ fn pods_of_one_second_keep_the_order_in_which_they_were_seen() {
 }
 
 #[test]
+fn it_is_remembered_since_when_a_pod_is_bound() {
+    let mut index = PodIndex::default();
+    let created = 1_767_225_600;
+    let conditions = json!([
+        {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:20:00Z"},
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:10:00Z"},
+    ]);
+    let status = json!({"phase": "Running", "conditions": conditions});
+    index.apply(Event::Apply(pod("a", json!({"status": status.clone()}))));
+    assert_eq!(index.get(&key("a")).unwrap().started, 0);
+    let mut known = pod("a", json!({"status": status}));
+    known.spec.node_name = Some("n".into());
+    index.apply(Event::Apply(known));
+    assert_eq!(index.get(&key("a")).unwrap().started, created + 600);
+    // Somebody else's scheduler may say nothing of it.
+    index.apply(Event::Apply(bound("b", "n", "Running")));
+    assert_eq!(index.get(&key("b")).unwrap().started, created);
+}
+
+#[test]
 fn a_pod_made_again_under_its_name_is_a_new_pod() {
     let mut index = PodIndex::default();
     index.apply(Event::Apply(bound("a", "n", "Running")));

@@ -288,6 +288,7 @@ fn bound_pods_claim_what_they_do_not_hold_yet() {
         gated: false,
         priority: 0,
         age: 0,
+        started: 0,
         wants: BTreeMap::from([(ONE.to_owned(), wants)]).into(),
         containers: Arc::default(),
         constraints: Arc::new(Constraints::default()),
@@ -329,4 +330,50 @@ fn a_node_without_agent_offers_what_its_status_has_left() {
     let view = node(&facts, &Marked::default());
     assert_eq!(view.fixed, BTreeMap::from([(ONE.into(), 1)]));
     assert!(view.gpus.is_empty());
+}
+
+#[test]
+fn an_instance_is_as_old_as_the_first_pod_that_has_it() {
+    let pod = |started: i64| PodRow {
+        group: None,
+        succeeded: false,
+        gate: None,
+        uid: "uid".into(),
+        node: Some("a".into()),
+        terminal: false,
+        deleting: false,
+        gated: false,
+        priority: 0,
+        age: 0,
+        started,
+        wants: BTreeMap::from([(ONE.to_owned(), 1)]),
+        containers: Arc::default(),
+        constraints: Arc::new(Constraints::default()),
+    };
+    let (first, second) = (PodKey::new("ns", "x"), PodKey::new("ns", "y"));
+    let (early, late) = (pod(1_000), pod(2_000));
+    let now = Instant::now();
+    let mut shared = device(1, 0, State::Held);
+    shared.holders = vec![second.clone(), first.clone()];
+    let mut one = device(2, 1, State::Held);
+    one.holders = vec![second.clone()];
+    let mut stray = device(3, 2, State::Held);
+    stray.holders = vec![PodKey::new("ns", "gone")];
+    let mut idle = device(4, 3, State::Idle);
+    for device in [&mut shared, &mut one, &mut stray, &mut idle] {
+        device.since = 3_000;
+    }
+    let agent = agent(snapshot(vec![shared, one, stray, idle]), now);
+    let row = managed();
+    let facts = Facts {
+        row: &row,
+        load: None,
+        agent: Some(&agent),
+        operations: &[],
+        bound: &[(&first, &early), (&second, &late)],
+        now,
+    };
+    let view = node(&facts, &Marked::default());
+    let since: Vec<_> = view.gpus[0].instances.iter().map(|i| i.since).collect();
+    assert_eq!(since, [1_000, 2_000, 3_000, 0]);
 }

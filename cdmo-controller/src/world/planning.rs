@@ -250,6 +250,7 @@ impl World {
 
     fn candidates(&mut self, now: Instant) -> Candidates {
         let after = self.config.window_after;
+        let clock = (now, self.second(now));
         let board = &mut self.board;
         let mut candidates = Candidates::default();
         let mut groups = HashMap::new();
@@ -276,7 +277,7 @@ impl World {
                     _ => None,
                 },
             });
-            let window = state.waiting.ask(key, after, now);
+            let window = state.waiting.ask(key, after, clock);
             let window = window.filter(|_| group.is_none());
             candidates.demands.push(Demand {
                 id: String::new(),

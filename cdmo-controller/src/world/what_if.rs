@@ -169,6 +169,7 @@ impl World {
     /// The demands of the pods that wait.
     fn waiting_demands(&mut self, now: Instant) -> Vec<Demand> {
         let after = self.config.window_after;
+        let clock = (now, self.second(now));
         let (board, known) = (&mut self.board, (&self.nodes, &self.pods));
         let pending = self.pods.pending();
         let mut groups = HashMap::new();
@@ -176,7 +177,7 @@ impl World {
             .map(|(key, row)| {
                 let state = self.demands.get(key);
                 let group = self.pods.group(row, &mut groups);
-                let window = state.and_then(|state| state.waiting.ask(key, after, now));
+                let window = state.and_then(|state| state.waiting.ask(key, after, clock));
                 Demand {
                     window: window.filter(|_| group.is_none()),
                     group,

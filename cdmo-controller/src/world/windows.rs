@@ -65,14 +65,21 @@ impl Waiting {
     }
 
     /// What it asks for, if it has waited long enough.
-    pub(super) fn ask(&self, key: &PodKey, after: Option<Duration>, now: Instant) -> Option<Ask> {
-        let waited = self.since.zip(after);
-        let waited = waited.is_some_and(|(since, after)| now >= since + after);
+    pub(super) fn ask(
+        &self,
+        key: &PodKey,
+        after: Option<Duration>,
+        (now, second): (Instant, i64),
+    ) -> Option<Ask> {
+        let after = after?;
+        let waited = self.since.is_some_and(|since| now >= since + after);
         let may = self.paused.is_none_or(|until| now >= until);
         (self.tenure.is_some() || waited && may).then(|| Ask {
             key: key.text(),
             round: self.round,
             avoid: Arc::clone(&self.avoid),
+            now: second,
+            grain: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
         })
     }
 
@@ -121,6 +128,13 @@ impl World {
         if let Some(at) = due {
             self.alarms.set(at, Alarm::Plan);
         }
+    }
+
+    /// Seconds of Unix time at a moment since the start.
+    pub(super) fn second(&self, at: Instant) -> i64 {
+        let passed = at.saturating_duration_since(self.started).as_secs();
+        let passed = i64::try_from(passed).unwrap_or(i64::MAX);
+        self.config.started.saturating_add(passed)
     }
 
     /// Slices of a node's GPUs that its status must not show, by uuid.

@@ -86,6 +86,7 @@ fn gpu(model: &Arc<GpuModel>, fill: Fill, dice: &mut Dice) -> Gpu {
             placement,
             resource: model.profile(profile).map(|p| p.name.resource_name()),
             usage,
+            since: 0,
         });
     }
     Gpu {

@@ -1,8 +1,8 @@
 //! What would have to end on a node so that a demand fits there.
 //!
-//! Asked when a refusal is put into words, and when slices are to be kept free for a demand that waited long. Idle
-//! instances cost nothing here: the planner would have used them or given them up if that were enough. Everything else
-//! that stands has a price, and the set of the lowest price is found, over all GPUs of the node. Instances that are
+//! Asked when a refusal is put into words, and when slices are to be kept free for a demand that waited long; only then
+//! it counts for how long pods have run. Idle instances cost nothing here: the planner would have used them or given them
+//! up if that were enough. Everything else that stands has a price, and the set of the lowest price is found, over all GPUs of the node. Instances that are
 //! being made, and idle ones that are about to be given to a pod, are in use here: they are somebody's already.
 
 use mig::{GpuModel, Layout, Placement, ProfileIndex, SliceMask};
@@ -13,13 +13,16 @@ use crate::{
     work::{Board, Want, WorkNode},
 };
 
-/// Price of an instance in use.
+/// Price of an instance in use; with terms, of one whose pod is young.
 const USED: u32 = 1;
-/// Price of one in use on a GPU where an earlier window was in vain: more than all others of a node.
-const AVOIDED: u32 = 1 << 10;
+/// What age adds to that at most.
+const OLDEST: i64 = 1_000;
+/// Added to the price of one in use on a GPU where an earlier window was in vain: more than all others of a node, which
+/// may have 16 GPUs with seven each.
+const AVOIDED: u32 = 1 << 17;
 /// Price of one that no pod's end frees, or whose end is not to be waited for: more than all that a node can have in
 /// use.
-pub(crate) const STUCK: u32 = 1 << 20;
+pub(crate) const STUCK: u32 = 1 << 24;
 
 /// What slices that are to be kept free are chosen by.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,10 @@ pub(crate) struct Terms<'a> {
     pub(crate) own: Option<&'a str>,
     /// Uuids of GPUs that are the last to be chosen.
     pub(crate) avoid: &'a [String],
+    /// The present: [`crate::Ask::now`].
+    pub(crate) now: i64,
+    /// Seconds of age that count as one: [`crate::Ask::grain`].
+    pub(crate) grain: i64,
 }
 
 /// An instance that is in the way.
@@ -152,11 +159,8 @@ fn stands(gpu: &Gpu, board: &Board, terms: Option<&Terms<'_>>) -> Vec<Stands> {
         let price = match (known, terms) {
             (Some((_, instance)), None) if instance.usage != Usage::Stuck => USED,
             (Some((_, instance)), Some(terms)) if !promised && terms.may_end(instance) => {
-                if terms.avoid.contains(&gpu.uuid) {
-                    AVOIDED
-                } else {
-                    USED
-                }
+                let avoided = terms.avoid.contains(&gpu.uuid);
+                terms.weight(instance) + if avoided { AVOIDED } else { 0 }
             }
             _ => STUCK,
         };
@@ -174,6 +178,16 @@ impl Terms<'_> {
     fn may_end(&self, instance: &Instance) -> bool {
         let own = self.own.is_some() && instance.resource.as_deref() == self.own;
         instance.usage != Usage::Stuck && !own
+    }
+
+    /// For how long the end of its pod may have to be waited for, as a price.
+    fn weight(&self, instance: &Instance) -> u32 {
+        let age = match instance.since {
+            0 => 0,
+            since => self.now.saturating_sub(since).max(0),
+        };
+        let grains = age.checked_div(self.grain).unwrap_or(0);
+        USED + u32::try_from(grains.clamp(0, OLDEST)).unwrap_or(0)
     }
 }
 

@@ -69,6 +69,9 @@ pub struct Instance {
     pub resource: Option<String>,
     /// What may become of it.
     pub usage: Usage,
+    /// When the pod that has it got it, in seconds since the Unix epoch; 0 if nobody has it or that is not known. It only
+    /// tells where slices are kept free: GPUs that differ in nothing else are alike.
+    pub since: i64,
 }
 
 /// What may become of an instance.

@@ -2,7 +2,12 @@
 //!
 //! Small demands fill every gap as it comes, so that a large one could wait for ever. After a while it gets
 //! a window: slices of one node that nobody else is given any more, so that it starts once the pods end
-//! that have some of them. Of all windows it is one for which the fewest have to end.
+//! that have some of them.
+//!
+//! Nobody knows when a pod ends, but what has run for long goes on for long more often than what has just started. As a
+//! rule of thumb a pod goes on for as long as it has run: then the time after which several have ended, with some
+//! certainty, grows with the sum of their ages. So the window is one for which that sum is the least; where all are
+//! young, or nothing is known of their ages, the fewest have to end.
 //!
 //! Who waits for one device gets none for the sake of which pods would have to end that have a device of that very
 //! kind: whichever pod the stock scheduler gives the next of them, nothing is gained by hiding one.
@@ -25,6 +30,10 @@ pub struct Ask {
     pub round: u32,
     /// Uuids of the GPUs on which they were: the new one is elsewhere, if it can be.
     pub avoid: Arc<[String]>,
+    /// The present, in seconds since the Unix epoch, as [`crate::Instance::since`].
+    pub now: i64,
+    /// Pods that started at most so many seconds ago are all taken for equally young.
+    pub grain: i64,
 }
 
 /// Slices kept free for one demand.

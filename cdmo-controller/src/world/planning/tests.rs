@@ -101,6 +101,7 @@ fn pod(
         gate: None,
         priority: 0,
         age: 0,
+        started: 0,
         wants: Arc::clone(wants),
         containers: Arc::default(),
         constraints: Arc::clone(constraints),

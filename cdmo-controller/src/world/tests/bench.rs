@@ -495,6 +495,9 @@ impl Bench {
     pub(super) fn bind_only(&mut self, name: &str, node: &str) {
         let mut pod = self.pods[name].clone();
         pod["spec"]["nodeName"] = json!(node);
+        pod["status"]["conditions"] = json!([
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": self.time().to_string()},
+        ]);
         self.put(name, pod);
     }
 

@@ -13,6 +13,8 @@ use super::bench::*;
 
 const TWO: &str = "nvidia.com/mig-2g.10gb";
 const FOUR: &str = "nvidia.com/mig-4g.20gb";
+/// What a pod waits until slices are kept free for it.
+const WAIT: Duration = Duration::from_mins(5);
 const STEP: Duration = Duration::from_secs(10);
 /// Small pods that wait at any time.
 const QUEUE: usize = 3;
@@ -183,6 +185,39 @@ fn any_large() -> impl Strategy<Value = Vec<(&'static str, u32)>> {
         Just(vec![(THREE, 2)]),
         Just(vec![(TWO, 1), (THREE, 1)]),
     ]
+}
+
+fn mk_crowd(nodes: &[(&str, usize)]) -> Crowd {
+    // Any numbers do; they are the same each time.
+    let dice = (1..60u32).map(|n| u8::try_from(n * n * 37 % 251).unwrap());
+    Crowd::new(nodes, dice.collect())
+}
+
+/// Lets small pods come and go, for so long or until this pod has started; returns how long that took.
+fn until_started(crowd: &mut Crowd, name: &str, longest: Duration) -> Duration {
+    let begin = crowd.bench.now;
+    while crowd.bench.now < begin + longest && crowd.waiting().iter().any(|one| one == name) {
+        crowd.small_ones_come();
+        crowd.step();
+    }
+    crowd.bench.now - begin
+}
+
+#[test]
+fn a_service_that_never_ends_is_not_waited_for() {
+    let mut crowd = mk_crowd(&[("a", 2)]);
+    crowd.come("service", &[(THREE, 1)], Duration::MAX / 4);
+    crowd.step();
+    let hours = Duration::from_hours(5);
+    for _ in 0..hours.as_secs() / STEP.as_secs() {
+        crowd.small_ones_come();
+        crowd.step();
+    }
+    crowd.come("large", &[(SEVEN, 1)], Duration::from_mins(10));
+    let took = until_started(&mut crowd, "large", hours);
+    // Its patience, and twice the longest of the small ones.
+    let most = WAIT + 2 * Duration::from_mins(10) + 3 * STEP;
+    assert!(took <= most, "{took:?}");
 }
 
 proptest! {

@@ -36,6 +36,7 @@ pub(super) fn mk_gpu(product: &str, instances: &[(&str, u8, Usage)]) -> Gpu {
                 placement,
                 resource,
                 usage,
+                since: 0,
             }
         })
         .collect();
@@ -158,6 +159,7 @@ pub(super) fn apply(cluster: &mut Cluster, plan: &NodePlan) {
                 placement: creation.placement,
                 resource: Some(creation.resource.clone()),
                 usage: Usage::Idle,
+                since: 0,
             };
             gpu.instances.push(instance);
         }

@@ -197,7 +197,7 @@ impl Planner {
         })
     }
 
-    /// The slices for which the fewest instances have to end, of nodes that tie those of the first.
+    /// The slices whose pods are the fewest and youngest, of nodes that tie those of the first.
     fn best_window(
         &mut self,
         demand: &Demand,
@@ -211,6 +211,8 @@ impl Planner {
         let terms = Terms {
             own: own_kind(wants),
             avoid: &ask.avoid,
+            now: ask.now,
+            grain: ask.grain,
         };
         let mut best: Option<(u32, usize, Slices)> = None;
         for (least, at) in by_price.take(MOST_NODES) {

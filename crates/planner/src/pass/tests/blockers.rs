@@ -106,6 +106,8 @@ fn it_is_said_for_whom_slices_are_kept_free() {
             key: "team-a/train-3".into(),
             round: 0,
             avoid: Arc::default(),
+            now: 0,
+            grain: 0,
         }),
         ..mk_demand(&cluster, &[("7g.40gb", 1)])
     };

@@ -44,6 +44,7 @@ pub(crate) fn any_gpu() -> impl Strategy<Value = Gpu> {
                         .or_else(|| exposures(&model, profile).next())
                         .filter(|name| !name.is_empty()),
                     usage: USAGES[usage],
+                    since: 0,
                 });
             }
             Gpu {

@@ -33,7 +33,21 @@ fn ask(name: &str) -> Ask {
         key: name.into(),
         round: 0,
         avoid: Arc::default(),
+        now: NOW,
+        grain: 600,
     }
+}
+
+/// Seconds of Unix time at which demands are looked at.
+const NOW: i64 = 1_800_000_000;
+
+/// What is there has been in use for so many minutes.
+fn aged(minutes: i64, gpu: Gpu) -> Gpu {
+    let mut gpu = gpu;
+    for instance in &mut gpu.instances {
+        instance.since = NOW - minutes * 60;
+    }
+    gpu
 }
 
 fn full(held: &[u8]) -> Gpu {
@@ -70,6 +84,51 @@ fn a_demand_that_waited_long_gets_the_slices_for_which_the_fewest_pods_must_end(
         "{}",
         refusal.text
     );
+}
+
+#[test]
+fn two_pods_that_started_lately_are_waited_for_rather_than_one_that_has_run_for_days() {
+    let service = a100(&[("4g.20gb", 0, Usage::Held)]);
+    let young = full(&[0, 2]);
+    let window = |gpus: Vec<Gpu>| {
+        let cluster = named(vec![gpus]);
+        let mut planner = Planner::from(&cluster);
+        planner.plan(&[late(&cluster, "a", &[("7g.40gb", 1)])]);
+        planner.windows()[0].parts[0].uuid.clone()
+    };
+    let days = aged(5 * 24 * 60, service.clone());
+    assert_eq!(window(vec![days, aged(20, young.clone())]), "GPU-0-1");
+    // If nothing is known of its age, or it is young itself, the fewest are.
+    assert_eq!(window(vec![service.clone(), young.clone()]), "GPU-0-0");
+    assert_eq!(window(vec![aged(9, service), aged(9, young)]), "GPU-0-0");
+}
+
+#[test]
+fn on_one_gpu_those_that_started_lately_are_waited_for() {
+    let mut gpu = full(&[0, 1, 2, 4, 5, 6]);
+    for instance in &mut gpu.instances {
+        let old = instance.placement.start == 5;
+        instance.since = NOW - if old { 24 * 3_600 } else { 1_200 };
+    }
+    let cluster = named(vec![vec![gpu]]);
+    let mut planner = Planner::from(&cluster);
+    planner.plan(&[late(&cluster, "a", &[("3g.20gb", 1)])]);
+    assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111)]);
+}
+
+#[test]
+fn gpus_on_which_a_window_was_in_vain_are_the_last_however_old_the_pods_of_others_are() {
+    let cluster = named(vec![vec![full(&[0]), aged(1 << 40, full(&[0, 1, 2]))]]);
+    let mut planner = Planner::from(&cluster);
+    let again = Demand {
+        window: Some(Ask {
+            avoid: Arc::new(["GPU-0-0".to_owned()]),
+            ..ask("a")
+        }),
+        ..mk_demand(&cluster, &[("7g.40gb", 1)])
+    };
+    planner.plan(&[again]);
+    assert_eq!(places(&planner), [("a", "GPU-0-1", 0b1111_1111)]);
 }
 
 #[test]
