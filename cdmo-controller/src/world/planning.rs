@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use planner::{Demand, Eligibilities, Eligibility, Group, Node, NodeSet, Outcome, Wants};
@@ -66,6 +67,8 @@ struct Candidates {
     demands: Vec<Demand>,
     /// Devices on nodes that single pods may be getting.
     guarded: Vec<(usize, Arc<Wants>)>,
+    /// After how long slices are kept free for a pod.
+    after: Option<Duration>,
     /// When something changes by time alone.
     wake_at: Option<Instant>,
 }
@@ -252,7 +255,10 @@ impl World {
         let after = self.config.window_after;
         let clock = (now, self.second(now));
         let board = &mut self.board;
-        let mut candidates = Candidates::default();
+        let mut candidates = Candidates {
+            after,
+            ..Candidates::default()
+        };
         let mut groups = HashMap::new();
         board.kinds.begin(now);
         // Both are sorted by key: looking up each of thousands takes most of a pass.
@@ -277,6 +283,7 @@ impl World {
                     _ => None,
                 },
             });
+            candidates.wake(state.waiting.wake_at(now));
             let window = state.waiting.ask(key, after, clock);
             let window = window.filter(|_| group.is_none());
             candidates.demands.push(Demand {
@@ -356,6 +363,8 @@ impl Candidates {
         let names: Vec<&str> = ready.iter().map(|at| board.name(at)).collect();
         for name in state.aside.review(names.into_iter(), now) {
             tracing::info!(pod = %key, node = name, "devices lie ready, but the pod is not bound; setting the node aside");
+            let waiting = &mut state.waiting;
+            waiting.set_aside(key, &name, &board.planner, self.after, now);
         }
         let wants = state.kind.as_ref().map(|kind| &kind.wants);
         let mut nodes = None;

@@ -6,13 +6,14 @@
 //!
 //! Pods on such slices may run for days, and nobody knows. So a pod that has slices kept free for it loses them when
 //! none of those has ended for a while, to others for as long; then it asks again, for twice the time, and elsewhere
-//! if there is an elsewhere. Whatever ends is waited for long enough at last, and what never ends costs half of
-//! the time of few GPUs.
+//! if there is an elsewhere. So does one that is not bound to the node once its devices are there. Whatever ends is
+//! waited for long enough at last, and what never ends costs half of the time of few GPUs: a pod that needs more of them
+//! than windows may have at a time waits for its next turn for as much longer.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use mig::SliceMask;
-use planner::{Ask, RefusalKind, Window};
+use planner::{Ask, Planner, RefusalKind, Window};
 use tokio::time::Instant;
 
 use super::{World, alarms::Alarm};
@@ -21,7 +22,7 @@ use crate::names::PodKey;
 /// A window is kept for so many times what pods wait until they get one, unless a pod on it ends before.
 const PATIENCE: u32 = 12;
 /// That time is doubled so often at most.
-const MOST_DOUBLINGS: u32 = 10;
+const MOST_DOUBLINGS: u32 = 4;
 /// GPUs of windows in vain that are remembered of one pod.
 const MOST_AVOIDED: usize = 32;
 
@@ -34,6 +35,8 @@ pub(super) struct Waiting {
     tenure: Option<Tenure>,
     /// Windows that it has had in vain.
     round: u32,
+    /// For how long.
+    spent: Duration,
     /// GPUs on which they were.
     avoid: Arc<[String]>,
     /// When it may ask again.
@@ -43,6 +46,7 @@ pub(super) struct Waiting {
 /// A pod has a window.
 #[derive(Clone, Copy, Debug)]
 struct Tenure {
+    begun: Instant,
     /// Instances in use on its slices: the fewest so far.
     least: usize,
     /// Since when there have been as few.
@@ -76,33 +80,63 @@ impl Waiting {
         let may = self.paused.is_none_or(|until| now >= until);
         (self.tenure.is_some() || waited && may).then(|| Ask {
             key: key.text(),
-            round: self.round,
+            spent: i64::try_from(self.spent.as_nanos()).unwrap_or(i64::MAX),
             avoid: Arc::clone(&self.avoid),
             now: second,
             grain: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
         })
     }
 
-    /// So many instances in use stand on its window now. When to look again, or until when it has none if nothing has
-    /// ended there for too long.
-    fn has(
-        &mut self,
-        window: &Window,
-        left: usize,
-        after: Duration,
-        now: Instant,
-    ) -> Result<Instant, Instant> {
-        let hold = after * PATIENCE * 2u32.pow(self.round.min(MOST_DOUBLINGS));
+    /// How long a window is kept for it though nothing ends there.
+    fn hold(&self, after: Duration) -> Duration {
+        after * PATIENCE * 2u32.pow(self.round.min(MOST_DOUBLINGS))
+    }
+
+    /// So many instances in use stand on its window now. When it is to be taken back unless another one ends.
+    fn has(&mut self, left: usize, after: Duration, now: Instant) -> Instant {
+        let begun = self.tenure.map_or(now, |known| known.begun);
         let known = self.tenure.filter(|known| known.least <= left);
         let tenure = known.unwrap_or(Tenure {
+            begun,
             least: left,
             since: now,
         });
         self.tenure = Some(tenure);
-        let end = tenure.since + hold;
-        if now < end {
-            return Ok(end);
+        tenure.since + self.hold(after)
+    }
+
+    /// Devices lie ready for it on this node, and it is not bound there: then what is kept free for it there is of no
+    /// use.
+    pub(super) fn set_aside(
+        &mut self,
+        key: &PodKey,
+        node: &str,
+        planner: &Planner,
+        after: Option<Duration>,
+        now: Instant,
+    ) {
+        let mut windows = planner.windows().iter();
+        let own = windows.find(|window| window.node == node && PodKey::from(&window.key) == *key);
+        if let (Some(window), Some(after), true) = (own, after, self.tenure.is_some()) {
+            self.in_vain(window, after, planner.most_window_gpus(), now);
         }
+    }
+
+    /// For how long it has had windows in vain.
+    #[cfg(test)]
+    pub(super) fn has_spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// When it may ask again, if it may not now.
+    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        self.paused.filter(|until| now < *until)
+    }
+
+    /// It has had a window in vain, where `most` GPUs may have windows at a time. Returns until when it has none.
+    fn in_vain(&mut self, window: &Window, after: Duration, most: usize, now: Instant) -> Instant {
+        let hold = self.hold(after);
+        let wide = u32::try_from(window.parts.len() / most.max(1)).unwrap_or(1);
         let mut avoid = self.avoid.to_vec();
         for part in &window.parts {
             if !avoid.contains(&part.uuid) {
@@ -113,10 +147,13 @@ impl Waiting {
             avoid.clear();
         }
         self.avoid = avoid.into();
-        self.tenure = None;
+        if let Some(tenure) = self.tenure.take() {
+            self.spent += now.saturating_duration_since(tenure.begun);
+        }
         self.round = self.round.saturating_add(1);
-        self.paused = Some(now + hold);
-        Err(now + hold)
+        let until = now + hold * wide.max(1);
+        self.paused = Some(until);
+        until
     }
 }
 
@@ -202,18 +239,17 @@ impl World {
             let node = planner.find(&window.node).ok();
             let node = node.and_then(|at| planner.node(at));
             let left = node.map_or(0, |node| window.left(node));
-            let at = match demand.waiting.has(window, left, after, now) {
-                Ok(at) => at,
-                Err(at) => {
-                    over = true;
-                    tracing::info!(
-                        pod = &*window.key,
-                        node = window.node,
-                        "nothing has ended on the slices that were kept free; giving them back"
-                    );
-                    at
-                }
-            };
+            let mut at = demand.waiting.has(left, after, now);
+            if at <= now {
+                over = true;
+                let most = planner.most_window_gpus();
+                at = demand.waiting.in_vain(window, after, most, now);
+                tracing::info!(
+                    pod = &*window.key,
+                    node = window.node,
+                    "nothing has ended on the slices that were kept free; giving them back"
+                );
+            }
             self.alarms.set(at, Alarm::Plan);
         }
         if over {

@@ -26,8 +26,9 @@ use crate::{
 pub struct Ask {
     /// Under which name: no two demands have the same.
     pub key: Arc<str>,
-    /// How many windows it has had in vain. Who has had fewer goes first.
-    pub round: u32,
+    /// How long it has had windows in vain, in the unit of [`crate::Demand::created`]: it stands in line as if it were
+    /// younger by so much.
+    pub spent: i64,
     /// Uuids of the GPUs on which they were: the new one is elsewhere, if it can be.
     pub avoid: Arc<[String]>,
     /// The present, in seconds since the Unix epoch, as [`crate::Instance::since`].
@@ -79,14 +80,16 @@ impl Window {
 
     /// How many instances in use stand on the slices as the node is now.
     pub fn left(&self, node: &Node) -> usize {
-        let of = |part: &Part| {
+        self.held(node).count()
+    }
+
+    /// Those instances.
+    pub(crate) fn held<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Instance> {
+        self.parts.iter().flat_map(|part| {
             let gpu = node.gpus.get(part.gpu);
             let all = gpu.into_iter().flat_map(|gpu| &gpu.instances);
-            let used =
-                |i: &&Instance| i.usage == Usage::Held && i.placement.mask().overlaps(part.slices);
-            all.filter(used).count()
-        };
-        self.parts.iter().map(of).sum()
+            all.filter(|i| i.usage == Usage::Held && i.placement.mask().overlaps(part.slices))
+        })
     }
 
     /// Whether its GPUs are where they were; nothing if nothing is known of the node's GPUs now, as while its agent

@@ -1,7 +1,7 @@
 //! Who gets a new window, and where.
 //!
-//! There are few windows at a time, so those who ask stand in line: by priority, then by the windows that they have had
-//! in vain, then by age. Who is first in that line and has no room keeps those behind it from new ones, so that everybody
+//! There are few windows at a time, so those who ask stand in line: by priority, then by age, of which the time does not
+//! count that they have had windows in vain. Who is first in that line and has no room keeps those behind it from new ones, so that everybody
 //! gets a turn. A search in vain is not repeated before something has changed and others have had their turns.
 
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
@@ -31,7 +31,7 @@ const MOST_NODES: usize = 256;
 const MOST_VAIN: usize = 1_024;
 
 /// A place in the line; the smallest is the first.
-type Rank = (Reverse<i32>, u32, i64);
+type Rank = (Reverse<i32>, i64);
 
 /// Slices by the position of their GPU.
 type Slices = Vec<(usize, SliceMask)>;
@@ -142,6 +142,11 @@ fn key(demand: &Demand) -> (usize, usize) {
 }
 
 impl Planner {
+    /// How many GPUs may have windows at a time, but for one that needs more alone; as the last pass saw it.
+    pub fn most_window_gpus(&self) -> usize {
+        self.windows.granting.most.max(1)
+    }
+
     /// Whether so many GPUs may have a window for a demand of this priority. The first one may be of any number.
     pub(super) fn has_room(&mut self, priority: i32, gpus: usize) -> bool {
         let taken = match self.windows.granting.taken {
@@ -166,7 +171,10 @@ impl Planner {
         if refusal.kind != RefusalKind::NoRoom || !self.windows.granting.is_worth_it(key(demand)) {
             return None;
         }
-        let rank = (Reverse(demand.priority), ask.round, demand.created);
+        let rank = (
+            Reverse(demand.priority),
+            demand.created.saturating_add(ask.spent),
+        );
         if !self.has_room(demand.priority, 1) {
             self.windows.granting.has_no_room(rank);
             return None;
@@ -249,7 +257,7 @@ impl Planner {
 }
 
 /// The name of the only device that is wanted.
-fn own_kind(wants: &[Want]) -> Option<&str> {
+pub(super) fn own_kind(wants: &[Want]) -> Option<&str> {
     match wants {
         [want] if want.count == 1 => Some(&want.resource),
         _ => None,

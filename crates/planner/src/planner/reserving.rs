@@ -10,7 +10,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Planner, granting::Granting, touch};
+use super::{
+    Planner,
+    granting::{Granting, own_kind},
+    touch,
+};
 use crate::{
     demand::Demand,
     outcome::{GivenUp, GpuPlan, NodePlan, Outcome, Refusal},
@@ -200,13 +204,17 @@ impl Planner {
             let at = planner.find(&window.node).ok();
             at.is_some_and(|at| demand.nodes.allowed().contains(at))
         };
+        let lost = match &own {
+            Some(own) => self.is_lost(own, wish),
+            None => false,
+        };
         let (own, new) = match own {
-            Some(own) if is_allowed(self, &own) => (Some(own), None),
+            Some(own) if is_allowed(self, &own) && !lost => (Some(own), None),
             // That may be for a moment only, and is better than none; unless something there was promised to the
             // demand before, and in vain.
             own => {
                 let new = self.new_window(demand, ask, wish, &refusal);
-                (own.filter(|own| own.hides), new)
+                (own.filter(|own| own.hides && !lost), new)
             }
         };
         let Some(window) = new.or(own) else {
@@ -230,6 +238,23 @@ impl Planner {
                 text,
             },
             clear,
+        }
+    }
+
+    /// Whether somebody else got what could be made on the slices of a window at last. The only device that its
+    /// demand asks for is no use to be waited for again there; and if it asks for several, what has to end now may be
+    /// more than elsewhere.
+    fn is_lost(&self, window: &Window, wish: usize) -> bool {
+        let node = self.find(&window.node).ok().and_then(|at| self.node(at));
+        let (Some(node), Some(answers)) = (node, self.answers.get(wish)) else {
+            return false;
+        };
+        match own_kind(&answers.wants) {
+            Some(kind) => {
+                let mut held = window.held(node);
+                held.any(|instance| instance.resource.as_deref() == Some(kind))
+            }
+            None => !window.hides && window.held(node).next().is_some(),
         }
     }
 

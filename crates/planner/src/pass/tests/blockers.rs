@@ -104,7 +104,7 @@ fn it_is_said_for_whom_slices_are_kept_free() {
     let large = Demand {
         window: Some(crate::Ask {
             key: "team-a/train-3".into(),
-            round: 0,
+            spent: 0,
             avoid: Arc::default(),
             now: 0,
             grain: 0,

@@ -31,7 +31,7 @@ fn late(cluster: &Cluster, name: &str, wants: &[(&str, u32)]) -> Demand {
 fn ask(name: &str) -> Ask {
     Ask {
         key: name.into(),
-        round: 0,
+        spent: 0,
         avoid: Arc::default(),
         now: NOW,
         grain: 600,
@@ -364,10 +364,10 @@ fn searches_in_vain_do_not_keep_others_from_a_window() {
 fn who_had_no_window_yet_goes_before_one_whose_was_in_vain() {
     let cluster = named(vec![vec![full(&[0, 1, 2, 3, 4, 5, 6])]]);
     let mut planner = Planner::from(&cluster);
-    let old = |round: u32, window: bool| Demand {
+    let old = |spent: i64, window: bool| Demand {
         created: -1,
         window: window.then(|| Ask {
-            round,
+            spent,
             ..ask("old")
         }),
         ..mk_demand(&cluster, &[("7g.40gb", 1)])
@@ -380,16 +380,75 @@ fn who_had_no_window_yet_goes_before_one_whose_was_in_vain() {
     planner.plan(&[old(0, true), new.clone()]);
     assert_eq!(owners(&planner), ["old"]);
     // It pauses, and comes back at the same moment at which the other one could have had one.
-    planner.plan(&[old(1, false)]);
+    planner.plan(&[old(10, false)]);
     assert!(owners(&planner).is_empty());
-    planner.plan(&[old(1, false), new.clone()]);
+    planner.plan(&[old(10, false), new.clone()]);
     assert_eq!(owners(&planner), ["new"]);
-    planner.plan(&[old(1, true), new.clone()]);
+    planner.plan(&[old(10, true), new.clone()]);
     assert_eq!(owners(&planner), ["new"]);
-    let third = late(&cluster, "third", &[("3g.20gb", 1)]);
-    planner.plan(&[old(1, true), new, third.clone()]);
-    planner.plan(&[old(1, true), third]);
+    let came = |name: &str, created: i64| Demand {
+        created,
+        ..late(&cluster, name, &[("3g.20gb", 1)])
+    };
+    planner.plan(&[old(10, true), new, came("third", 8)]);
+    planner.plan(&[old(10, true), came("third", 8)]);
     assert_eq!(owners(&planner), ["third"]);
+    // But not behind all that will ever come.
+    planner.plan(&[old(10, true), came("third", 8), came("fourth", 10)]);
+    planner.plan(&[old(10, true), came("fourth", 10)]);
+    assert_eq!(owners(&planner), ["old"]);
+}
+
+#[test]
+fn a_window_on_which_another_pod_got_the_device_is_of_no_use_any_more() {
+    let cluster = named(vec![vec![full(&[0]), full(&[0, 1, 2])]]);
+    let mut planner = Planner::from(&cluster);
+    let demand = late(&cluster, "a", &[("7g.40gb", 1)]);
+    planner.plan(std::slice::from_ref(&demand));
+    assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+    let mut node = cluster.nodes[0].clone();
+    node.gpus[0].instances = a100(&[("7g.40gb", 0, Usage::Idle)]).instances;
+    planner.replace(0, node.clone());
+    assert!(matches!(
+        planner.plan(std::slice::from_ref(&demand))[0],
+        Outcome::Covered { .. }
+    ));
+    assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+    node.gpus[0].instances[0].usage = Usage::Held;
+    planner.replace(0, node.clone());
+    planner.plan(std::slice::from_ref(&demand));
+    assert_eq!(places(&planner), [("a", "GPU-0-1", 0b1111_1111)]);
+    // Nor is it kept if there is nothing better.
+    node.gpus[1].instances = node.gpus[0].instances.clone();
+    planner.replace(0, node);
+    refused(&planner.plan(&[demand])[0]);
+    assert!(planner.windows().is_empty());
+}
+
+#[test]
+fn a_window_for_several_devices_moves_if_others_got_them_and_less_is_in_the_way_elsewhere() {
+    let cluster = named(vec![vec![full(&[0])], vec![full(&[0, 1])]]);
+    let demand = late(&cluster, "a", &[("3g.20gb", 2)]);
+    let node = |at: usize, gpu: Gpu| Node {
+        gpus: vec![Gpu {
+            instances: gpu.instances,
+            ..cluster.nodes[at].gpus[0].clone()
+        }],
+        ..cluster.nodes[at].clone()
+    };
+    let halves = |usage| node(0, a100(&[("3g.20gb", 0, usage), ("3g.20gb", 4, usage)]));
+    for (others, at) in [(full(&[0, 1]), "GPU-0-0"), (full(&[0]), "GPU-1-0")] {
+        let mut planner = Planner::from(&cluster);
+        planner.plan(std::slice::from_ref(&demand));
+        assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+        planner.replace(0, halves(Usage::Idle));
+        planner.plan(std::slice::from_ref(&demand));
+        assert!(!planner.windows()[0].hides);
+        planner.replace(0, halves(Usage::Held));
+        planner.replace(1, node(1, others));
+        planner.plan(std::slice::from_ref(&demand));
+        assert_eq!(places(&planner), [("a", at, 0b1111_1111)]);
+    }
 }
 
 #[test]
@@ -398,7 +457,7 @@ fn the_next_window_is_elsewhere_if_it_can_be() {
     let mut planner = Planner::from(&cluster);
     let again = |avoid: &[&str]| Demand {
         window: Some(Ask {
-            round: 1,
+            spent: 1,
             avoid: avoid.iter().map(ToString::to_string).collect(),
             ..ask("a")
         }),
