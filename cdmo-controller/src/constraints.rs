@@ -58,6 +58,18 @@ impl Constraints {
 
     /// Whether the node could run such a pod when `used` is what its pods request already.
     pub fn check(&self, node: &NodeRow, used: &Amounts) -> Eligibility {
+        match self.check_node(node) {
+            Eligibility::Allowed => self.check_resources(node, used),
+            excluded @ Eligibility::Excluded(_) => excluded,
+        }
+    }
+
+    /// Whether it could if it had room enough.
+    pub fn admits(&self, node: &NodeRow) -> bool {
+        self.check_node(node) == Eligibility::Allowed
+    }
+
+    fn check_node(&self, node: &NodeRow) -> Eligibility {
         let excluded = |why: &'static str| Eligibility::Excluded(why.into());
         if !self.selects(node) {
             return excluded("the pod's node selector does not match");
@@ -78,7 +90,7 @@ impl Constraints {
             let words = format!("taint {}{sign}{value}:{}", taint.key, taint.effect);
             return Eligibility::Excluded(words.into());
         }
-        self.check_resources(node, used)
+        Eligibility::Allowed
     }
 
     fn selects(&self, node: &NodeRow) -> bool {

@@ -461,17 +461,8 @@ impl World {
     fn beat(&self, wrote: Wrote, now: Instant) -> Option<Beat> {
         match wrote {
             Wrote::Now => Some(Beat::seen(now)),
-            Wrote::At(second) => {
-                let later = second - self.config.started;
-                let by = Duration::from_secs(later.unsigned_abs());
-                let at = if later < 0 {
-                    self.started.checked_sub(by)?
-                } else {
-                    // A node's clock may be ahead.
-                    self.started.checked_add(by)?.min(now)
-                };
-                Some(Beat::told(at))
-            }
+            // A node's clock may be ahead.
+            Wrote::At(second) => Some(Beat::told(self.moment(second)?.min(now))),
         }
     }
 

@@ -1,8 +1,8 @@
 //! What is remembered of a waiting pod from pass to pass.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use planner::{RefusalKind, Wants};
+use planner::{Eligibilities, Eligibility, RefusalKind, Wants};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -65,6 +65,47 @@ pub(super) struct Annotation {
     pub(super) due: Option<Instant>,
 }
 
+/// Where a pod could run for which nodes are set aside. The same from pass to pass, so that what the planner found out
+/// about it is not found out again.
+#[derive(Debug)]
+pub(super) struct OwnNodes {
+    /// Where others of its kind could run. What these share changes in place only while nobody else looks at it.
+    of: Weak<Eligibilities>,
+    /// Positions of nodes that are set aside.
+    aside: Vec<usize>,
+    nodes: Arc<Eligibilities>,
+}
+
+impl OwnNodes {
+    /// Those of `of` without nodes at these positions; `known` if nothing has changed.
+    pub(super) fn without(
+        known: Option<Self>,
+        of: &Arc<Eligibilities>,
+        aside: Vec<usize>,
+        why: &'static str,
+    ) -> Self {
+        if let Some(known) = known
+            && known.aside == aside
+            && std::ptr::eq(known.of.as_ptr(), Arc::as_ptr(of))
+        {
+            return known;
+        }
+        let mut nodes = Eligibilities::clone(of);
+        for at in &aside {
+            nodes.set(*at, Eligibility::Excluded(why.into()));
+        }
+        Self {
+            of: Arc::downgrade(of),
+            aside,
+            nodes: Arc::new(nodes),
+        }
+    }
+
+    pub(super) fn nodes(&self) -> Arc<Eligibilities> {
+        Arc::clone(&self.nodes)
+    }
+}
+
 /// A waiting pod.
 #[derive(Debug)]
 pub(super) struct DemandState {
@@ -75,6 +116,8 @@ pub(super) struct DemandState {
     /// What it asks for and under which constraints, once a pass has looked at it.
     pub(super) kind: Option<Kind>,
     pub(super) aside: SetAside,
+    /// Where it could run, while nodes are set aside for it.
+    pub(super) nodes: Option<OwnNodes>,
     pub(super) told: Option<Told>,
     /// When everything that was made for it was ready.
     pub(super) ready: Option<Instant>,
@@ -97,6 +140,7 @@ impl DemandState {
             standing: Standing::New,
             kind: None,
             aside: SetAside::default(),
+            nodes: None,
             told: None,
             ready: None,
             plan: None,

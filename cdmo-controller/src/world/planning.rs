@@ -6,17 +6,18 @@ use std::{
     time::Duration,
 };
 
-use planner::{Demand, Eligibilities, Eligibility, Group, Node, NodeSet, Outcome, Wants};
+use planner::{Demand, Eligibilities, Group, Node, NodeSet, Outcome, Wants};
 use tokio::time::Instant;
 
 use super::{
     GATHER, World,
     alarms::Alarm,
     board::Board,
-    demand::{DemandState, Kind, Standing},
+    demand::{DemandState, Kind, OwnNodes, Standing},
     explaining::SET_ASIDE,
     kinds::KindId,
     laps::Laps,
+    windows::stays,
 };
 use crate::{
     names::PodKey,
@@ -284,7 +285,10 @@ impl World {
                 },
             });
             candidates.wake(state.waiting.wake_at(now));
-            let window = state.waiting.ask(key, after, clock);
+            let mut window = state.waiting.ask(key, after, clock);
+            if let Some(window) = &mut window {
+                window.stays = stays((key, row), state, &board.planner, &self.nodes, now);
+            }
             let window = window.filter(|_| group.is_none());
             candidates.demands.push(Demand {
                 id: String::new(),
@@ -367,7 +371,7 @@ impl Candidates {
             waiting.set_aside(key, &name, &board.planner, self.after, now);
         }
         let wants = state.kind.as_ref().map(|kind| &kind.wants);
-        let mut nodes = None;
+        let mut aside = Vec::new();
         for name in state.aside.nodes() {
             let Ok(at) = board.planner.find(name) else {
                 continue;
@@ -379,9 +383,7 @@ impl Candidates {
                 self.guarded.extend(wants.map(|w| (at, Arc::clone(w))));
             }
             if state.aside.contains(name, now) {
-                let own =
-                    nodes.get_or_insert_with(|| Eligibilities::clone(board.kinds.nodes(kind)));
-                own.set(at, Eligibility::Excluded(SET_ASIDE.into()));
+                aside.push(at);
                 ready.set(at, false);
             }
         }
@@ -389,7 +391,11 @@ impl Candidates {
             self.guarded.extend(wants.map(|w| (at, Arc::clone(w))));
         }
         self.wake(state.aside.wake_at(now));
-        (Ready::Own(ready), nodes.map(Arc::new))
+        let known = state.nodes.take();
+        state.nodes = (!aside.is_empty())
+            .then(|| OwnNodes::without(known, board.kinds.nodes(kind), aside, SET_ASIDE));
+        let nodes = state.nodes.as_ref().map(OwnNodes::nodes);
+        (Ready::Own(ready), nodes)
     }
 
     fn wake(&mut self, at: Option<Instant>) {

@@ -35,8 +35,10 @@ impl World {
             let known = self.demands.get(key);
             if known.is_none_or(|known| known.uid != row.uid) {
                 tracing::debug!(pod = %key, "seen");
-                let new = DemandState::new(row.uid.clone(), now);
-                self.demands.insert(key.clone(), new);
+                let (uid, created) = (row.uid.clone(), row.created().as_second());
+                let mut demand = DemandState::new(uid, now);
+                demand.waiting = self.waited(created, now);
+                self.demands.insert(key.clone(), demand);
             }
             return;
         }

@@ -16,8 +16,8 @@ use mig::SliceMask;
 use planner::{Ask, Planner, RefusalKind, Window};
 use tokio::time::Instant;
 
-use super::{World, alarms::Alarm};
-use crate::names::PodKey;
+use super::{World, alarms::Alarm, demand::DemandState};
+use crate::{names::PodKey, nodes::NodeIndex, pods::PodRow};
 
 /// A window is kept for so many times what pods wait until they get one, unless a pod on it ends before.
 const PATIENCE: u32 = 12;
@@ -53,6 +53,27 @@ struct Tenure {
     since: Instant,
 }
 
+/// Whether slices stay kept free for a pod where they are though it could not run there now: unless the node is not for it,
+/// or it is not bound there, it only lacks room besides devices, or something is not known for a moment.
+pub(super) fn stays(
+    (key, row): (&PodKey, &PodRow),
+    state: &DemandState,
+    planner: &Planner,
+    nodes: &NodeIndex,
+    now: Instant,
+) -> bool {
+    if state.waiting.tenure.is_none() {
+        return false;
+    }
+    let mut windows = planner.windows().iter();
+    let own = windows.find(|window| PodKey::from(&window.key) == *key);
+    own.is_some_and(|own| {
+        let node = nodes.get(&own.node);
+        let admits = node.is_some_and(|node| row.constraints.admits(node));
+        admits && !state.aside.contains(&own.node, now)
+    })
+}
+
 impl Waiting {
     /// It was refused for this reason; when slices may be kept free for it, if that has changed.
     fn refused(&mut self, kind: RefusalKind, after: Duration, now: Instant) -> Option<Instant> {
@@ -82,6 +103,7 @@ impl Waiting {
             key: key.text(),
             spent: i64::try_from(self.spent.as_nanos()).unwrap_or(i64::MAX),
             avoid: Arc::clone(&self.avoid),
+            stays: false,
             now: second,
             grain: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
         })
@@ -164,6 +186,32 @@ impl World {
         let due = demand.and_then(|(demand, after)| demand.waiting.refused(kind, after, now));
         if let Some(at) = due {
             self.alarms.set(at, Alarm::Plan);
+        }
+    }
+
+    /// The moment of a second of Unix time, if a clock can say it.
+    pub(super) fn moment(&self, second: i64) -> Option<Instant> {
+        let later = second.saturating_sub(self.config.started);
+        let by = Duration::from_secs(later.unsigned_abs());
+        if later < 0 {
+            self.started.checked_sub(by)
+        } else {
+            self.started.checked_add(by)
+        }
+    }
+
+    /// A pod that was there before us, created at this second, has waited since then, whatever the controller before us
+    /// knew. So the first that has waited for long is given what that one kept free, before small ones are.
+    pub(super) fn waited(&mut self, created: i64, now: Instant) -> Waiting {
+        let after = self.config.window_after;
+        let since = self.moment(created).map(|at| at.min(now));
+        let (Some(after), Some(since), false) = (after, since, self.pods.is_synced()) else {
+            return Waiting::default();
+        };
+        self.alarms.set((since + after).max(now), Alarm::Plan);
+        Waiting {
+            since: Some(since),
+            ..Waiting::default()
         }
     }
 

@@ -31,6 +31,9 @@ pub struct Ask {
     pub spent: i64,
     /// Uuids of the GPUs on which they were: the new one is elsewhere, if it can be.
     pub avoid: Arc<[String]>,
+    /// Its window stays where it is though the demand is not allowed there now: what keeps it from there is soon over, or
+    /// may be.
+    pub stays: bool,
     /// The present, in seconds since the Unix epoch, as [`crate::Instance::since`].
     pub now: i64,
     /// Pods that started at most so many seconds ago are all taken for equally young.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use planner::Eligibilities;
+use planner::{Eligibilities, Eligibility};
 use proptest::prelude::*;
 
 use super::*;

@@ -153,6 +153,19 @@ impl Bench {
         bench
     }
 
+    /// Another controller begins, which knows nothing of what this one did.
+    pub(super) fn restart(&mut self) {
+        let config = Config {
+            started: self.time().as_second(),
+            ..self.world.config.clone()
+        };
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        self.world = World::new(config, metrics, self.now);
+        self.list_nodes();
+        self.list_pods();
+        self.list_agents();
+    }
+
     pub(super) fn list_nodes(&mut self) {
         self.apply(Input::Node(Box::new(Event::Init)));
         for node in self.nodes.values().cloned().collect::<Vec<_>>() {

@@ -4,6 +4,8 @@ use super::super::*;
 use super::bench::*;
 use crate::notes;
 
+const TWO: &str = "nvidia.com/mig-2g.10gb";
+
 const WAIT: Duration = Duration::from_mins(5);
 
 /// A GPU with seven small pods, and a large one that waits for half of it.
@@ -124,4 +126,53 @@ fn a_question_what_would_be_does_not_move_what_is_kept_free() {
     };
     let _ = bench.world.what_if(&[], clock);
     assert_eq!(bench.world.board.planner.windows(), before);
+}
+
+#[test]
+fn a_new_controller_gives_what_was_kept_free_to_who_has_waited_for_it() {
+    let mut bench = crowded();
+    bench.pass(WAIT);
+    let place = bench.world.board.planner.windows()[0].parts.clone();
+    // One of those on its slices ends, and small ones wait for that.
+    let ended = (0..7).find(|number| {
+        bench.finish(&small(*number));
+        bench.pass(Duration::from_secs(1));
+        let gpus = &bench.hosts["a"].gpus;
+        gpus[0].instances.len() < 7
+    });
+    assert!(ended.is_some());
+    for number in 0..7 {
+        bench.create(&format!("next-{number}"), &[(ONE, 1)]);
+    }
+    bench.run();
+    let devices = |bench: &Bench| bench.hosts["a"].gpus[0].instances.len();
+    let before = devices(&bench);
+    bench.restart();
+    bench.run();
+    assert_eq!(devices(&bench), before, "nothing is made for small ones");
+    assert_eq!(bench.world.board.planner.windows()[0].parts, place);
+}
+
+#[test]
+fn a_window_that_a_pod_does_not_use_goes_to_the_next() {
+    let mut bench = crowded();
+    bench.create("other", &[(TWO, 1), (ONE, 1)]);
+    bench.pass(WAIT);
+    let owner = |bench: &Bench| {
+        let windows = bench.world.board.planner.windows();
+        windows.first().map(|window| window.key.to_string())
+    };
+    assert_eq!(owner(&bench).as_deref(), Some("ns/large"));
+    for number in 0..7 {
+        bench.finish(&small(number));
+        bench.pass(Duration::from_secs(1));
+        if bench.shown("a", THREE) == 1 {
+            break;
+        }
+    }
+    assert_eq!(bench.shown("a", THREE), 1);
+    bench.pass(Duration::from_secs(40));
+    assert_ne!(owner(&bench).as_deref(), Some("ns/large"));
+    let waiting = &bench.world.demands[&PodKey::new("ns", "large")].waiting;
+    assert!(waiting.has_spent() > Duration::ZERO);
 }

@@ -23,7 +23,7 @@ const MOST_IN_A_HUNDRED: usize = 3;
 /// GPUs that may have windows in any cluster. Each window costs every pass something.
 const MOST_GPUS: usize = 24;
 /// Searches for new windows in one pass.
-const MOST_SEARCHES: usize = 4;
+const MOST_SEARCHES: usize = 2;
 /// Nodes that one search looks at closely. They come by what would have to end if nothing were promised, so that those
 /// left out are hardly better.
 const MOST_NODES: usize = 256;

@@ -208,8 +208,10 @@ impl Planner {
             Some(own) => self.is_lost(own, wish),
             None => false,
         };
+        // What was promised to it there was in vain if it does not hide.
+        let stays = |own: &Window| ask.stays && own.hides;
         let (own, new) = match own {
-            Some(own) if is_allowed(self, &own) && !lost => (Some(own), None),
+            Some(own) if (is_allowed(self, &own) || stays(&own)) && !lost => (Some(own), None),
             // That may be for a moment only, and is better than none; unless something there was promised to the
             // demand before, and in vain.
             own => {

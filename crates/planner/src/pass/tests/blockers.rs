@@ -106,6 +106,7 @@ fn it_is_said_for_whom_slices_are_kept_free() {
             key: "team-a/train-3".into(),
             spent: 0,
             avoid: Arc::default(),
+            stays: false,
             now: 0,
             grain: 0,
         }),

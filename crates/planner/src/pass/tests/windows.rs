@@ -33,6 +33,7 @@ fn ask(name: &str) -> Ask {
         key: name.into(),
         spent: 0,
         avoid: Arc::default(),
+        stays: false,
         now: NOW,
         grain: 600,
     }
@@ -219,6 +220,8 @@ fn the_number_of_gpus_with_windows_is_bounded() {
     let demands: Vec<_> = (0..10)
         .map(|number| late(&cluster, &number.to_string(), &[("7g.40gb", 1)]))
         .collect();
+    // A pass searches for few of them.
+    planner.plan(&demands);
     let outcomes = planner.plan(&demands);
     assert_eq!(planner.windows().len(), 3);
     let reserved = |outcome: &&Outcome| matches!(outcome, Outcome::Reserved { .. });
@@ -397,6 +400,27 @@ fn who_had_no_window_yet_goes_before_one_whose_was_in_vain() {
     planner.plan(&[old(10, true), came("third", 8), came("fourth", 10)]);
     planner.plan(&[old(10, true), came("fourth", 10)]);
     assert_eq!(owners(&planner), ["old"]);
+}
+
+#[test]
+fn a_window_stays_on_a_node_that_its_demand_may_not_use_for_a_moment() {
+    let cluster = named(vec![vec![full(&[0])], vec![full(&[0, 1])]]);
+    let mut nodes = Eligibilities::clone(&allowed(2));
+    nodes.set(0, Eligibility::Excluded("not enough cpu".into()));
+    for (stays, at) in [(true, "GPU-0-0"), (false, "GPU-1-0")] {
+        let mut planner = Planner::from(&cluster);
+        let demand = late(&cluster, "a", &[("7g.40gb", 1)]);
+        planner.plan(std::slice::from_ref(&demand));
+        assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+        let window = Some(Ask { stays, ..ask("a") });
+        let nodes = Arc::new(nodes.clone());
+        planner.plan(&[Demand {
+            window,
+            nodes,
+            ..demand
+        }]);
+        assert_eq!(places(&planner), [("a", at, 0b1111_1111)]);
+    }
 }
 
 #[test]
