@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -98,13 +98,13 @@ pub struct Args {
     pub idle_instances: Idle,
 
     /// After so long without room for a pod, slices are kept free for it until it can start, on three
-    /// GPUs of a hundred at most. 0: never. Not ready for use yet: other pods may be left waiting on nodes
-    /// where slices are kept free.
+    /// GPUs of a hundred at most, or as many as one pod asks for, which then has them for a smaller share of
+    /// the time. 0: never. Nothing is kept free where node status is not written.
     #[arg(
         long,
         env = "CDMO_KEEP_FREE_AFTER_SECONDS",
         value_name = "S",
-        default_value_t = 0
+        default_value_t = 1_800
     )]
     pub keep_free_after_seconds: u32,
 
@@ -118,6 +118,15 @@ pub struct Args {
     /// What to do instead of controlling.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+impl Args {
+    /// After how long slices are kept free for a pod; never if none. Where node status is not written the scheduler would
+    /// be shown what is kept free, and only we would not use it.
+    pub fn keep_free_after(&self) -> Option<Duration> {
+        let after = Duration::from_secs(self.keep_free_after_seconds.into());
+        Some(after).filter(|after| !after.is_zero() && !self.without.no_status_patch)
+    }
 }
 
 /// What the controller does not do.
@@ -330,6 +339,17 @@ mod tests {
         assert!(!does.label && does.annotation);
         assert_eq!(does.gate.as_deref(), Some("g"));
         assert_eq!(args.tls.files().cert, PathBuf::from("/a"));
+    }
+
+    #[test]
+    fn slices_are_kept_free_unless_the_scheduler_would_be_shown_them() {
+        let after = |args: &[&str]| {
+            let args = ["cdmo-controller"].iter().chain(args);
+            Args::parse_from(args).keep_free_after()
+        };
+        assert_eq!(after(&[]), Some(Duration::from_mins(30)));
+        assert_eq!(after(&["--keep-free-after-seconds=0"]), None);
+        assert_eq!(after(&["--no-status-patch"]), None);
     }
 
     #[test]

@@ -130,7 +130,6 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
 /// What was chosen; what is known only once the controller has its turn is missing.
 fn config(args: &Args) -> Config {
     let without = &args.without;
-    let keep_free_after = Duration::from_secs(args.keep_free_after_seconds.into());
     Config {
         namespace: args.namespace.clone(),
         agent_port_name: args.agent_port_name.clone(),
@@ -142,7 +141,7 @@ fn config(args: &Args) -> Config {
         turn_mig_on: !without.no_mig_mode,
         idle: args.idle_instances.into(),
         portfolio: !without.no_placement_portfolio,
-        window_after: Some(keep_free_after).filter(|after| !after.is_zero()),
+        window_after: args.keep_free_after(),
         started: 0,
     }
 }

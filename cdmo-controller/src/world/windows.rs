@@ -20,7 +20,10 @@ use super::{World, alarms::Alarm, demand::DemandState};
 use crate::{names::PodKey, nodes::NodeIndex, pods::PodRow};
 
 /// A window is kept for so many times what pods wait until they get one, unless a pod on it ends before.
-const PATIENCE: u32 = 12;
+const PATIENCE: u32 = 4;
+/// So many times as long if pods on it do end, and others are given their devices at that very moment: the scheduler counts
+/// what else is idle on the node, the kubelet takes any device.
+const MOST_UNLUCKY: u32 = 4;
 /// That time is doubled so often at most.
 const MOST_DOUBLINGS: u32 = 4;
 /// GPUs of windows in vain that are remembered of one pod.
@@ -51,6 +54,10 @@ struct Tenure {
     least: usize,
     /// Since when there have been as few.
     since: Instant,
+    /// When the last of their pods was bound, in seconds of Unix time.
+    newest: i64,
+    /// When that was seen.
+    moved: Instant,
 }
 
 /// Whether slices stay kept free for a pod where they are though it could not run there now: unless the node is not for it,
@@ -114,17 +121,26 @@ impl Waiting {
         after * PATIENCE * 2u32.pow(self.round.min(MOST_DOUBLINGS))
     }
 
-    /// So many instances in use stand on its window now. When it is to be taken back unless another one ends.
-    fn has(&mut self, left: usize, after: Duration, now: Instant) -> Instant {
-        let begun = self.tenure.map_or(now, |known| known.begun);
-        let known = self.tenure.filter(|known| known.least <= left);
-        let tenure = known.unwrap_or(Tenure {
-            begun,
+    /// So many instances in use stand on its window now, and the last of their pods was bound then. When it is to be taken
+    /// back unless another one ends.
+    fn has(&mut self, left: usize, newest: i64, after: Duration, now: Instant) -> Instant {
+        let mut tenure = self.tenure.unwrap_or(Tenure {
+            begun: now,
             least: left,
             since: now,
+            newest,
+            moved: now,
         });
+        if left < tenure.least {
+            (tenure.least, tenure.since) = (left, now);
+        }
+        if newest > tenure.newest {
+            (tenure.newest, tenure.moved) = (newest, now);
+        }
         self.tenure = Some(tenure);
-        tenure.since + self.hold(after)
+        let hold = self.hold(after);
+        let last = tenure.since.max(tenure.moved);
+        (last + hold).min(tenure.since + hold * MOST_UNLUCKY)
     }
 
     /// Devices lie ready for it on this node, and it is not bound there: then what is kept free for it there is of no
@@ -286,8 +302,8 @@ impl World {
             };
             let node = planner.find(&window.node).ok();
             let node = node.and_then(|at| planner.node(at));
-            let left = node.map_or(0, |node| window.left(node));
-            let mut at = demand.waiting.has(left, after, now);
+            let (left, newest) = node.map_or((0, 0), |n| (window.left(n), window.newest(n)));
+            let mut at = demand.waiting.has(left, newest, after, now);
             if at <= now {
                 over = true;
                 let most = planner.most_window_gpus();

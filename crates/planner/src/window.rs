@@ -86,6 +86,11 @@ impl Window {
         self.held(node).count()
     }
 
+    /// When the last of the pods that have those got them: the greatest [`Instance::since`].
+    pub fn newest(&self, node: &Node) -> i64 {
+        self.held(node).map(|i| i.since).max().unwrap_or(0)
+    }
+
     /// Those instances.
     pub(crate) fn held<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Instance> {
         self.parts.iter().flat_map(|part| {

@@ -341,8 +341,8 @@ proptest! {
         }
         crowd.come("never", &[(SEVEN, u32::try_from(gpus).unwrap())], STEP);
         let mut kept = 0;
-        // Two windows of one and two hours, and as long without after each; small ones end in the first ten minutes.
-        let steps = 6 * 3_600 / STEP.as_secs();
+        // Windows of 20, 40 and 80 minutes, and as long without after each; small ones end in the first ten minutes.
+        let steps = 5 * 3_600 / STEP.as_secs();
         for _ in 0..steps {
             crowd.small_ones_come();
             crowd.step();
