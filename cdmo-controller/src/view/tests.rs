@@ -346,7 +346,7 @@ fn an_instance_is_as_old_as_the_first_pod_that_has_it() {
         priority: 0,
         age: 0,
         started,
-        wants: BTreeMap::from([(ONE.to_owned(), 1)]),
+        wants: BTreeMap::from([(ONE.to_owned(), 1)]).into(),
         containers: Arc::default(),
         constraints: Arc::new(Constraints::default()),
     };

@@ -35,10 +35,11 @@ impl World {
             let known = self.demands.get(key);
             if known.is_none_or(|known| known.uid != row.uid) {
                 tracing::debug!(pod = %key, "seen");
-                let (uid, created) = (row.uid.clone(), row.created().as_second());
-                let mut demand = DemandState::new(uid, now);
+                // The key as it is kept there, once.
+                let (key, created) = (key.clone(), row.created().as_second());
+                let mut demand = DemandState::new(row.uid.clone(), now);
                 demand.waiting = self.waited(created, now);
-                self.demands.insert(key.clone(), demand);
+                self.demands.insert(key, demand);
             }
             return;
         }
