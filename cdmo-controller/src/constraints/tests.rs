@@ -192,6 +192,7 @@ fn a_taint_is_borne_only_with_a_matching_toleration() {
 fn a_cordoned_node_takes_only_pods_that_bear_it() {
     let node = node(json!({"spec": {"unschedulable": true}}));
     assert_excluded(&check(json!({}), &node), "cordoned");
+    assert!(!Constraints::default().admits(&node));
     let pod = json!({"tolerations": [{"key": UNSCHEDULABLE, "operator": "Exists"}]});
     assert_eq!(check(pod, &node), Eligibility::Allowed);
 }

@@ -150,3 +150,26 @@ impl DemandState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_pod_could_run_is_the_same_until_something_about_it_changes() {
+        let all = std::iter::repeat_n(Eligibility::Allowed, 3);
+        let mut all: Arc<Eligibilities> = Arc::new(all.collect());
+        let first = OwnNodes::without(None, &all, vec![1], "aside");
+        let nodes = first.nodes();
+        let allowed = |nodes: &Eligibilities| nodes.allowed().iter().collect::<Vec<_>>();
+        assert_eq!(allowed(&nodes), [0, 2]);
+        let same = OwnNodes::without(Some(first), &all, vec![1], "aside");
+        assert!(Arc::ptr_eq(&same.nodes(), &nodes));
+        // Changed in place, where nobody else has it.
+        Arc::make_mut(&mut all).set(2, Eligibility::Excluded("cordoned".into()));
+        let changed = OwnNodes::without(Some(same), &all, vec![1], "aside");
+        assert_eq!(allowed(&changed.nodes()), [0]);
+        let other = OwnNodes::without(Some(changed), &all, vec![0], "aside");
+        assert_eq!(allowed(&other.nodes()), [1]);
+    }
+}

@@ -327,3 +327,66 @@ fn has(windows: &[Window], window: &Window) -> bool {
     let mut windows = windows.iter();
     windows.any(|known| known.key == window.key && known.parts == window.parts)
 }
+
+#[cfg(test)]
+mod tests {
+    use planner::Part;
+
+    use super::*;
+
+    const AFTER: Duration = Duration::from_mins(10);
+
+    fn window(gpus: usize) -> Window {
+        let part = |gpu: usize| Part {
+            gpu,
+            uuid: format!("GPU-{gpu}"),
+            slices: SliceMask::EMPTY,
+        };
+        Window {
+            key: "ns/pod".into(),
+            priority: 0,
+            node: "a".into(),
+            parts: (0..gpus).map(part).collect(),
+            hides: true,
+        }
+    }
+
+    #[test]
+    fn who_needs_more_gpus_than_windows_may_have_pauses_for_as_much_longer() {
+        let now = Instant::now();
+        let pause = |gpus: usize, most: usize| {
+            let until = Waiting::default().in_vain(&window(gpus), AFTER, most, now);
+            (until - now).as_secs() / AFTER.as_secs()
+        };
+        assert_eq!((pause(1, 1), pause(2, 2), pause(1, 24)), (4, 4, 4));
+        assert_eq!((pause(8, 1), pause(8, 2), pause(3, 2)), (32, 16, 4));
+    }
+
+    #[test]
+    fn windows_in_vain_become_longer_up_to_a_bound_and_count_as_no_age() {
+        let (mut waiting, mut now) = (Waiting::default(), Instant::now());
+        let mut all = Duration::ZERO;
+        for times in [4, 8, 16, 32, 64, 64, 64] {
+            let end = waiting.has(3, 0, AFTER, now);
+            assert_eq!(end - now, AFTER * times);
+            all += end - now;
+            now = waiting.in_vain(&window(1), AFTER, 1, end);
+            assert_eq!(waiting.spent, all);
+        }
+    }
+
+    #[test]
+    fn a_window_is_kept_while_pods_end_there_and_longer_if_others_get_their_devices_but_not_for_ever()
+     {
+        let (mut waiting, begun) = (Waiting::default(), Instant::now());
+        let at = |minutes: u64| begun + Duration::from_mins(minutes);
+        assert_eq!(waiting.has(3, 100, AFTER, begun), at(40));
+        assert_eq!(waiting.has(2, 100, AFTER, at(10)), at(50));
+        assert_eq!(waiting.has(3, 100, AFTER, at(20)), at(50));
+        for minutes in (30..160).step_by(10) {
+            let newest = 100 + i64::try_from(minutes).unwrap();
+            let end = waiting.has(2, newest, AFTER, at(minutes));
+            assert_eq!(end, at((minutes + 40).min(170)));
+        }
+    }
+}
