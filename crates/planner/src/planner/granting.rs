@@ -25,7 +25,7 @@ const MOST_GPUS: usize = 24;
 /// Searches for new windows in one pass.
 const MOST_SEARCHES: usize = 2;
 /// Nodes that one search looks at closely. They come by what would have to end if nothing were promised, so that those
-/// left out are hardly better.
+/// left out are hardly better. If none of them will do, the next search goes on behind them.
 const MOST_NODES: usize = 256;
 /// Searches in vain that are remembered.
 const MOST_VAIN: usize = 1_024;
@@ -48,6 +48,8 @@ struct Vain {
     pass: u64,
     /// The last pass in which somebody asked for it.
     asked: u64,
+    /// So many nodes were looked at so far, and there are more; none if it was at all.
+    skip: usize,
 }
 
 /// What is remembered of those who ask for windows.
@@ -113,18 +115,24 @@ impl Granting {
         let (state, pass) = (self.state(), self.passes);
         let worth = self.vain.get_mut(&key).is_none_or(|vain| {
             vain.asked = pass;
-            vain.state != state && pass.saturating_sub(vain.pass) > turns
+            (vain.state != state || vain.skip > 0) && pass.saturating_sub(vain.pass) > turns
         });
         worth && self.searches < MOST_SEARCHES
     }
 
-    fn found_nothing(&mut self, demand: &Demand) {
+    /// Where a search for this goes on.
+    fn skip(&self, demand: &Demand) -> usize {
+        self.vain.get(&key(demand)).map_or(0, |vain| vain.skip)
+    }
+
+    fn found_nothing(&mut self, demand: &Demand, skip: usize) {
         let vain = Vain {
             _wants: Arc::clone(&demand.wants),
             _nodes: Arc::clone(&demand.nodes),
             state: self.state(),
             pass: self.passes,
             asked: self.passes,
+            skip,
         };
         self.vain.insert(key(demand), vain);
     }
@@ -188,8 +196,9 @@ impl Planner {
             return None;
         }
         self.windows.granting.searches += 1;
-        let Some((at, parts)) = self.best_window(demand, ask, wish) else {
-            self.windows.granting.found_nothing(demand);
+        let (found, skip) = self.best_window(demand, ask, wish);
+        let Some((at, parts)) = found else {
+            self.windows.granting.found_nothing(demand, skip);
             return None;
         };
         if !self.has_room(demand.priority, parts.len()) {
@@ -205,14 +214,18 @@ impl Planner {
         })
     }
 
-    /// The slices whose pods are the fewest and youngest, of nodes that tie those of the first.
+    /// The slices whose pods are the fewest and youngest, of nodes that tie those of the first. If there are none, others
+    /// may be found behind so many nodes.
     fn best_window(
         &mut self,
         demand: &Demand,
         ask: &Ask,
         wish: usize,
-    ) -> Option<(usize, Vec<Part>)> {
-        let answers = self.answers.get_mut(wish)?;
+    ) -> (Option<(usize, Vec<Part>)>, usize) {
+        let skip = self.windows.granting.skip(demand);
+        let Some(answers) = self.answers.get_mut(wish) else {
+            return (None, 0);
+        };
         answers.look_at_blockers(&mut self.slots, self.versions);
         let by_price = answers.blocked_nodes(demand.nodes.allowed());
         let (wants, goal) = (&answers.wants, &answers.goal);
@@ -223,7 +236,9 @@ impl Planner {
             grain: ask.grain,
         };
         let mut best: Option<(u32, usize, Slices)> = None;
-        for (least, at) in by_price.take(MOST_NODES) {
+        let mut looked = 0;
+        for (least, at) in by_price.skip(skip).take(MOST_NODES) {
+            looked += 1;
             if best.as_ref().is_some_and(|(price, ..)| *price <= least) {
                 break;
             }
@@ -250,9 +265,12 @@ impl Planner {
                 best = Some((found.price, at, found.made));
             }
         }
-        let (_, at, slices) = best?;
-        let parts = parts(self.node(at)?, slices);
-        (!parts.is_empty()).then_some((at, parts))
+        let found = best.and_then(|(_, at, slices)| {
+            let parts = parts(self.node(at)?, slices);
+            (!parts.is_empty()).then_some((at, parts))
+        });
+        let all = looked < MOST_NODES;
+        (found, if all { 0 } else { skip + looked })
     }
 }
 

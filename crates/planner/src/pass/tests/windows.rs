@@ -424,6 +424,27 @@ fn a_window_stays_on_a_node_that_its_demand_may_not_use_for_a_moment() {
 }
 
 #[test]
+fn a_place_is_found_behind_many_where_nothing_is_gained() {
+    let halves = a100(&[("3g.20gb", 0, Usage::Held), ("3g.20gb", 4, Usage::Held)]);
+    let mut nodes = vec![vec![halves]; 300];
+    nodes.push(vec![full(&[0, 1, 2, 3, 4, 5, 6])]);
+    let nodes = nodes.into_iter().enumerate().map(|(number, gpus)| Node {
+        name: format!("n{number:03}"),
+        ..mk_node(uuids(number, gpus))
+    });
+    let cluster = mk_cluster(nodes.collect());
+    let mut planner = Planner::from(&cluster);
+    let demand = late(&cluster, "a", &[("3g.20gb", 1)]);
+    let mut passes = 0;
+    while planner.windows().is_empty() {
+        passes += 1;
+        assert!(passes < 10);
+        planner.plan(std::slice::from_ref(&demand));
+    }
+    assert_eq!(places(&planner), [("a", "GPU-300-0", 0b1111_0000)]);
+}
+
+#[test]
 fn a_window_on_which_another_pod_got_the_device_is_of_no_use_any_more() {
     let cluster = named(vec![vec![full(&[0]), full(&[0, 1, 2])]]);
     let mut planner = Planner::from(&cluster);
