@@ -37,6 +37,17 @@ pub(super) struct Windows {
     pub(super) granting: Granting,
 }
 
+/// What others got of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// Nothing that it was kept free for.
+    No,
+    /// One of several devices, or more: there may be a better place now.
+    InPart,
+    /// The only one.
+    All,
+}
+
 #[derive(Debug)]
 struct Known {
     window: Window,
@@ -206,17 +217,24 @@ impl Planner {
         };
         let lost = match &own {
             Some(own) => self.is_lost(own, wish),
-            None => false,
+            None => Lost::No,
         };
         // What was promised to it there was in vain if it does not hide.
         let stays = |own: &Window| ask.stays && own.hides;
         let (own, new) = match own {
-            Some(own) if (is_allowed(self, &own) || stays(&own)) && !lost => (Some(own), None),
+            Some(own) if lost == Lost::No && (is_allowed(self, &own) || stays(&own)) => {
+                (Some(own), None)
+            }
             // That may be for a moment only, and is better than none; unless something there was promised to the
             // demand before, and in vain.
             own => {
                 let new = self.new_window(demand, ask, wish, &refusal);
-                (own.filter(|own| own.hides && !lost), new)
+                let may_stay = |own: &Window| match lost {
+                    Lost::No => own.hides,
+                    Lost::InPart => is_allowed(self, own),
+                    Lost::All => false,
+                };
+                (own.filter(may_stay), new)
             }
         };
         let Some(window) = new.or(own) else {
@@ -243,20 +261,19 @@ impl Planner {
         }
     }
 
-    /// Whether somebody else got what could be made on the slices of a window at last. The only device that its
+    /// What somebody else got of what could be made on the slices of a window at last. The only device that its
     /// demand asks for is no use to be waited for again there; and if it asks for several, what has to end now may be
     /// more than elsewhere.
-    fn is_lost(&self, window: &Window, wish: usize) -> bool {
+    fn is_lost(&self, window: &Window, wish: usize) -> Lost {
         let node = self.find(&window.node).ok().and_then(|at| self.node(at));
         let (Some(node), Some(answers)) = (node, self.answers.get(wish)) else {
-            return false;
+            return Lost::No;
         };
+        let mut held = window.held(node);
         match own_kind(&answers.wants) {
-            Some(kind) => {
-                let mut held = window.held(node);
-                held.any(|instance| instance.resource.as_deref() == Some(kind))
-            }
-            None => !window.hides && window.held(node).next().is_some(),
+            Some(kind) if held.any(|i| i.resource.as_deref() == Some(kind)) => Lost::All,
+            None if !window.hides && held.next().is_some() => Lost::InPart,
+            _ => Lost::No,
         }
     }
 

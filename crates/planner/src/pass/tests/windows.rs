@@ -424,6 +424,31 @@ fn a_window_stays_on_a_node_that_its_demand_may_not_use_for_a_moment() {
 }
 
 #[test]
+fn a_window_of_which_others_got_a_part_stays_while_nothing_else_can_be_looked_for() {
+    let cluster = named(vec![vec![full(&[0])]]);
+    let mut planner = Planner::from(&cluster);
+    let demand = late(&cluster, "a", &[("3g.20gb", 2)]);
+    planner.plan(std::slice::from_ref(&demand));
+    let mut node = cluster.nodes[0].clone();
+    for usage in [Usage::Idle, Usage::Held] {
+        let halves = [("3g.20gb", 0, usage), ("3g.20gb", 4, usage)];
+        node.gpus[0].instances = a100(&halves).instances;
+        planner.replace(0, node.clone());
+        // They are before it, and search in vain.
+        let older = ["b", "c"].map(|name| Demand {
+            created: -1,
+            ..late(&cluster, name, &[("3g.20gb", 1)])
+        });
+        let all: Vec<_> = match usage {
+            Usage::Held => older.into_iter().chain([demand.clone()]).collect(),
+            _ => vec![demand.clone()],
+        };
+        planner.plan(&all);
+        assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+    }
+}
+
+#[test]
 fn a_place_is_found_behind_many_where_nothing_is_gained() {
     let halves = a100(&[("3g.20gb", 0, Usage::Held), ("3g.20gb", 4, Usage::Held)]);
     let mut nodes = vec![vec![halves]; 300];
