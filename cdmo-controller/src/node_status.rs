@@ -34,9 +34,10 @@ pub fn wanted<'a>(
     kept_free: &[(&str, SliceMask)],
     reserved: &BTreeMap<String, u32>,
 ) -> BTreeMap<String, Counts> {
+    let operations: Vec<&Operation> = operations.clone().collect();
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for gpu in &snapshot.gpus {
-        let plans = operations.clone().flat_map(|op| {
+        let plans = operations.iter().copied().flat_map(|op| {
             let plans = op.gpus.iter().filter(|plan| plan.uuid == gpu.uuid);
             plans.map(move |plan| (op, plan))
         });

@@ -4,7 +4,11 @@
 //! up; how many there can be is bounded by what the world decides (one status patch per node, one
 //! annotation per pod) and by a number of permits. The world hears how writes to nodes ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -46,6 +50,8 @@ pub struct Writer {
     me: String,
     calls: Arc<Semaphore>,
     events: Arc<Semaphore>,
+    /// Annotations that wait for their turns, as patches: the newest of each pod.
+    annotations: Arc<Mutex<HashMap<PodKey, Value>>>,
     inputs: mpsc::Sender<Input>,
     tasks: TaskTracker,
 }
@@ -63,6 +69,7 @@ impl Writer {
             me,
             calls: Arc::new(Semaphore::new(CALLS)),
             events: Arc::new(Semaphore::new(EVENTS)),
+            annotations: Arc::default(),
             inputs,
             tasks,
         }
@@ -157,18 +164,31 @@ impl Writer {
         });
     }
 
-    /// Writes the plan annotation of a pod.
+    /// Writes the plan annotation of a pod; instead of an older one, should that still wait for its turn.
     pub fn annotate_pod(&self, pod: PodKey, uid: &str, plan: &Value) {
-        let this = self.clone();
         // The uid makes the patch fail on another pod of that name.
         let patch = json!({"metadata": {
             "uid": uid, "annotations": {PLAN_ANNOTATION: plan.to_string()},
         }});
+        let waits = lock(&self.annotations).insert(pod.clone(), patch);
+        if waits.is_some() {
+            return;
+        }
+        let this = self.clone();
         self.tasks.spawn(async move {
             let api = Api::<PodLite>::namespaced(this.client.clone(), pod.namespace());
-            let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+            let mut newest = None;
             for attempt in 1..=ATTEMPTS {
-                match this.call(|| api.patch(pod.name(), &params, &patch)).await {
+                let permit = this.calls.acquire().await;
+                newest = lock(&this.annotations).remove(&pod).or(newest);
+                // Written by a task that had failed before this one came.
+                let Some(patch) = newest.as_ref().map(Patch::Merge) else {
+                    return;
+                };
+                let params = PatchParams::default();
+                let answer = limited(Box::pin(api.patch(pod.name(), &params, &patch))).await;
+                drop(permit);
+                match answer {
                     Ok(_) => return tracing::debug!(%pod, "annotated"),
                     // Gone, or another pod: nobody misses the annotation.
                     Err(Failure { code: Some(404 | 409 | 422), .. }) => return,
@@ -244,22 +264,31 @@ impl Writer {
         C: Future<Output = kube::Result<T>>,
     {
         let _permit = self.calls.acquire().await;
-        match timeout(CALL, Box::pin(call())).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(kube::Error::Api(status))) => Err(Failure {
-                code: Some(status.code),
-                text: status.message,
-            }),
-            Ok(Err(error)) => Err(Failure {
-                code: None,
-                text: error.to_string(),
-            }),
-            Err(_) => Err(Failure {
-                code: None,
-                text: format!("no answer in {CALL:?}"),
-            }),
-        }
+        limited(Box::pin(call())).await
     }
+}
+
+async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    match timeout(CALL, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) => Err(Failure {
+            code: Some(status.code),
+            text: status.message,
+        }),
+        Ok(Err(error)) => Err(Failure {
+            code: None,
+            text: error.to_string(),
+        }),
+        Err(_) => Err(Failure {
+            code: None,
+            text: format!("no answer in {CALL:?}"),
+        }),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is done under the lock that could leave it half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Failure {
@@ -314,5 +343,55 @@ mod tests {
         let name = event_name(&pod, Timestamp::now());
         assert!(name.len() <= 253 && !name.contains("-."), "{name}");
         assert!(event_name("pod", Timestamp::now()).starts_with("pod."));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_newest_annotation_of_a_pod_is_written_when_its_turn_comes() {
+        let gate = Arc::new(Semaphore::new(0));
+        let (sender, mut written) = mpsc::unbounded_channel();
+        let api = tower::service_fn({
+            let gate = Arc::clone(&gate);
+            move |request: http::Request<kube::client::Body>| {
+                let (gate, sender) = (Arc::clone(&gate), sender.clone());
+                async move {
+                    let is_pod = request.uri().path().contains("/pods/");
+                    let body = request.into_body().collect_bytes().await?;
+                    if is_pod {
+                        let patch: Value = serde_json::from_slice(&body)?;
+                        let plan = &patch["metadata"]["annotations"][PLAN_ANNOTATION];
+                        sender.send(plan.clone())?;
+                    } else {
+                        gate.acquire().await?.forget();
+                    }
+                    let answer = kube::client::Body::from(b"{\"metadata\":{}}".to_vec());
+                    Ok::<_, tower::BoxError>(http::Response::new(answer))
+                }
+            }
+        });
+        let (inputs, mut answers) = mpsc::channel(2 * CALLS);
+        let tasks = TaskTracker::new();
+        let writer = Writer::new(
+            Client::new(api, "default"),
+            "me".into(),
+            inputs,
+            tasks.clone(),
+        );
+        for number in 0..CALLS {
+            writer.patch_status(format!("node-{number}"), json!({}));
+        }
+        tokio::task::yield_now().await;
+        let pod = PodKey::new("ns", "pod");
+        for plan in ["old", "new"] {
+            writer.annotate_pod(pod.clone(), "uid", &json!(plan));
+        }
+        assert_eq!(tasks.len(), CALLS + 1, "one task for the pod");
+        gate.add_permits(CALLS);
+        for _ in 0..CALLS {
+            answers.recv().await.unwrap();
+        }
+        assert_eq!(written.recv().await, Some(json!("\"new\"")));
+        tasks.close();
+        tasks.wait().await;
+        assert!(written.try_recv().is_err() && lock(&writer.annotations).is_empty());
     }
 }
