@@ -36,8 +36,10 @@ use crate::{
 
 /// Time for one call.
 const CALL: Duration = Duration::from_secs(10);
-/// Calls at once, those for Events aside.
+/// Calls at once, those for annotations of pods and for Events aside.
 const CALLS: usize = 32;
+/// Calls for annotations of pods at once: nobody is shown any device before node status is written.
+const ANNOTATIONS: usize = 8;
 /// Calls for Events at once: they must not keep the others waiting.
 const EVENTS: usize = 4;
 /// Attempts for what nothing else repeats.
@@ -49,9 +51,10 @@ pub struct Writer {
     client: Client,
     me: String,
     calls: Arc<Semaphore>,
+    annotating: Arc<Semaphore>,
     events: Arc<Semaphore>,
-    /// Annotations that wait for their turns, as patches: the newest of each pod.
-    annotations: Arc<Mutex<HashMap<PodKey, Value>>>,
+    /// Pods for which a task writes annotations, and the newest patch that waits for its turn.
+    annotations: Arc<Mutex<HashMap<PodKey, Option<Value>>>>,
     inputs: mpsc::Sender<Input>,
     tasks: TaskTracker,
 }
@@ -68,6 +71,7 @@ impl Writer {
             client,
             me,
             calls: Arc::new(Semaphore::new(CALLS)),
+            annotating: Arc::new(Semaphore::new(ANNOTATIONS)),
             events: Arc::new(Semaphore::new(EVENTS)),
             annotations: Arc::default(),
             inputs,
@@ -170,32 +174,47 @@ impl Writer {
         let patch = json!({"metadata": {
             "uid": uid, "annotations": {PLAN_ANNOTATION: plan.to_string()},
         }});
-        let waits = lock(&self.annotations).insert(pod.clone(), patch);
-        if waits.is_some() {
+        let known = lock(&self.annotations).insert(pod.clone(), Some(patch));
+        if known.is_some() {
             return;
         }
         let this = self.clone();
         self.tasks.spawn(async move {
             let api = Api::<PodLite>::namespaced(this.client.clone(), pod.namespace());
-            let mut newest = None;
-            for attempt in 1..=ATTEMPTS {
-                let permit = this.calls.acquire().await;
-                newest = lock(&this.annotations).remove(&pod).or(newest);
-                // Written by a task that had failed before this one came.
-                let Some(patch) = newest.as_ref().map(Patch::Merge) else {
-                    return;
-                };
+            let (mut patch, mut failures) = (None, 0);
+            loop {
+                let permit = this.annotating.acquire().await;
+                let newest = lock(&this.annotations).get_mut(&pod).and_then(Option::take);
+                if newest.is_some() {
+                    (patch, failures) = (newest.map(Patch::Merge), 0);
+                }
+                let Some(newest) = &patch else { return };
                 let params = PatchParams::default();
-                let answer = limited(Box::pin(api.patch(pod.name(), &params, &patch))).await;
+                let answer = limited(Box::pin(api.patch(pod.name(), &params, newest))).await;
                 drop(permit);
                 match answer {
-                    Ok(_) => return tracing::debug!(%pod, "annotated"),
+                    Ok(_) => tracing::debug!(%pod, "annotated"),
                     // Gone, or another pod: nobody misses the annotation.
-                    Err(Failure { code: Some(404 | 409 | 422), .. }) => return,
+                    Err(Failure {
+                        code: Some(404 | 409 | 422),
+                        ..
+                    }) => {}
                     Err(failure) => {
-                        tracing::warn!(%pod, attempt, "failed to annotate the pod: {}", failure.text);
-                        sleep(Duration::from_millis(200) * attempt).await;
+                        failures += 1;
+                        tracing::warn!(
+                            %pod, attempt = failures, "failed to annotate the pod: {}", failure.text
+                        );
+                        if failures < ATTEMPTS {
+                            sleep(Duration::from_millis(200) * failures).await;
+                            continue;
+                        }
                     }
+                }
+                patch = None;
+                let mut all = lock(&this.annotations);
+                if all.get(&pod).is_none_or(Option::is_none) {
+                    all.remove(&pod);
+                    return;
                 }
             }
         });
@@ -345,22 +364,19 @@ mod tests {
         assert!(event_name("pod", Timestamp::now()).starts_with("pod."));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn only_the_newest_annotation_of_a_pod_is_written_when_its_turn_comes() {
+    /// A writer, what it writes onto pods, and what lets the calls for that end.
+    fn writer() -> (Writer, mpsc::UnboundedReceiver<Value>, Arc<Semaphore>) {
         let gate = Arc::new(Semaphore::new(0));
-        let (sender, mut written) = mpsc::unbounded_channel();
+        let (sender, written) = mpsc::unbounded_channel();
         let api = tower::service_fn({
             let gate = Arc::clone(&gate);
             move |request: http::Request<kube::client::Body>| {
                 let (gate, sender) = (Arc::clone(&gate), sender.clone());
                 async move {
-                    let is_pod = request.uri().path().contains("/pods/");
-                    let body = request.into_body().collect_bytes().await?;
-                    if is_pod {
+                    if request.uri().path().contains("/pods/") {
+                        let body = request.into_body().collect_bytes().await?;
                         let patch: Value = serde_json::from_slice(&body)?;
-                        let plan = &patch["metadata"]["annotations"][PLAN_ANNOTATION];
-                        sender.send(plan.clone())?;
-                    } else {
+                        sender.send(patch["metadata"]["annotations"][PLAN_ANNOTATION].clone())?;
                         gate.acquire().await?.forget();
                     }
                     let answer = kube::client::Body::from(b"{\"metadata\":{}}".to_vec());
@@ -368,30 +384,76 @@ mod tests {
                 }
             }
         });
-        let (inputs, mut answers) = mpsc::channel(2 * CALLS);
-        let tasks = TaskTracker::new();
-        let writer = Writer::new(
-            Client::new(api, "default"),
-            "me".into(),
-            inputs,
-            tasks.clone(),
-        );
-        for number in 0..CALLS {
-            writer.patch_status(format!("node-{number}"), json!({}));
+        let (inputs, _) = mpsc::channel(1);
+        let client = Client::new(api, "default");
+        let writer = Writer::new(client, "me".into(), inputs, TaskTracker::new());
+        (writer, written, gate)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_newest_annotation_of_a_pod_is_written_when_its_turn_comes() {
+        let (writer, mut written, gate) = writer();
+        for number in 0..ANNOTATIONS {
+            let pod = PodKey::new("ns", &format!("pod-{number}"));
+            writer.annotate_pod(pod, "uid", &json!("first"));
+            assert_eq!(written.recv().await, Some(json!("\"first\"")));
         }
-        tokio::task::yield_now().await;
-        let pod = PodKey::new("ns", "pod");
+        let last = PodKey::new("ns", "last");
         for plan in ["old", "new"] {
-            writer.annotate_pod(pod.clone(), "uid", &json!(plan));
+            writer.annotate_pod(last.clone(), "uid", &json!(plan));
         }
-        assert_eq!(tasks.len(), CALLS + 1, "one task for the pod");
-        gate.add_permits(CALLS);
-        for _ in 0..CALLS {
-            answers.recv().await.unwrap();
-        }
+        gate.add_permits(ANNOTATIONS + 1);
         assert_eq!(written.recv().await, Some(json!("\"new\"")));
-        tasks.close();
-        tasks.wait().await;
+        writer.tasks.close();
+        writer.tasks.wait().await;
         assert!(written.try_recv().is_err() && lock(&writer.annotations).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_annotation_that_could_not_be_written_does_not_replace_a_newer_one() {
+        let (sender, mut written) = mpsc::unbounded_channel();
+        let api = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let sender = sender.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await?;
+                let patch: Value = serde_json::from_slice(&body)?;
+                let plan = patch["metadata"]["annotations"][PLAN_ANNOTATION].clone();
+                let fails = plan == json!("\"old\"");
+                sender.send(plan)?;
+                let answer = kube::client::Body::from(b"{\"metadata\":{}}".to_vec());
+                let mut answer = http::Response::new(answer);
+                if fails {
+                    *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+                }
+                Ok::<_, tower::BoxError>(answer)
+            }
+        });
+        let (inputs, _) = mpsc::channel(1);
+        let client = Client::new(api, "default");
+        let writer = Writer::new(client, "me".into(), inputs, TaskTracker::new());
+        let pod = PodKey::new("ns", "pod");
+        writer.annotate_pod(pod.clone(), "uid", &json!("old"));
+        assert_eq!(written.recv().await, Some(json!("\"old\"")));
+        writer.annotate_pod(pod, "uid", &json!("new"));
+        writer.tasks.close();
+        writer.tasks.wait().await;
+        assert_eq!(written.recv().await, Some(json!("\"new\"")));
+        assert!(written.try_recv().is_err() && lock(&writer.annotations).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn node_status_does_not_wait_for_annotations_of_pods() {
+        let (writer, mut written, _gate) = writer();
+        for number in 0..2 * CALLS {
+            let pod = PodKey::new("ns", &format!("pod-{number}"));
+            writer.annotate_pod(pod, "uid", &json!("plan"));
+        }
+        written.recv().await.unwrap();
+        let (inputs, mut answers) = mpsc::channel(1);
+        let writer = Writer { inputs, ..writer };
+        writer.patch_status("node".into(), json!({}));
+        let answer = answers.recv().await.unwrap();
+        let written = |input: &Input| matches!(input, Input::StatusAnswer { answer, .. } if *answer == Answer::Written);
+        assert!(written(&answer));
     }
 }

@@ -35,6 +35,8 @@ use crate::{
 
 /// Longest that a pod is kept from the scheduler while running pods, or something under way, are in its way.
 const LONGEST: Duration = Duration::from_mins(1);
+/// How long a pod whose gate was asked to go may be on its way to a node, unless something is seen of it.
+pub(super) const SHOWN: Duration = Duration::from_secs(30);
 /// Pause before the gate is taken away again that is still there.
 const AGAIN: Duration = Duration::from_secs(2);
 

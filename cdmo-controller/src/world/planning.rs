@@ -15,6 +15,7 @@ use super::{
     board::Board,
     demand::{DemandState, Kind, OwnNodes, Standing},
     explaining::SET_ASIDE,
+    gates,
     kinds::KindId,
     laps::Laps,
     windows::stays,
@@ -107,6 +108,10 @@ impl World {
                 && let Some(demand) = self.demands.get_mut(&candidate.key)
             {
                 demand.held_back = held_back;
+                if demand.standing == Standing::Covered {
+                    // The scheduler has yet to hear of it.
+                    demand.standing = Standing::Waiting;
+                }
             }
             self.conclude(&candidate, &served, outcome, now);
             if candidate.gated {
@@ -333,9 +338,12 @@ impl Candidates {
         let is_shut = row.gate.is_some() && row.group.is_some();
         let is_shut = is_shut && (state.held_back || state.opened.is_none());
         if let (true, Some(known)) = (is_shut, &mut state.kind) {
-            // It is we who keep it from its devices, so that none need to be kept for it.
+            // It is we who keep it from its devices, so that none need to be kept for it, unless its gate went a moment
+            // ago.
             known.since = now;
-            if state.opened.is_some() {
+            let shown = state.opened.map(|at| at + gates::SHOWN);
+            if shown.is_some_and(|until| now < until) {
+                self.wake(shown);
                 kinds.count(kind);
             }
             return (Ready::Kind(kind), None);

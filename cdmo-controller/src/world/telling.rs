@@ -85,7 +85,7 @@ impl World {
         let is_known = demand
             .plan
             .as_ref()
-            .is_some_and(|known| known.due.is_some());
+            .is_some_and(|known| known.due.is_some() && known.plan["node"] == node);
         if !waited || is_known {
             return;
         }

@@ -121,9 +121,11 @@ impl Waiting {
         after * PATIENCE * 2u32.pow(self.round.min(MOST_DOUBLINGS))
     }
 
-    /// So many instances in use stand on its window now, and the last of their pods was bound then. When it is to be taken
-    /// back unless another one ends.
-    fn has(&mut self, left: usize, newest: i64, after: Duration, now: Instant) -> Instant {
+    /// So many instances in use stand on its window now, and the last of their pods was bound then, as far as that is
+    /// known. When it is to be taken back unless another one ends.
+    fn has(&mut self, left: Option<(usize, i64)>, after: Duration, now: Instant) -> Instant {
+        let known = self.tenure.map(|known| (known.least, known.newest));
+        let (left, newest) = left.or(known).unwrap_or((usize::MAX, 0));
         let mut tenure = self.tenure.unwrap_or(Tenure {
             begun: now,
             least: left,
@@ -302,8 +304,8 @@ impl World {
             };
             let node = planner.find(&window.node).ok();
             let node = node.and_then(|at| planner.node(at));
-            let (left, newest) = node.map_or((0, 0), |n| (window.left(n), window.newest(n)));
-            let mut at = demand.waiting.has(left, newest, after, now);
+            let left = node.and_then(|node| window.left(node));
+            let mut at = demand.waiting.has(left, after, now);
             if at <= now {
                 over = true;
                 let most = planner.most_window_gpus();
@@ -367,7 +369,7 @@ mod tests {
         let (mut waiting, mut now) = (Waiting::default(), Instant::now());
         let mut all = Duration::ZERO;
         for times in [4, 8, 16, 32, 64, 64, 64] {
-            let end = waiting.has(3, 0, AFTER, now);
+            let end = waiting.has(Some((3, 0)), AFTER, now);
             assert_eq!(end - now, AFTER * times);
             all += end - now;
             now = waiting.in_vain(&window(1), AFTER, 1, end);
@@ -380,12 +382,14 @@ mod tests {
      {
         let (mut waiting, begun) = (Waiting::default(), Instant::now());
         let at = |minutes: u64| begun + Duration::from_mins(minutes);
-        assert_eq!(waiting.has(3, 100, AFTER, begun), at(40));
-        assert_eq!(waiting.has(2, 100, AFTER, at(10)), at(50));
-        assert_eq!(waiting.has(3, 100, AFTER, at(20)), at(50));
+        assert_eq!(waiting.has(Some((3, 100)), AFTER, begun), at(40));
+        assert_eq!(waiting.has(Some((2, 100)), AFTER, at(10)), at(50));
+        assert_eq!(waiting.has(Some((3, 100)), AFTER, at(20)), at(50));
+        // Its agent starts anew.
+        assert_eq!(waiting.has(None, AFTER, at(22)), at(50));
         for minutes in (30..160).step_by(10) {
             let newest = 100 + i64::try_from(minutes).unwrap();
-            let end = waiting.has(2, newest, AFTER, at(minutes));
+            let end = waiting.has(Some((2, newest)), AFTER, at(minutes));
             assert_eq!(end, at((minutes + 40).min(170)));
         }
     }

@@ -81,17 +81,15 @@ impl Window {
         format!("{parts} on node {} are kept free for it", self.node)
     }
 
-    /// How many instances in use stand on the slices as the node is now.
-    pub fn left(&self, node: &Node) -> usize {
-        self.held(node).count()
+    /// How many instances in use stand on the slices as the node is now, and when the last of the pods that have those
+    /// got them: the greatest [`Instance::since`]. Nothing as long as nothing is known of the node's GPUs.
+    pub fn left(&self, node: &Node) -> Option<(usize, i64)> {
+        self.is_on(node).filter(|is_on| *is_on)?;
+        let newest = self.held(node).map(|i| i.since).max().unwrap_or(0);
+        Some((self.held(node).count(), newest))
     }
 
-    /// When the last of the pods that have those got them: the greatest [`Instance::since`].
-    pub fn newest(&self, node: &Node) -> i64 {
-        self.held(node).map(|i| i.since).max().unwrap_or(0)
-    }
-
-    /// Those instances.
+    /// The instances in use on the slices.
     pub(crate) fn held<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Instance> {
         self.parts.iter().flat_map(|part| {
             let gpu = node.gpus.get(part.gpu);

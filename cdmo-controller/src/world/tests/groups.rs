@@ -112,6 +112,7 @@ fn gates_are_opened_together() {
         "{:#?}",
         bench.log
     );
+    bench.annotations.clear();
     bench.finish("running");
     bench.pass(Duration::from_secs(1));
     assert!(
@@ -119,6 +120,14 @@ fn gates_are_opened_together() {
         "{:#?}",
         bench.log
     );
+    for name in ["one", "two"] {
+        let mut annotated = bench.annotations.iter();
+        assert!(
+            annotated.any(|(pod, _)| pod == name),
+            "the scheduler may miss {name}: {:?}",
+            bench.annotations
+        );
+    }
     bench.bind("one", "a");
     bench.bind("two", "a");
 }

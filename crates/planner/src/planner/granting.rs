@@ -168,6 +168,14 @@ impl Planner {
         taken == 0 || taken + gpus <= self.windows.granting.most
     }
 
+    /// Whether a window may stay though fewer GPUs are known for a moment, as while an agent starts anew: the last of
+    /// those who have one goes then.
+    pub(super) fn may_keep(&self, own: &Window) -> bool {
+        let kept = self.windows.kept.iter();
+        let taken: usize = kept.map(|window| window.parts.len()).sum();
+        taken == 0 || taken + own.parts.len() <= self.windows.granting.most
+    }
+
     /// A window for a demand that was refused for this reason and has none, if it is its turn.
     pub(super) fn new_window(
         &mut self,

@@ -210,7 +210,7 @@ impl Planner {
         let Some(ask) = &demand.window else {
             return Outcome::Refused(refusal);
         };
-        let own = own.filter(|window| self.has_room(demand.priority, window.parts.len()));
+        let own = own.filter(|window| self.may_keep(window));
         let is_allowed = |planner: &Self, window: &Window| {
             let at = planner.find(&window.node).ok();
             at.is_some_and(|at| demand.nodes.allowed().contains(at))
@@ -219,10 +219,8 @@ impl Planner {
             Some(own) => self.is_lost(own, wish),
             None => Lost::No,
         };
-        // What was promised to it there was in vain if it does not hide.
-        let stays = |own: &Window| ask.stays && own.hides;
         let (own, new) = match own {
-            Some(own) if lost == Lost::No && (is_allowed(self, &own) || stays(&own)) => {
+            Some(own) if lost == Lost::No && (is_allowed(self, &own) || ask.stays) => {
                 (Some(own), None)
             }
             // That may be for a moment only, and is better than none; unless something there was promised to the
