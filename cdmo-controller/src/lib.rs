@@ -30,6 +30,7 @@ pub mod groups;
 pub mod interner;
 pub mod kube_client;
 pub mod kubelet_beat;
+mod locking;
 pub mod metrics;
 pub mod names;
 pub mod node_status;

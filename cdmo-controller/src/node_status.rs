@@ -30,11 +30,11 @@ const FAILURE_DELAY: Duration = Duration::from_millis(500);
 /// be getting at this moment, by resource, there are as many as they were shown.
 pub fn wanted<'a>(
     snapshot: &SnapshotRow,
-    operations: &(impl Iterator<Item = &'a Operation> + Clone),
+    operations: impl Iterator<Item = &'a Operation>,
     kept_free: &[(&str, SliceMask)],
     reserved: &BTreeMap<String, u32>,
 ) -> BTreeMap<String, Counts> {
-    let operations: Vec<&Operation> = operations.clone().collect();
+    let operations: Vec<&Operation> = operations.collect();
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for gpu in &snapshot.gpus {
         let plans = operations.iter().copied().flat_map(|op| {

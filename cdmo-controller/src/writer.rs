@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    locking::lock,
     names::{CONTROLLER, PLAN_ANNOTATION, PROBLEMS_ANNOTATION, PodKey, SCHEDULING_GATE},
     node_status::Answer,
     objects::{NodeLite, PodLite},
@@ -303,11 +304,6 @@ async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Fa
             text: format!("no answer in {CALL:?}"),
         }),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing is done under the lock that could leave it half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Failure {

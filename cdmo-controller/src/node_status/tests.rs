@@ -107,7 +107,7 @@ fn confirmed_devices_count_whether_held_or_idle() {
     ];
     let wanted = wanted(
         &snapshot(devices, &[(ONE, 3, 2)]),
-        &[].iter(),
+        [].iter(),
         &[],
         &BTreeMap::new(),
     );
@@ -128,7 +128,7 @@ fn more_than_the_kubelet_confirmed_is_never_claimed() {
     ];
     let wanted = wanted(
         &snapshot(devices, &[(ONE, 1, 1)]),
-        &[].iter(),
+        [].iter(),
         &[],
         &BTreeMap::new(),
     );
@@ -149,7 +149,7 @@ fn what_is_to_be_given_up_does_not_count_again_because_a_pod_got_it_at_the_last_
     ];
     let wanted = wanted(
         &snapshot(devices, &[(ONE, 2, 2)]),
-        &[operation()].iter(),
+        [operation()].iter(),
         &[],
         &BTreeMap::new(),
     );
@@ -164,7 +164,7 @@ fn what_is_to_be_given_up_stops_counting_before_the_agent_hears_of_it() {
     ];
     let wanted = wanted(
         &snapshot(devices, &[(ONE, 2, 2)]),
-        &[operation()].iter(),
+        [operation()].iter(),
         &[],
         &BTreeMap::new(),
     );
@@ -197,7 +197,7 @@ fn what_moves_goes_down_under_its_old_name_and_up_under_the_new_one_when_all_is_
     moved.resource = Some(EIGHTH.into());
     let after = snapshot(vec![moved], &resources(0, 1));
     let shown = |state: &SnapshotRow, operations: &[Operation]| {
-        let wanted = wanted(state, &operations.iter(), &[], &BTreeMap::new());
+        let wanted = wanted(state, operations.iter(), &[], &BTreeMap::new());
         (wanted[ONE].allocatable, wanted[EIGHTH].allocatable)
     };
     assert_eq!(shown(&before, &[]), (1, 0));
@@ -211,11 +211,11 @@ fn what_a_plan_makes_counts_only_when_all_of_it_is_there() {
     let devices = vec![device(7, THREE, 4, State::Idle)];
     let state = snapshot(devices, &[(THREE, 1, 1)]);
     assert_eq!(
-        wanted(&state, &[operation()].iter(), &[], &BTreeMap::new())[THREE],
+        wanted(&state, [operation()].iter(), &[], &BTreeMap::new())[THREE],
         Counts::default()
     );
     assert_eq!(
-        wanted(&state, &[].iter(), &[], &BTreeMap::new())[THREE],
+        wanted(&state, [].iter(), &[], &BTreeMap::new())[THREE],
         Counts {
             capacity: 1,
             allocatable: 1

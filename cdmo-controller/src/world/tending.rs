@@ -144,7 +144,7 @@ impl World {
         let on_node = self.operations.of_node(node);
         let kept_free: Vec<_> = self.kept_free(node).collect();
         let reserved = self.reserved(node);
-        let wanted = snapshot.map(|s| node_status::wanted(s, &on_node, &kept_free, reserved));
+        let wanted = snapshot.map(|s| node_status::wanted(s, on_node, &kept_free, reserved));
         let mut wanted = wanted.unwrap_or_default();
         self.hold_back(node, &mut wanted);
         wanted

@@ -110,14 +110,20 @@ fn a_pod_of_several_profiles_is_shown_to_the_scheduler_at_once_and_whole() {
     assert_eq!(patches, ["status a 1g.5gb=2 3g.20gb=3"]);
 }
 
-#[test]
-fn a_pod_that_waited_for_a_device_in_use_is_poked_when_it_is_free() {
+/// The only device is in use by one pod, and another one waits for it.
+fn second_waits_for_first() -> Bench {
     let mut bench = Bench::new(&[("a", 1)]);
     bench.create("first", &[(SEVEN, 1)]);
     bench.run();
     bench.bind("first", "a");
     bench.create("second", &[(SEVEN, 1)]);
     bench.pass(Duration::from_secs(2));
+    bench
+}
+
+#[test]
+fn a_pod_that_waited_for_a_device_in_use_is_poked_when_it_is_free() {
+    let mut bench = second_waits_for_first();
     bench.note("second", "NoRoom");
     bench.take_log();
     bench.finish("first");
@@ -127,12 +133,7 @@ fn a_pod_that_waited_for_a_device_in_use_is_poked_when_it_is_free() {
 
 #[test]
 fn a_pod_that_waited_for_a_freed_device_is_reminded_of_it_as_of_one_that_was_made() {
-    let mut bench = Bench::new(&[("a", 1)]);
-    bench.create("first", &[(SEVEN, 1)]);
-    bench.run();
-    bench.bind("first", "a");
-    bench.create("second", &[(SEVEN, 1)]);
-    bench.pass(Duration::from_secs(2));
+    let mut bench = second_waits_for_first();
     bench.finish("first");
     bench.annotations.clear();
     bench.pass(Duration::from_secs(8));
@@ -147,12 +148,7 @@ fn a_pod_that_waited_for_a_freed_device_is_reminded_of_it_as_of_one_that_was_mad
 
 #[test]
 fn a_pod_that_lost_a_freed_device_is_told_of_the_next() {
-    let mut bench = Bench::new(&[("a", 1)]);
-    bench.create("first", &[(SEVEN, 1)]);
-    bench.run();
-    bench.bind("first", "a");
-    bench.create("second", &[(SEVEN, 1)]);
-    bench.pass(Duration::from_secs(2));
+    let mut bench = second_waits_for_first();
     bench.finish("first");
     bench.run();
     // Somebody else is faster.

@@ -1,8 +1,8 @@
 //! Who gets a new window, and where.
 //!
 //! There are few windows at a time, so those who ask stand in line: by priority, then by age, of which the time does not
-//! count that they have had windows in vain. Who is first in that line and has no room keeps those behind it from new ones, so that everybody
-//! gets a turn. A search in vain is not repeated before something has changed and others have had their turns.
+//! count that they have had windows in vain. Who is first in that line and has no room keeps those behind it from new
+//! ones, so that everybody gets a turn. A search in vain is not repeated before something has changed and others have had their turns.
 
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
