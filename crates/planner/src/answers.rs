@@ -13,11 +13,12 @@ use crate::{
     demand::{Eligibilities, Wants},
     explain::{self, Verdict},
     node_set::NodeSet,
-    options::{Choice, GpuOption, Options, Way, options},
     outcome::Refusal,
-    search::{Found, Goal, Search, by_counts},
+    prices::Prices,
+    search::{Found, Goal, Search},
     slot::{Slot, State},
     wants,
+    ways::{Choices, Ways},
     window::Window,
     work::{Board, Want},
 };
@@ -50,19 +51,6 @@ const NEVER_ASKED: Given = Given {
     version: 0,
 };
 
-/// A part of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    start: u32,
-    end: u32,
-}
-
-/// Of which nothing is known yet.
-const UNKNOWN: Span = Span {
-    start: u32::MAX,
-    end: u32::MAX,
-};
-
 /// A refusal of those who ask for this and could run on these nodes.
 #[derive(Debug)]
 struct Refused {
@@ -76,24 +64,19 @@ struct Refused {
 /// Everything known for demands that ask for the same.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    pub(crate) wants: Vec<Want>,
-    pub(crate) goal: Goal,
-    /// What GPUs can do, one after the other; nothing for one that can only do nothing.
-    ways: Vec<Way>,
-    /// Where in that, by the number of their state.
-    ways_at: Vec<Span>,
-    /// How, where it was chosen: by the number of their state and that of the counts served.
-    choices: HashMap<(BoardId, u16), Choice>,
-    /// The same, for wants of which there are too many counts for numbers.
-    options: Vec<Option<Arc<Options>>>,
-    /// And what nodes of these states and fixed devices can do then, for most nodes are like another.
+    pub(crate) wants: Arc<[Want]>,
+    pub(crate) goal: Arc<Goal>,
+    /// What GPUs can do.
+    pub(crate) ways: Ways,
+    /// What nodes of these states and fixed devices can do, where counts have no numbers: most nodes are like another.
     searches: HashMap<(Vec<u32>, Vec<BoardId>), Found>,
     /// Partial sums that may still be looked at in this pass.
     left: usize,
     given: Vec<Given>,
-    /// Nodes that serve, by price.
-    prices: BTreeMap<Cost, NodeSet>,
+    prices: Prices,
     complex: NodeSet,
+    /// Whether nodes of each class could ever serve, once somebody asked.
+    could: Vec<Option<bool>>,
     /// Nodes to be asked again.
     stale: NodeSet,
     /// How much of the pass's list of touched nodes was looked at.
@@ -108,27 +91,24 @@ pub(crate) struct Answers {
     refusals: HashMap<usize, Refused>,
     /// The last pass that asked.
     pub(crate) pass: u64,
-    /// Ways of GPUs to serve something that are remembered.
-    pub(crate) remembered: usize,
 }
 
 impl Answers {
     /// Nothing is known yet of the nodes, which are so many.
     pub(crate) fn new(wanted: &Wants, nodes: usize) -> Result<Self, Refusal> {
-        let wants = wants::read(wanted)?;
+        let wants: Arc<[Want]> = wants::read(wanted)?.into();
         let goal = Goal::new(wants.iter().map(|want| want.count).collect());
+        let goal = Arc::new(goal);
         Ok(Self {
+            ways: Ways::new(Arc::clone(&wants), Arc::clone(&goal)),
             wants,
             goal,
-            ways: Vec::new(),
-            ways_at: Vec::new(),
-            choices: HashMap::new(),
-            options: Vec::new(),
             searches: HashMap::new(),
             left: 0,
             given: vec![NEVER_ASKED; nodes],
-            prices: BTreeMap::new(),
+            prices: Prices::none(nodes),
             complex: NodeSet::default(),
+            could: Vec::new(),
             stale: NodeSet::below(nodes),
             looked_at: 0,
             undo: Vec::new(),
@@ -137,7 +117,6 @@ impl Answers {
             refusals: HashMap::new(),
             // None has asked.
             pass: u64::MAX,
-            remembered: 0,
         })
     }
 
@@ -152,9 +131,7 @@ impl Answers {
     /// A node comes; those from this position on move up by one.
     pub(crate) fn insert(&mut self, node: usize) {
         self.given.insert(node, NEVER_ASKED);
-        for nodes in self.prices.values_mut() {
-            nodes.insert(node, false);
-        }
+        self.prices.insert(node);
         self.complex.insert(node, false);
         self.stale.insert(node, true);
         self.blocked.clear();
@@ -164,9 +141,7 @@ impl Answers {
     pub(crate) fn remove(&mut self, node: usize) {
         self.write(node, NEVER_ASKED);
         self.given.remove(node);
-        for nodes in self.prices.values_mut() {
-            nodes.remove(node);
-        }
+        self.prices.remove(node);
         self.complex.remove(node);
         self.stale.remove(node);
         self.blocked.clear();
@@ -244,12 +219,26 @@ impl Answers {
 
     /// What a node can do as it is now.
     pub(crate) fn look(&mut self, slot: &Slot, boards: &mut Boards, search: &mut Search) -> Found {
-        let closed = |want: &Want| slot.state.closed.contains(&want.resource);
-        if explain::has_all(&slot.node, &self.wants) && !self.wants.iter().any(closed) {
+        let closed = &slot.state.closed;
+        let is_closed = |want: &Want| closed.contains(&want.resource);
+        if self.could(slot) && (closed.is_empty() || !self.wants.iter().any(is_closed)) {
             self.search(&slot.state.fixed, &slot.state.boards, boards, search)
         } else {
             Found::Nothing
         }
+    }
+
+    /// Whether the node could ever serve: all nodes of its class could then.
+    fn could(&mut self, slot: &Slot) -> bool {
+        if let Some(Some(known)) = self.could.get(slot.class) {
+            return *known;
+        }
+        let could = explain::has_all(&slot.node, &self.wants);
+        if self.could.len() <= slot.class {
+            self.could.resize(slot.class + 1, None);
+        }
+        self.could[slot.class] = Some(could);
+        could
     }
 
     /// The same, with so many partial sums that may be looked at, whatever the pass may.
@@ -270,23 +259,18 @@ impl Answers {
         if old.answer == new.answer {
             return;
         }
-        match old.answer {
-            Answer::Served(price) => {
-                if let Some(nodes) = self.prices.get_mut(&price) {
-                    nodes.set(node, false);
-                    if nodes.is_empty() {
-                        self.prices.remove(&price);
-                    }
-                }
+        if old.answer == Answer::TooComplex {
+            self.complex.set(node, false);
+        }
+        let price = match new.answer {
+            Answer::Served(price) => price,
+            Answer::Nothing => Cost::NEVER,
+            Answer::TooComplex => {
+                self.complex.set(node, true);
+                Cost::NEVER
             }
-            Answer::TooComplex => self.complex.set(node, false),
-            Answer::Nothing => {}
-        }
-        match new.answer {
-            Answer::Served(price) => self.prices.entry(price).or_default().set(node, true),
-            Answer::TooComplex => self.complex.set(node, true),
-            Answer::Nothing => {}
-        }
+        };
+        self.prices.set(node, price);
     }
 
     /// More can be done on a node than before in this pass.
@@ -317,14 +301,12 @@ impl Answers {
 
     /// The node that serves at the lowest price.
     pub(crate) fn best(&self, allowed: &NodeSet) -> Option<usize> {
-        let mut prices = self.prices.values();
-        prices.find_map(|nodes| nodes.first_common(allowed))
+        self.prices.best(allowed)
     }
 
     /// The nodes that serve, those of the lowest price first.
-    pub(crate) fn serving<'a>(&'a self, allowed: &'a NodeSet) -> impl Iterator<Item = usize> + 'a {
-        let prices = self.prices.values();
-        prices.flat_map(|nodes| nodes.iter().filter(|node| allowed.contains(*node)))
+    pub(crate) fn serving(&self, allowed: &NodeSet) -> Vec<usize> {
+        self.prices.serving(allowed)
     }
 
     /// Whether some search that these nodes were asked for was cut off.
@@ -338,40 +320,16 @@ impl Answers {
         state: &State,
         boards: &mut Boards,
         search: &mut Search,
-    ) -> Option<Vec<Choice>> {
+    ) -> Option<Choices> {
         let ids = &state.boards;
-        if !self.goal.is_numbered(ids.len()) {
-            let options = self.options(ids, boards);
-            let start: Vec<_> = self.start(&state.fixed).collect();
-            // It was found before, so that it ends.
-            let mut left = usize::MAX;
-            let (_, choices) = by_counts(&self.goal, &start, &options, &mut left);
-            return Some(choices?.into_iter().cloned().collect());
+        if self.goal.is_numbered(ids.len()) {
+            let start = self.start_number(&state.fixed);
+            return self.ways.choices(start, ids, boards, search);
         }
-        for id in ids {
-            self.find_ways(*id, boards);
-        }
-        let ways: Vec<_> = ids.iter().map(|id| self.ways(*id)).collect();
-        let start = self.goal.number_of(self.start(&state.fixed));
-        let numbers = search.numbers(&self.goal, start, &ways)?;
-        let served = ids.iter().zip(numbers);
-        served.map(|(id, n)| self.choice(*id, n, boards)).collect()
-    }
-
-    fn choice(&mut self, id: BoardId, number: u16, boards: &Boards) -> Option<Choice> {
-        if self.ways(id).iter().all(|way| way.number != number) {
-            return Some(Choice::default());
-        }
-        if let Some(known) = self.choices.get(&(id, number)) {
-            return Some(known.clone());
-        }
-        let (board, worth) = boards.with_worth(id)?;
-        let all = options(board, worth, &self.wants, &self.goal);
-        let same = |option: &GpuOption| option.number == usize::from(number);
-        let choice = all.into_iter().find(same)?.choice;
-        self.choices.insert((id, number), choice.clone());
-        self.remembered += 1;
-        Some(choice)
+        let start: Vec<_> = self.start(&state.fixed).collect();
+        // It was found before, so that it ends.
+        let mut left = usize::MAX;
+        self.ways.by_counts(&start, ids, boards, &mut left).1
     }
 
     /// Why none of these nodes serves it.
@@ -437,7 +395,7 @@ impl Answers {
                 continue;
             };
             let nodes = class.nodes.and(nodes.allowed());
-            let asked = (&self.wants[..], &self.goal);
+            let asked = (&self.wants[..], self.goal.as_ref());
             if verdict.is_for_running_pods()
                 && let Some(words) = self.blocked.words(&nodes, slots, asked, words)
             {
@@ -487,6 +445,14 @@ impl Answers {
         self.wants.iter().map(free)
     }
 
+    /// The number of these counts.
+    fn start_number(&self, fixed: &BTreeMap<String, u32>) -> usize {
+        if fixed.is_empty() {
+            return 0;
+        }
+        self.goal.number_of(self.start(fixed))
+    }
+
     fn search(
         &mut self,
         fixed: &BTreeMap<String, u32>,
@@ -494,84 +460,24 @@ impl Answers {
         boards: &Boards,
         search: &mut Search,
     ) -> Found {
-        if !self.goal.is_numbered(ids.len()) {
-            let key = (self.start(fixed).collect(), ids.to_vec());
-            if let Some(known) = self.searches.get(&key) {
-                return *known;
+        if self.goal.is_numbered(ids.len()) {
+            let start = self.start_number(fixed);
+            return self.ways.cost(start, ids, boards, search);
+        }
+        let key = (self.start(fixed).collect(), ids.to_vec());
+        if let Some(known) = self.searches.get(&key) {
+            return *known;
+        }
+        if self.left == 0 {
+            return Found::TooComplex;
+        }
+        let (found, _) = self.ways.by_counts(&key.0, ids, boards, &mut self.left);
+        if found != Found::TooComplex || self.left > 0 {
+            if self.searches.len() >= MOST_SEARCHES {
+                self.searches.clear();
             }
-            if self.left == 0 {
-                return Found::TooComplex;
-            }
-            let options = self.options(ids, boards);
-            let found = by_counts(&self.goal, &key.0, &options, &mut self.left).0;
-            if found != Found::TooComplex || self.left > 0 {
-                if self.searches.len() >= MOST_SEARCHES {
-                    self.searches.clear();
-                }
-                self.searches.insert(key, found);
-            }
-            return found;
+            self.searches.insert(key, found);
         }
-        for id in ids {
-            self.find_ways(*id, boards);
-        }
-        let start = self.goal.number_of(self.start(fixed));
-        search.cost(&self.goal, start, ids.iter().map(|id| self.ways(*id)))
-    }
-
-    fn ways(&self, id: BoardId) -> &[Way] {
-        let at = self.ways_at.get(id.index()).copied();
-        let Span { start, end } = at.unwrap_or(UNKNOWN);
-        self.ways.get(start as usize..end as usize).unwrap_or(&[])
-    }
-
-    fn find_ways(&mut self, id: BoardId, boards: &Boards) {
-        let known = self.ways_at.get(id.index());
-        if known.is_some_and(|at| *at != UNKNOWN) {
-            return;
-        }
-        let board = boards.with_worth(id);
-        let all = board.map(|(board, worth)| options(board, worth, &self.wants, &self.goal));
-        let way = |option: &GpuOption| Way {
-            cost: option.choice.cost,
-            number: u16::try_from(option.number).unwrap_or(u16::MAX),
-        };
-        let start = self.ways.len();
-        self.ways.extend(all.iter().flatten().map(way));
-        if matches!(self.ways[start..], [Way { cost, number: 0 }] if !cost.changes()) {
-            // Every GPU can do nothing.
-            self.ways.truncate(start);
-        }
-        self.remembered += self.ways.len() - start;
-        if self.ways_at.len() <= id.index() {
-            self.ways_at.resize(id.index() + 1, UNKNOWN);
-        }
-        // So many are never remembered.
-        let at = |at: usize| u32::try_from(at).unwrap_or(0);
-        self.ways_at[id.index()] = Span {
-            start: at(start),
-            end: at(self.ways.len()),
-        };
-    }
-
-    fn options(&mut self, ids: &[BoardId], boards: &Boards) -> Vec<Arc<Options>> {
-        let ids = ids.iter();
-        ids.map(|id| self.options_of(*id, boards)).collect()
-    }
-
-    fn options_of(&mut self, id: BoardId, boards: &Boards) -> Arc<Options> {
-        if let Some(Some(known)) = self.options.get(id.index()) {
-            return Arc::clone(known);
-        }
-        let board = boards.with_worth(id);
-        let all = board.map(|(board, worth)| options(board, worth, &self.wants, &self.goal));
-        let all = Arc::new(all.unwrap_or_default());
-        // They take up more than a way.
-        self.remembered += 4 * all.len();
-        if self.options.len() <= id.index() {
-            self.options.resize(id.index() + 1, None);
-        }
-        self.options[id.index()] = Some(Arc::clone(&all));
-        all
+        found
     }
 }

@@ -121,6 +121,11 @@ impl NodeSet {
         self.words.iter().enumerate().flat_map(bits)
     }
 
+    /// The same as bits, 64 nodes in a word, the first in its lowest bit; words that are missing at the end are 0.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// The nodes that are in both.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {

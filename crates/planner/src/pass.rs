@@ -6,6 +6,7 @@ use crate::{
     outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome},
     planner::Planner,
     state::{Cluster, Gpu},
+    ways::Choices,
     work::{Board, Want, WorkNode},
 };
 
@@ -20,23 +21,23 @@ pub(crate) fn promise(
     gpus: &[Gpu],
     work: &mut WorkNode,
     wants: &[Want],
-    choices: &[Choice],
+    choices: &Choices,
 ) -> Outcome {
     let mut blocked = false;
     let mut arriving = false;
     let mut plans = Vec::new();
-    for (number, choice) in choices.iter().enumerate() {
-        let board = &mut work.boards[number];
+    for (number, choice) in choices {
+        let board = &mut work.boards[*number];
         if !choice.changes_nothing() {
             blocked |= board.busy;
             board.busy = true;
-            plans.push(gpu_plan(number, &gpus[number], board, wants, choice));
+            plans.push(gpu_plan(*number, &gpus[*number], board, wants, choice));
         }
         arriving |= take(board, choice);
     }
     for want in wants {
         work.take_fixed(&want.resource, want.count);
-        *work.promised.entry(want.resource.clone()).or_default() += want.count;
+        work.note_promised(&want.resource, want.count);
     }
     if work.hides() {
         work.hide(gpus);

@@ -18,12 +18,12 @@ use crate::{
     boards::Boards,
     classes::Classes,
     demand::{Demand, Wants},
-    options::Choice,
     outcome::{NodePlan, Outcome, Refusal},
     pass,
     search::Search,
     slot::{Slot, State},
     state::{Cluster, Idle, Node},
+    ways::Choices,
     work::{Want, WorkNode},
 };
 
@@ -344,25 +344,25 @@ impl Planner {
     }
 
     /// Promises what these choices give for these wants on a node.
-    fn promise(&mut self, node: usize, wants: &[Want], choices: &[Choice]) -> Outcome {
+    fn promise(&mut self, node: usize, wants: &[Want], choices: &Choices) -> Outcome {
         let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
         let outcome = pass::promise(node, &slot.node.gpus, work, wants, choices);
         self.versions += 1;
-        slot.state.promised(work, &mut self.boards, self.versions);
+        let gpus = choices.iter().map(|(gpu, _)| *gpu);
+        slot.state
+            .promised(work, gpus, &mut self.boards, self.versions);
         self.promised_on.push(node);
         outcome
     }
 
     /// The same, for wants of which there are answers.
-    fn grant(&mut self, node: usize, wish: usize, choices: &[Choice]) -> Outcome {
-        let wants = std::mem::take(&mut self.answers[wish].wants);
-        let outcome = self.promise(node, &wants, choices);
-        self.answers[wish].wants = wants;
-        outcome
+    fn grant(&mut self, node: usize, wish: usize, choices: &Choices) -> Outcome {
+        let wants = Arc::clone(&self.answers[wish].wants);
+        self.promise(node, &wants, choices)
     }
 
     /// The node that serves a demand at the lowest price, and what its GPUs do.
-    fn cheapest(&mut self, demand: &Demand, wish: usize) -> Option<(usize, Vec<Choice>)> {
+    fn cheapest(&mut self, demand: &Demand, wish: usize) -> Option<(usize, Choices)> {
         let answers = &mut self.answers[wish];
         let (boards, search) = (&mut self.boards, &mut self.search);
         answers.refresh(&self.slots, &self.promised_on, boards, search);
@@ -392,7 +392,7 @@ impl Planner {
 
     /// Keeps what is remembered within its bounds.
     fn forget(&mut self) {
-        let ways = |answers: &[Answers]| answers.iter().map(|a| a.remembered).sum::<usize>();
+        let ways = |answers: &[Answers]| answers.iter().map(|a| a.ways.remembered).sum::<usize>();
         // What the cluster itself has would be there again at once.
         let gpus: usize = self.slots.iter().map(|slot| slot.state.boards.len()).sum();
         let too_many_boards = self.boards.len() > MOST_BOARDS.max(2 * gpus);
@@ -431,10 +431,10 @@ impl Planner {
         all.sort_by_key(|(_, answers)| std::cmp::Reverse(answers.pass));
         let mut ways = 0;
         for (wants, answers) in all.into_iter().take(MOST_WISHES) {
-            if ways + answers.remembered > MOST_WAYS {
+            if ways + answers.ways.remembered > MOST_WAYS {
                 continue;
             }
-            ways += answers.remembered;
+            ways += answers.ways.remembered;
             self.wishes.insert(wants, self.answers.len());
             self.answers.push(answers);
         }

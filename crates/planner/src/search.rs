@@ -95,6 +95,11 @@ impl Goal {
         self.numbered > 0 && self.numbered * self.numbered * gpus <= MOST_STATES
     }
 
+    /// Whether it is one device.
+    pub(crate) fn is_single(&self) -> bool {
+        self.counts == [1]
+    }
+
     /// How many counts have numbers; that of the goal is the last.
     pub(crate) fn numbers(&self) -> usize {
         self.numbered
@@ -122,22 +127,19 @@ impl Goal {
 /// The cheapest way to some counts over the GPUs so far.
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// [`Cost::packed`], or [`NONE`].
-    cost: i64,
+    cost: Cost,
     /// Number of the counts before the last GPU.
     before: u16,
     /// Number of the counts that the last GPU serves.
     served: u16,
 }
 
-const NONE: i64 = i64::MAX;
-
 /// Searches nodes by numbers of counts; kept for its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Search {
     /// Cost of the way to each numbered count.
-    before: Vec<i64>,
-    after: Vec<i64>,
+    before: Vec<Cost>,
+    after: Vec<Cost>,
     /// After each GPU, the way to each numbered count.
     steps: Vec<Step>,
 }
@@ -152,24 +154,24 @@ impl Search {
         gpus: impl Iterator<Item = &'a [Way]>,
     ) -> Found {
         self.before.clear();
-        self.before.resize(goal.numbered, NONE);
-        self.before[start] = 0;
+        self.before.resize(goal.numbered, Cost::NEVER);
+        self.before[start] = Cost::default();
         for ways in gpus.filter(|ways| !ways.is_empty()) {
             self.after.clear();
-            self.after.resize(goal.numbered, NONE);
+            self.after.resize(goal.numbered, Cost::NEVER);
             let so_far = self.before.iter().zip(goal.sums.chunks(goal.numbered));
-            for (so_far, sums) in so_far.filter(|(cost, _)| **cost != NONE) {
+            for (so_far, sums) in so_far.filter(|(cost, _)| **cost != Cost::NEVER) {
                 for way in ways {
                     let sum = sums[usize::from(way.number)];
                     if let Some(known) = self.after.get_mut(usize::from(sum)) {
-                        *known = (so_far + way.cost.packed()).min(*known);
+                        *known = so_far.plus(way.cost).min(*known);
                     }
                 }
             }
             std::mem::swap(&mut self.before, &mut self.after);
         }
         match self.before.last() {
-            Some(cost) if *cost != NONE => Found::Served(Cost::unpacked(*cost)),
+            Some(cost) if *cost != Cost::NEVER => Found::Served(*cost),
             _ => Found::Nothing,
         }
     }
@@ -184,22 +186,22 @@ impl Search {
     ) -> Option<Vec<u16>> {
         let numbered = goal.numbered;
         let none = Step {
-            cost: NONE,
+            cost: Cost::NEVER,
             before: 0,
             served: 0,
         };
         self.steps.clear();
         self.steps.resize((gpus.len() + 1) * numbered, none);
-        self.steps[start].cost = 0;
+        self.steps[start].cost = Cost::default();
         for (at, ways) in gpus.iter().enumerate() {
             let (before, after) = self.steps.split_at_mut((at + 1) * numbered);
             let so_far = before[at * numbered..].iter().zip(0u16..);
-            for (so_far, number) in so_far.filter(|(step, _)| step.cost != NONE) {
+            for (so_far, number) in so_far.filter(|(step, _)| step.cost != Cost::NEVER) {
                 let sums = &goal.sums[usize::from(number) * numbered..][..numbered];
                 let nothing = [Way::default()];
                 let ways = if ways.is_empty() { &nothing } else { *ways };
                 for way in ways {
-                    let cost = so_far.cost + way.cost.packed();
+                    let cost = so_far.cost.plus(way.cost);
                     let sum = usize::from(sums[usize::from(way.number)]);
                     // What comes after these belongs to later GPUs.
                     let known = after.get_mut(..numbered).and_then(|all| all.get_mut(sum));
@@ -217,7 +219,7 @@ impl Search {
         let mut numbers = Vec::with_capacity(gpus.len());
         for after in (1..=gpus.len()).rev() {
             let step = self.steps[after * numbered + number];
-            if step.cost == NONE {
+            if step.cost == Cost::NEVER {
                 return None;
             }
             numbers.push(step.served);

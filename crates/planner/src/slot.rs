@@ -7,7 +7,7 @@ use mig::ProfileName;
 use crate::{
     boards::{BoardId, Boards},
     state::Node,
-    work::{Board, WorkNode},
+    work::WorkNode,
 };
 
 /// What decides about the answers of a node.
@@ -35,32 +35,32 @@ impl State {
         }
     }
 
-    /// More was promised on the node, or slices are kept free or free again.
-    pub(crate) fn promised(&mut self, work: &WorkNode, boards: &mut Boards, version: u64) {
-        self.version = version;
-        for (id, board) in self.boards.iter_mut().zip(&work.boards) {
-            let same = boards.get(*id).is_some_and(|known| {
-                // What is promised takes idle instances away, or puts firm ones there.
-                let of_use = |board: &Board| -> Vec<(bool, bool)> {
-                    let idle = board.idle.iter();
-                    idle.map(|idle| (idle.hidden, idle.arriving)).collect()
-                };
-                known.idle.len() == board.idle.len()
-                    && of_use(known) == of_use(board)
-                    && known.firm.occupants().len() == board.firm.occupants().len()
-                    && known.firm.occupied() == board.firm.occupied()
-            });
-            if !same {
-                *id = boards.id(board);
-            }
+    /// More was promised on these GPUs of the node.
+    pub(crate) fn promised(
+        &mut self,
+        work: &WorkNode,
+        gpus: impl Iterator<Item = usize>,
+        boards: &mut Boards,
+        version: u64,
+    ) {
+        if work.hides() {
+            // What is promised hides devices of other GPUs, too.
+            self.changed(work, boards, version);
+            return;
         }
+        for gpu in gpus {
+            self.boards[gpu] = boards.id(&work.boards[gpu]);
+        }
+        self.version = version;
         if self.fixed != work.fixed {
             self.fixed.clone_from(&work.fixed);
         }
-        if self.closed != work.closed {
-            self.closed.clone_from(&work.closed);
-        }
         self.busy = work.is_busy();
+    }
+
+    /// Slices of the node are kept free, or free again, and that may change all GPUs.
+    pub(crate) fn changed(&mut self, work: &WorkNode, boards: &mut Boards, version: u64) {
+        *self = Self::new(work, boards, version);
     }
 
     /// Whether it gives the same answers.

@@ -237,6 +237,16 @@ impl WorkNode {
         })
     }
 
+    /// So many devices of a resource were promised in this pass.
+    pub(crate) fn note_promised(&mut self, resource: &str, count: u32) {
+        match self.promised.get_mut(resource) {
+            Some(known) => *known += count,
+            None => {
+                self.promised.insert(resource.to_owned(), count);
+            }
+        }
+    }
+
     /// Takes up to `count` free devices of a resource out of reach.
     fn promise(&mut self, resource: &str, count: u32) {
         let mut left = count - self.take_fixed(resource, count);

@@ -301,7 +301,7 @@ impl Planner {
         let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
         let result = change(work, slot);
         self.versions += 1;
-        slot.state.promised(work, &mut self.boards, self.versions);
+        slot.state.changed(work, &mut self.boards, self.versions);
         self.promised_on.push(node);
         result
     }

@@ -13,7 +13,7 @@ use super::{
     work::WorkNode,
 };
 use crate::{
-    cost::{Cost, QUEUED},
+    cost::Cost,
     demand::{Demand, Eligibility, Wants},
     options::Choice,
     outcome::{Creation, Exposure, GivenUp, GpuPlan, NodePlan, Outcome, Refusal, RefusalKind},
@@ -133,11 +133,7 @@ impl Pass<'_> {
 
 /// What serving a demand on a node costs, with the wait for another plan of the node.
 fn price(node: &WorkNode, cost: Cost) -> Cost {
-    let queues = cost.changes > 0 && node.boards.iter().any(|board| board.busy);
-    Cost {
-        price: cost.price + if queues { QUEUED } else { 0 },
-        ..cost
-    }
+    cost.queued(node.boards.iter().any(|board| board.busy))
 }
 
 fn gpu_plan(
