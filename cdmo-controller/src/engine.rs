@@ -52,7 +52,7 @@ pub struct Engine {
 
 struct Line {
     serial: u64,
-    outbox: mpsc::Sender<ToAgent>,
+    outbox: mpsc::Sender<Box<ToAgent>>,
     stop: CancellationToken,
 }
 
@@ -174,7 +174,7 @@ impl Engine {
                 message,
             } => {
                 let line = lines.get(&node).filter(|line| line.serial == serial);
-                if line.is_some_and(|line| line.outbox.try_send(*message).is_err()) {
+                if line.is_some_and(|line| line.outbox.try_send(message).is_err()) {
                     let said = Said::Down(Problem::passing("unread", "the agent reads too slowly"));
                     self.take_in(Input::Report(Report { node, serial, said }));
                 }

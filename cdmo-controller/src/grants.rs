@@ -28,46 +28,49 @@ pub struct Grants(HashMap<String, Instant>);
 impl Grants {
     /// A new report; returns whether it tells of a grant.
     pub fn hear(&mut self, old: Option<&SnapshotRow>, new: &SnapshotRow, now: Instant) -> bool {
-        let ids = |snapshot: &SnapshotRow| -> HashSet<String> {
-            held(snapshot).map(|d| d.device_id.clone()).collect()
-        };
         let held_now = ids(new);
         self.0
-            .retain(|id, at| held_now.contains(id) && now < *at + SHOWN);
+            .retain(|id, at| held_now.contains(id.as_str()) && now < *at + SHOWN);
         // What the first report tells may have been so for long.
         let Some(before) = old.map(ids) else {
             return false;
         };
         let mut any = false;
-        for id in held_now {
-            if !before.contains(&id) {
-                self.0.insert(id, now);
-                any = true;
-            }
+        for id in held_now.difference(&before) {
+            self.0.insert((*id).to_owned(), now);
+            any = true;
         }
         any
     }
 
-    /// The devices that were just granted, to none of the bound pods as far as is known.
+    /// The devices that were just granted, to none of the bound pods as far as is known. `missing` is what [`missing`]
+    /// says of these.
     pub fn unseen<'a>(
         &self,
         snapshot: &'a SnapshotRow,
         bound: &[(&PodKey, &PodRow)],
+        missing: &BTreeMap<String, u32>,
         now: Instant,
     ) -> HashSet<&'a str> {
+        if self.0.is_empty() {
+            return HashSet::new();
+        }
         let late = |device: &InstanceRow| {
             let at = self.0.get(&device.device_id);
             at.is_some_and(|at| now < *at + SHOWN)
         };
         // Grants whose holder has no name yet are those of bound pods first.
-        let mut explained = missing(snapshot, bound);
+        let mut explained = missing.clone();
         let unnamed = |device: &&InstanceRow| device.holders.is_empty();
         let (mut old, mut new): (Vec<_>, Vec<_>) =
             held(snapshot).filter(unnamed).partition(|d| !late(d));
         old.append(&mut new);
         let mut unseen: HashSet<&str> = HashSet::new();
         for device in old {
-            let claims = device.resource.as_ref().and_then(|r| explained.get_mut(r));
+            let claims = device
+                .resource
+                .as_deref()
+                .and_then(|r| explained.get_mut(r));
             match claims {
                 Some(count) if *count > 0 => *count -= 1,
                 _ if late(device) => {
@@ -85,6 +88,10 @@ impl Grants {
         );
         unseen
     }
+}
+
+fn ids(snapshot: &SnapshotRow) -> HashSet<&str> {
+    held(snapshot).map(|d| d.device_id.as_str()).collect()
 }
 
 fn held(snapshot: &SnapshotRow) -> impl Iterator<Item = &InstanceRow> {
@@ -106,6 +113,9 @@ pub fn missing(snapshot: &SnapshotRow, bound: &[(&PodKey, &PodRow)]) -> BTreeMap
         for (resource, count) in row.wants.iter() {
             let held = held.iter().filter(|held| *held == resource).count();
             let lacks = count.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
+            if lacks == 0 {
+                continue;
+            }
             match missing.get_mut(resource) {
                 Some(sum) => *sum = sum.saturating_add(lacks),
                 None => {

@@ -35,7 +35,8 @@ pub fn wanted<'a>(
     reserved: &BTreeMap<String, u32>,
 ) -> BTreeMap<String, Counts> {
     let operations: Vec<&Operation> = operations.collect();
-    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    // A node has few resources: looking through them is quicker than comparing names in order.
+    let mut tallies: Vec<(&str, Tally)> = Vec::new();
     for gpu in &snapshot.gpus {
         let plans = operations.iter().copied().flat_map(|op| {
             let plans = op.gpus.iter().filter(|plan| plan.uuid == gpu.uuid);
@@ -48,7 +49,14 @@ pub fn wanted<'a>(
             let Some(resource) = &device.resource else {
                 continue;
             };
-            let tally = tallies.entry(resource).or_default();
+            let known = tallies
+                .iter()
+                .position(|(known, _)| *known == resource.as_ref());
+            let known = known.unwrap_or_else(|| {
+                tallies.push((resource, Tally::default()));
+                tallies.len() - 1
+            });
+            let tally = &mut tallies[known].1;
             let is_kept = device.placement.mask().overlaps(kept_free);
             match device.state {
                 // Also if it was granted at the last moment: when it is released it must not be
@@ -64,7 +72,9 @@ pub fn wanted<'a>(
         }
     }
     let wanted = snapshot.resources.iter().map(|(resource, confirmed)| {
-        let tally = tallies.get(resource.as_str()).copied().unwrap_or_default();
+        let mut known = tallies.iter();
+        let tally = known.find_map(|(known, tally)| (known == resource).then_some(*tally));
+        let tally = tally.unwrap_or_default();
         let promised = reserved.get(resource).copied().unwrap_or(0);
         let kept = tally.kept.min(promised.saturating_sub(tally.idle));
         let allocatable = (tally.held + tally.idle + kept).min(confirmed.allocatable);
@@ -93,16 +103,16 @@ type Touching<'a> = (&'a Operation, &'a planner::GpuPlan);
 
 /// Made, or brought to this name, by an operation that is not complete.
 fn is_new(device: &InstanceRow, touching: &[Touching<'_>]) -> bool {
-    let resource = device.resource.as_ref();
+    let resource = device.resource.as_deref();
     touching.iter().any(|(operation, gpu)| {
         let made = gpu
             .create
             .iter()
-            .any(|new| new.placement == device.placement && Some(&new.resource) == resource)
+            .any(|new| new.placement == device.placement && Some(&*new.resource) == resource)
             && !operation::withdrawn(gpu).any(|gone| gone.is(device));
         let moved = gpu.expose.iter().any(|moved| {
             (moved.gi_id, moved.placement) == (device.gi_id, device.placement)
-                && Some(&moved.to) == resource
+                && Some(&*moved.to) == resource
         });
         operation.hides() && (made || moved)
     })

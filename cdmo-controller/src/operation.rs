@@ -255,7 +255,7 @@ impl Operation {
     /// Whether this is what its part for the GPU has made or moved, and the node's status is about to show it.
     pub fn shows(&self, gpu: &GpuPlan, row: &InstanceRow) -> bool {
         let is_it = |placement, resource: &String| {
-            placement == row.placement && Some(resource) == row.resource.as_ref()
+            placement == row.placement && Some(resource.as_str()) == row.resource.as_deref()
         };
         let made = || {
             gpu.create

@@ -32,7 +32,7 @@ pub struct InstanceRow {
     /// What the kubelet calls it.
     pub device_id: String,
     /// What it is offered as.
-    pub resource: Option<String>,
+    pub resource: Option<Arc<str>>,
     /// What it is doing.
     pub state: State,
     /// Pods that hold it, as far as known.
@@ -102,6 +102,18 @@ impl SnapshotRow {
 pub struct Models {
     models: Vec<Arc<GpuModel>>,
     products: Vec<Arc<str>>,
+    resources: Vec<Arc<str>>,
+}
+
+/// The one copy of a name among few.
+fn kept_once(all: &mut Vec<Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(known) = all.iter().find(|known| ***known == *name) {
+        return Arc::clone(known);
+    }
+    all.retain(|known| Arc::strong_count(known) > 1);
+    let name: Arc<str> = name.into();
+    all.push(Arc::clone(&name));
+    name
 }
 
 impl Models {
@@ -113,16 +125,6 @@ impl Models {
         let model = Arc::new(model);
         self.models.push(Arc::clone(&model));
         model
-    }
-
-    fn product(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.products.iter().find(|known| ***known == *name) {
-            return Arc::clone(known);
-        }
-        self.products.retain(|known| Arc::strong_count(known) > 1);
-        let name: Arc<str> = name.into();
-        self.products.push(Arc::clone(&name));
-        name
     }
 
     /// Reads a snapshot.
@@ -137,8 +139,8 @@ impl Models {
             .gpus
             .into_iter()
             .map(|g| {
-                let product = self.product(&g.name);
-                gpu(g, product, &models)
+                let product = kept_once(&mut self.products, &g.name);
+                gpu(g, product, &models, &mut self.resources)
             })
             .collect();
         for odd in gpus.iter().filter(|gpu| !gpu.consistent) {
@@ -196,7 +198,12 @@ fn model(model: agent::Model) -> GpuModel {
     }
 }
 
-fn gpu(gpu: agent::Gpu, product: Arc<str>, models: &[Arc<GpuModel>]) -> GpuRow {
+fn gpu(
+    gpu: agent::Gpu,
+    product: Arc<str>,
+    models: &[Arc<GpuModel>],
+    resources: &mut Vec<Arc<str>>,
+) -> GpuRow {
     let mode = gpu.mig_mode();
     let can_mig = !matches!(mode, MigMode::NotCapable | MigMode::Unspecified);
     let model = usize::try_from(gpu.model)
@@ -207,7 +214,7 @@ fn gpu(gpu: agent::Gpu, product: Arc<str>, models: &[Arc<GpuModel>]) -> GpuRow {
     let instances: Vec<_> = gpu
         .instances
         .into_iter()
-        .map(|i| instance(i, model.as_deref()))
+        .map(|i| instance(i, model.as_deref(), resources))
         .collect();
     GpuRow {
         consistent: instances.iter().all(|i| i.profile.is_some()),
@@ -219,11 +226,15 @@ fn gpu(gpu: agent::Gpu, product: Arc<str>, models: &[Arc<GpuModel>]) -> GpuRow {
         mode,
         left_alone: gpu.left_alone,
         instances,
-        whole: gpu.whole.map(|whole| instance(whole, None)),
+        whole: gpu.whole.map(|whole| instance(whole, None, resources)),
     }
 }
 
-fn instance(instance: agent::Instance, model: Option<&GpuModel>) -> InstanceRow {
+fn instance(
+    instance: agent::Instance,
+    model: Option<&GpuModel>,
+    resources: &mut Vec<Arc<str>>,
+) -> InstanceRow {
     let state = instance.state();
     let profile = || {
         let name: ProfileName = instance.profile.parse().ok()?;
@@ -235,7 +246,8 @@ fn instance(instance: agent::Instance, model: Option<&GpuModel>) -> InstanceRow 
         profile: profile(),
         placement: Placement::new(small(instance.start), small(instance.size)),
         device_id: instance.device_id,
-        resource: Some(instance.resource).filter(|r| requests::is_ours(r)),
+        resource: requests::is_ours(&instance.resource)
+            .then(|| kept_once(resources, &instance.resource)),
         state,
         holders: instance
             .holders

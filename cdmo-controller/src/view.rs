@@ -57,7 +57,9 @@ pub fn node(facts: &Facts<'_>, marks: &impl Marks) -> Node {
             // What a node on its way back has idle is given up, not given out.
             let serves = agent.serves(facts.now) && facts.row.managed;
             let changeable = serves && agent.up && !takeover::is_upgrading(facts.row);
-            let unseen = agent.grants.unseen(snapshot, facts.bound, facts.now);
+            let missing = grants::missing(snapshot, facts.bound);
+            let grants = &agent.grants;
+            let unseen = grants.unseen(snapshot, facts.bound, &missing, facts.now);
             let seen = Seen {
                 serves,
                 changeable,
@@ -69,7 +71,7 @@ pub fn node(facts: &Facts<'_>, marks: &impl Marks) -> Node {
                 .filter_map(|g| gpu(facts, g, &seen, marks))
                 .collect();
             view.fixed = whole_gpus(snapshot, serves);
-            view.claimed = claimed(snapshot, facts.bound);
+            view.claimed = without_unnamed(snapshot, missing);
         }
         // Devices that somebody else's plugin offers: whatever node status has left.
         None if !facts.row.managed => view.fixed = unclaimed(facts.row, facts.load),
@@ -123,7 +125,9 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
                 // Parked: to be used again once the plan is over.
                 Some(moved) if own != Usage::Held && moved.to.is_empty() => (None, Usage::Idle),
                 // Of its old name there is one less, and of the new one there will be one more.
-                Some(moved) if own != Usage::Held => (Some(moved.to.clone()), Usage::Arriving),
+                Some(moved) if own != Usage::Held => {
+                    (Some(moved.to.as_str().into()), Usage::Arriving)
+                }
                 _ => (row.resource.clone(), own),
             };
             let since = match usage {
@@ -146,7 +150,7 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
         .flat_map(|(op, p)| p.create.iter().map(move |new| (op, new)))
     {
         let reported = gpu.instances.iter().any(|row| {
-            row.placement == new.placement && row.resource.as_ref() == Some(&new.resource)
+            row.placement == new.placement && row.resource.as_deref() == Some(&new.resource)
         });
         let Some((profile, _)) = model.find(&new.profile) else {
             continue;
@@ -156,7 +160,7 @@ fn gpu(facts: &Facts<'_>, gpu: &GpuRow, seen: &Seen<'_>, marks: &impl Marks) -> 
                 gi_id: u32::MAX,
                 profile,
                 placement: new.placement,
-                resource: Some(new.resource.clone()),
+                resource: Some(new.resource.as_str().into()),
                 usage: Usage::Arriving,
                 since: 0,
             });
@@ -210,7 +214,7 @@ fn whole_gpus(snapshot: &SnapshotRow, serves: bool) -> BTreeMap<String, u32> {
     for whole in snapshot.gpus.iter().filter_map(|gpu| gpu.whole.as_ref()) {
         if let Some(resource) = &whole.resource {
             let free = serves && whole.state == State::Idle;
-            *fixed.entry(resource.clone()).or_insert(0) += u32::from(free);
+            *fixed.entry(resource.to_string()).or_insert(0) += u32::from(free);
         }
     }
     fixed
@@ -218,13 +222,20 @@ fn whole_gpus(snapshot: &SnapshotRow, serves: bool) -> BTreeMap<String, u32> {
 
 /// Devices that bound pods ask for but do not hold yet, by resource.
 pub fn claimed(snapshot: &SnapshotRow, bound: &[(&PodKey, &PodRow)]) -> BTreeMap<String, u32> {
-    let mut claimed = grants::missing(snapshot, bound);
+    without_unnamed(snapshot, grants::missing(snapshot, bound))
+}
+
+/// What [`grants::missing`] says, without what grants to somebody without a name yet explain.
+fn without_unnamed(
+    snapshot: &SnapshotRow,
+    mut claimed: BTreeMap<String, u32>,
+) -> BTreeMap<String, u32> {
     // A grant is known before its holder's name is; it is one of these pods' or a departing one's.
     for device in snapshot
         .devices()
         .filter(|d| d.state == State::Held && d.holders.is_empty())
     {
-        if let Some(count) = device.resource.as_ref().and_then(|r| claimed.get_mut(r)) {
+        if let Some(count) = device.resource.as_deref().and_then(|r| claimed.get_mut(r)) {
             *count = count.saturating_sub(1);
         }
     }

@@ -50,14 +50,21 @@ const ATTEMPTS: u32 = 3;
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
-    me: String,
+    me: Arc<str>,
     calls: Arc<Semaphore>,
     annotating: Arc<Semaphore>,
     events: Arc<Semaphore>,
-    /// Pods for which a task writes annotations, and the newest patch that waits for its turn.
-    annotations: Arc<Mutex<HashMap<PodKey, Option<Value>>>>,
+    /// Pods for which a task writes annotations, and the newest one that waits for its turn.
+    annotations: Arc<Mutex<HashMap<PodKey, Option<Planned>>>>,
     inputs: mpsc::Sender<Input>,
     tasks: TaskTracker,
+}
+
+/// What a pod's annotation is to say. Thousands may wait for their turns, so that it is kept as text.
+#[derive(Debug)]
+struct Planned {
+    uid: Box<str>,
+    plan: Box<str>,
 }
 
 impl Writer {
@@ -70,7 +77,7 @@ impl Writer {
     ) -> Self {
         Self {
             client,
-            me,
+            me: me.into(),
             calls: Arc::new(Semaphore::new(CALLS)),
             annotating: Arc::new(Semaphore::new(ANNOTATIONS)),
             events: Arc::new(Semaphore::new(EVENTS)),
@@ -171,27 +178,25 @@ impl Writer {
 
     /// Writes the plan annotation of a pod; instead of an older one, should that still wait for its turn.
     pub fn annotate_pod(&self, pod: PodKey, uid: &str, plan: &Value) {
-        // The uid makes the patch fail on another pod of that name.
-        let patch = json!({"metadata": {
-            "uid": uid, "annotations": {PLAN_ANNOTATION: plan.to_string()},
-        }});
-        let known = lock(&self.annotations).insert(pod.clone(), Some(patch));
+        let planned = Planned {
+            uid: uid.into(),
+            plan: plan.to_string().into(),
+        };
+        let known = lock(&self.annotations).insert(pod.clone(), Some(planned));
         if known.is_some() {
             return;
         }
         let this = self.clone();
         self.tasks.spawn(async move {
-            let api = Api::<PodLite>::namespaced(this.client.clone(), pod.namespace());
-            let (mut patch, mut failures) = (None, 0);
+            let (mut planned, mut failures) = (None, 0);
             loop {
                 let permit = this.annotating.acquire().await;
                 let newest = lock(&this.annotations).get_mut(&pod).and_then(Option::take);
                 if newest.is_some() {
-                    (patch, failures) = (newest.map(Patch::Merge), 0);
+                    (planned, failures) = (newest, 0);
                 }
-                let Some(newest) = &patch else { return };
-                let params = PatchParams::default();
-                let answer = limited(Box::pin(api.patch(pod.name(), &params, newest))).await;
+                let Some(newest) = &planned else { return };
+                let answer = limited(Box::pin(this.annotate(&pod, newest))).await;
                 drop(permit);
                 match answer {
                     Ok(_) => tracing::debug!(%pod, "annotated"),
@@ -211,7 +216,7 @@ impl Writer {
                         }
                     }
                 }
-                patch = None;
+                planned = None;
                 let mut all = lock(&this.annotations);
                 if all.get(&pod).is_none_or(Option::is_none) {
                     all.remove(&pod);
@@ -219,6 +224,16 @@ impl Writer {
                 }
             }
         });
+    }
+
+    async fn annotate(&self, pod: &PodKey, planned: &Planned) -> kube::Result<PodLite> {
+        let api = Api::<PodLite>::namespaced(self.client.clone(), pod.namespace());
+        // The uid makes the patch fail on another pod of that name.
+        let patch = json!({"metadata": {
+            "uid": planned.uid, "annotations": {PLAN_ANNOTATION: planned.plan},
+        }});
+        let params = PatchParams::default();
+        api.patch(pod.name(), &params, &Patch::Merge(patch)).await
     }
 
     /// Takes our scheduling gate off a pod, which is the one at this position. Whoever watches the pod

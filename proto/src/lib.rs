@@ -6,6 +6,8 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::pedantic)] // The generated code is not ours to polish.
 
+pub mod codec;
+
 /// What the controller and a node's agent say to each other, version 1.
 #[rustfmt::skip]
 #[path = "generated/cdmo.agent.v1.rs"]

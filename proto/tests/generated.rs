@@ -2,21 +2,24 @@
 
 use std::{fs, path::Path};
 
-const PROTOS: [&str; 3] = [
-    "cdmo/agent/v1/agent.proto",
-    "kubelet/deviceplugin/v1beta1/api.proto",
-    "kubelet/podresources/v1/api.proto",
+/// Files, and how messages of their services are encoded.
+const PROTOS: [(&str, &str); 3] = [
+    ("cdmo/agent/v1/agent.proto", "crate::codec::SmallBuffers"),
+    ("kubelet/deviceplugin/v1beta1/api.proto", USUAL),
+    ("kubelet/podresources/v1/api.proto", USUAL),
 ];
+const USUAL: &str = "tonic_prost::ProstCodec";
 
 #[test]
 fn generated_code_is_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = tempfile::tempdir().unwrap();
-    for proto in PROTOS {
+    for (proto, codec) in PROTOS {
         // One compilation each: the kubelet's two files share no package and must not share a scope.
         let set = protox::compile([proto], [root.join("protos")]).unwrap();
         tonic_prost_build::configure()
             .out_dir(out.path())
+            .codec_path(codec)
             .compile_fds(set)
             .unwrap();
     }

@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
@@ -79,7 +79,9 @@ pub struct Agent {
 
 /// Messages for the agent. Those that come while no session stands are dropped: whoever sent them
 /// is told that the session went down and starts over.
-pub type Outgoing = mpsc::Receiver<ToAgent>;
+///
+/// A queue keeps room for 32 of what it is made for, however few it holds: pointers, since there is one for each agent.
+pub type Outgoing = mpsc::Receiver<Box<ToAgent>>;
 
 /// Keeps a session with one agent until `shutdown`.
 pub async fn run(
@@ -145,11 +147,17 @@ impl Attempt<'_> {
     async fn open(
         &self,
         dialer: &dyn Dialer,
-    ) -> Result<(mpsc::Sender<ControllerMessage>, Streaming<AgentMessage>), Problem> {
+    ) -> Result<
+        (
+            mpsc::Sender<Box<ControllerMessage>>,
+            Streaming<AgentMessage>,
+        ),
+        Problem,
+    > {
         let channel = dialer.dial(self.agent.address).await?;
         let mut client = AgentClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
         let (outbox, messages) = mpsc::channel(OUTBOX);
-        let call = client.session(ReceiverStream::new(messages));
+        let call = client.session(ReceiverStream::new(messages).map(|message: Box<_>| *message));
         match timeout(OPEN_TIMEOUT, call).await {
             Ok(Ok(response)) => Ok((outbox, response.into_inner())),
             Ok(Err(status)) => Err(problem_of(&status)),
@@ -165,7 +173,7 @@ impl Attempt<'_> {
 
     async fn talk(
         &mut self,
-        outbox: mpsc::Sender<ControllerMessage>,
+        outbox: mpsc::Sender<Box<ControllerMessage>>,
         mut inbox: Streaming<AgentMessage>,
     ) -> Problem {
         let mut session = Session::new(
@@ -181,7 +189,7 @@ impl Attempt<'_> {
                     Err(status) => return problem_of(&status),
                 },
                 Some(message) = self.outgoing.recv(), if self.stood => {
-                    if outbox.try_send(wrap(message)).is_err() {
+                    if outbox.try_send(wrap(*message)).is_err() {
                         return unread(self.agent.address);
                     }
                     continue;
@@ -209,7 +217,7 @@ impl Attempt<'_> {
     async fn carry_out(
         &mut self,
         output: Output,
-        outbox: &mpsc::Sender<ControllerMessage>,
+        outbox: &mpsc::Sender<Box<ControllerMessage>>,
     ) -> Result<Option<Input>, Problem> {
         match output {
             Output::Hello(hello) => outbox
@@ -255,10 +263,10 @@ async fn patience(limit: Option<Duration>) {
     }
 }
 
-fn wrap(message: ToAgent) -> ControllerMessage {
-    ControllerMessage {
+fn wrap(message: ToAgent) -> Box<ControllerMessage> {
+    Box::new(ControllerMessage {
         message: Some(message),
-    }
+    })
 }
 
 fn unread(address: SocketAddr) -> Problem {

@@ -294,10 +294,10 @@ fn offer(node: &Node, row: Option<&NodeRow>, used: &Amounts) -> Offer {
     let mut idle = Devices::new();
     for instance in node.gpus.iter().flat_map(|gpu| &gpu.instances) {
         if let (Usage::Idle, Some(resource)) = (instance.usage, &instance.resource) {
-            match idle.get_mut(resource) {
+            match idle.get_mut(&**resource) {
                 Some(count) => *count += 1,
                 None => {
-                    idle.insert(resource.clone(), 1);
+                    idle.insert(resource.to_string(), 1);
                 }
             }
         }

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Weak};
 
 use planner::{Eligibilities, Eligibility, RefusalKind, Wants};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::windows::Waiting;
@@ -56,7 +55,10 @@ pub(super) struct Kind {
 /// What the annotation of a pod says of the devices that lie ready for it.
 #[derive(Debug)]
 pub(super) struct Annotation {
-    pub(super) plan: Value,
+    /// JSON as text, which takes up far less; there may be thousands.
+    pub(super) plan: Box<str>,
+    /// The node that it names.
+    pub(super) node: Box<str>,
     /// How often just this was written.
     pub(super) written: u32,
     /// Reminders since they lie ready.

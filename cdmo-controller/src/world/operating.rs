@@ -346,7 +346,7 @@ impl World {
         }
         if let Some(demand) = self.demands.get_mut(pod) {
             demand.ready = Some(now);
-            self.annotate(pod, plan, now, now);
+            self.annotate(pod, &operation.node, &plan, now, now);
         } else if self.config.pod_annotation {
             // Bound already: nobody waits for the annotation, but people read it.
             self.actions.push(Action::AnnotatePod {

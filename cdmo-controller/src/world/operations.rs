@@ -1,51 +1,52 @@
 //! Operations under way, found by their id and by their node: thousands may be under way, and each node
 //! that is tended asks for its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::operation::Operation;
 
 /// All operations under way.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
-    all: BTreeMap<String, Operation>,
-    /// Ids by node; no set is empty.
-    by_node: HashMap<String, BTreeSet<String>>,
+    /// By node, then id; no node without any.
+    by_node: HashMap<String, BTreeMap<String, Operation>>,
+    /// The node of each id.
+    nodes: HashMap<String, String>,
 }
 
 impl Operations {
     /// One by its id.
     pub(super) fn get(&self, id: &str) -> Option<&Operation> {
-        self.all.get(id)
+        self.by_node.get(self.nodes.get(id)?)?.get(id)
     }
 
     /// One by its id. Its node and id stay what they are.
     pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Operation> {
-        self.all.get_mut(id)
+        self.by_node.get_mut(self.nodes.get(id)?)?.get_mut(id)
     }
 
     /// A new one.
     pub(super) fn insert(&mut self, operation: Operation) {
-        let ids = self.by_node.entry(operation.node.clone()).or_default();
-        ids.insert(operation.id.clone());
-        self.all.insert(operation.id.clone(), operation);
+        let (id, node) = (operation.id.clone(), operation.node.clone());
+        self.nodes.insert(id.clone(), node.clone());
+        let of_node = self.by_node.entry(node).or_default();
+        of_node.insert(id, operation);
     }
 
     /// One is over.
     pub(super) fn remove(&mut self, id: &str) -> Option<Operation> {
-        let gone = self.all.remove(id)?;
-        if let Some(ids) = self.by_node.get_mut(&gone.node) {
-            ids.remove(id);
-            if ids.is_empty() {
-                self.by_node.remove(&gone.node);
-            }
+        let node = self.nodes.remove(id)?;
+        let of_node = self.by_node.get_mut(&node)?;
+        let gone = of_node.remove(id);
+        if of_node.is_empty() {
+            self.by_node.remove(&node);
         }
-        Some(gone)
+        gone
     }
 
-    /// All, by id.
+    /// All, in no order.
     pub(super) fn values(&self) -> impl Iterator<Item = &Operation> {
-        self.all.values()
+        self.by_node.values().flat_map(BTreeMap::values)
     }
 
     /// Those of a node, by id.
@@ -53,8 +54,8 @@ impl Operations {
         &'a self,
         node: &str,
     ) -> impl Iterator<Item = &'a Operation> + Clone + use<'a> {
-        let ids = self.by_node.get(node).into_iter().flatten();
-        ids.filter_map(|id| self.all.get(id))
+        let of_node = self.by_node.get(node).into_iter();
+        of_node.flat_map(BTreeMap::values)
     }
 
     /// Whether any is under way on a node.

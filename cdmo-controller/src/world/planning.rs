@@ -95,11 +95,8 @@ impl World {
         let outcomes = self.board.planner.plan(&candidates.demands);
         let plan_us = laps.lap();
         let pods = candidates.all.len();
-        let served: HashSet<PodKey> = self
-            .operations
-            .values()
-            .map(|operation| operation.pod.0.clone())
-            .collect();
+        let served = self.operations.values();
+        let served: HashSet<PodKey> = served.map(|served| served.pod.0.clone()).collect();
         let apart = self.apart(&candidates.all, &outcomes);
         for (candidate, outcome) in candidates.all.into_iter().zip(outcomes) {
             let group = candidate.group.as_ref();

@@ -164,7 +164,8 @@ impl World {
             None | Some(Standing::New) => ("New", words::NEW.to_owned()),
             Some(Standing::Covered) => ("Ready", words::COVERED.to_owned()),
             Some(Standing::Planned) => {
-                let operation = self.operations.values().find(|o| o.pod.0 == *key);
+                let own = self.operations.values().filter(|o| o.pod.0 == *key);
+                let operation = own.min_by(|a, b| a.id.cmp(&b.id));
                 let node = operation.map(|operation| operation.node.as_str());
                 ("Planned", words::being_made(node))
             }
@@ -202,7 +203,7 @@ fn instance(gpu: &GpuRow, row: &InstanceRow) -> Instance {
         size: row.placement.size,
         gpu_instance_id: row.gi_id,
         device_id: row.device_id.clone(),
-        resource: row.resource.clone(),
+        resource: row.resource.as_deref().map(str::to_owned),
         state: match row.state {
             State::Unspecified => InstanceState::Unknown,
             State::Offering => InstanceState::Offering,

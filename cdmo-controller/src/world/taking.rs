@@ -202,7 +202,7 @@ impl World {
             return;
         }
         for (resource, counts) in wanted {
-            let is_of = |device: &&InstanceRow| device.resource.as_ref() == Some(resource);
+            let is_of = |device: &&InstanceRow| device.resource.as_deref() == Some(resource);
             let offered = |device: &&InstanceRow| {
                 is_of(device) && matches!(device.state, State::Held | State::Idle)
             };
@@ -311,7 +311,7 @@ fn to_give_up(gpu: &GpuRow, board: &Board, now: Instant) -> Option<GpuPlan> {
                 gi_id: device.gi_id,
                 profile: model.profile(device.profile?)?.name,
                 placement: device.placement,
-                resource: device.resource.clone(),
+                resource: device.resource.as_deref().map(str::to_owned),
             })
         })
         .collect();

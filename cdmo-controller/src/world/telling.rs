@@ -85,7 +85,7 @@ impl World {
         let is_known = demand
             .plan
             .as_ref()
-            .is_some_and(|known| known.due.is_some() && known.plan["node"] == node);
+            .is_some_and(|known| known.due.is_some() && *known.node == *node);
         if !waited || is_known {
             return;
         }
@@ -97,20 +97,30 @@ impl World {
         let wants = row.map(|row| Arc::clone(&row.wants)).unwrap_or_default();
         // Where an operation is under way for the pod, its end writes the annotation, if it comes soon.
         let at = if served { now + REMINDERS[0] } else { now };
-        self.annotate(key, json!({"node": node, "reuses": *wants}), at, now);
+        let plan = json!({"node": node, "reuses": *wants});
+        self.annotate(key, node, &plan, at, now);
     }
 
     /// Writes onto a pod at some time what lies ready for it, and again later if it was not bound since: a
     /// change that comes while the scheduler is looking at the pod, or before it has seen the node's new
     /// status, is lost on it, and the pod waits out a back-off of up to ten seconds, or until the scheduler looks
     /// at all pods again, which takes minutes.
-    pub(super) fn annotate(&mut self, key: &PodKey, plan: Value, at: Instant, now: Instant) {
+    pub(super) fn annotate(
+        &mut self,
+        key: &PodKey,
+        node: &str,
+        plan: &Value,
+        at: Instant,
+        now: Instant,
+    ) {
         let Some(demand) = self.demands.get_mut(key) else {
             return;
         };
+        let plan: Box<str> = plan.to_string().into();
         let known = demand.plan.take().filter(|known| known.plan == plan);
         demand.plan = Some(Box::new(Annotation {
             plan,
+            node: node.into(),
             written: known.map_or(0, |known| known.written),
             reminders: 0,
             due: Some(at),
@@ -151,7 +161,8 @@ impl World {
         let Some(known) = &mut demand.plan else {
             return;
         };
-        let mut plan = known.plan.clone();
+        // Written by ourselves.
+        let mut plan: Value = serde_json::from_str(&known.plan).unwrap_or_default();
         if known.written > 0 {
             // Unchanged it would be no change.
             plan["reminder"] = json!(known.written);

@@ -50,18 +50,17 @@ impl World {
             }
             return;
         }
-        self.advance_operations(node, now);
-        self.keep_status(node, now);
+        let wanted = self.advance_operations(node, now);
+        self.keep_status(node, wanted, now);
         self.keep_problems(node, now);
         self.keep_takeover(node, now);
     }
 
-    /// Operations that wait for the node's status to show something.
-    fn advance_operations(&mut self, node: &str, now: Instant) {
+    /// Operations that wait for the node's status to show something. Returns what that is to show if none of them went
+    /// on.
+    fn advance_operations(&mut self, node: &str, now: Instant) -> Option<BTreeMap<String, Counts>> {
         let busy_here = self.operations.is_busy(node);
-        let Some(row) = self.nodes.get(node).filter(|_| busy_here) else {
-            return;
-        };
+        let row = self.nodes.get(node).filter(|_| busy_here)?;
         let wanted = self.wanted_counts(node);
         let busy = self
             .statuses
@@ -96,9 +95,11 @@ impl World {
             .of_node(node)
             .filter_map(|operation| Some((operation.id.clone(), reached(operation)?)))
             .collect();
+        let none = steps.is_empty();
         for (id, input) in steps {
             self.step_operation(&id, input, now);
         }
+        none.then_some(wanted)
     }
 
     /// Whether the agent reports a pod on what is to be withdrawn.
@@ -150,13 +151,13 @@ impl World {
         wanted
     }
 
-    fn keep_status(&mut self, node: &str, now: Instant) {
+    fn keep_status(&mut self, node: &str, wanted: Option<BTreeMap<String, Counts>>, now: Instant) {
         // Without a live session nothing is known, so nothing is written.
         let live = self.agents.get(node).is_some_and(|agent| agent.up);
         if !live || !self.config.status_patch {
             return;
         }
-        let wanted = self.wanted_counts(node);
+        let wanted = wanted.unwrap_or_else(|| self.wanted_counts(node));
         let calm = !self.operations.is_busy(node);
         let Some(row) = self.nodes.get(node) else {
             return;

@@ -84,7 +84,9 @@ fn gpu(model: &Arc<GpuModel>, fill: Fill, dice: &mut Dice) -> Gpu {
             gi_id: left,
             profile,
             placement,
-            resource: model.profile(profile).map(|p| p.name.resource_name()),
+            resource: model
+                .profile(profile)
+                .map(|p| p.name.resource_name().into()),
             usage,
             since: 0,
         });

@@ -105,7 +105,7 @@ fn table(
         let own = |want: &Want| {
             let mut idle = 0;
             for instance in board.idle.iter().filter(|idle| !idle.arriving) {
-                idle += u32::from(instance.resource.as_ref() == Some(&want.resource));
+                idle += u32::from(instance.resource.as_deref() == Some(&want.resource));
             }
             want.count.min(idle)
         };

@@ -79,7 +79,7 @@ fn gpu_plan(number: usize, gpu: &Gpu, board: &Board, wants: &[Want], choice: &Ch
             gi_id: idle.gi_id,
             profile: name(idle.profile)?,
             placement: idle.placement,
-            resource: idle.resource.clone(),
+            resource: idle.resource.as_deref().map(str::to_owned),
         })
     });
     let expose = choice.expose.iter().filter_map(|&(index, want)| {
@@ -88,7 +88,7 @@ fn gpu_plan(number: usize, gpu: &Gpu, board: &Board, wants: &[Want], choice: &Ch
             gi_id: idle.gi_id,
             profile: name(idle.profile)?,
             placement: idle.placement,
-            from: idle.resource.clone(),
+            from: idle.resource.as_deref().map(str::to_owned),
             to: wants[want].resource.clone(),
         })
     });

@@ -66,7 +66,7 @@ pub struct Instance {
     /// Where it stands.
     pub placement: Placement,
     /// The resource name it is offered under; `None` if under none.
-    pub resource: Option<String>,
+    pub resource: Option<Arc<str>>,
     /// What may become of it.
     pub usage: Usage,
     /// When the pod that has it got it, in seconds since the Unix epoch; 0 if nobody has it or that is not known. It only

@@ -90,7 +90,7 @@ pub(crate) struct IdleInstance {
     pub(crate) gi_id: u32,
     pub(crate) profile: ProfileIndex,
     pub(crate) placement: Placement,
-    pub(crate) resource: Option<String>,
+    pub(crate) resource: Option<Arc<str>>,
     pub(crate) arriving: bool,
     /// It only counts as arriving because a pod may be getting it at this moment.
     reserved: bool,
@@ -144,7 +144,7 @@ impl WorkNode {
     /// What pods may be getting is elsewhere than on slices that are kept free, as far as there is enough: there it is
     /// not shown to them.
     fn reserve_elsewhere(&mut self) {
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         let boards = self.boards.iter_mut();
         for idle in boards.flat_map(|board| board.idle.iter_mut().chain(&mut board.aside)) {
             if let (true, Some(resource)) = (idle.reserved, &idle.resource) {
@@ -191,7 +191,7 @@ impl WorkNode {
             for arriving in [false, true] {
                 let idle = self.boards.iter_mut().flat_map(|board| &mut board.idle);
                 let same = |i: &&mut IdleInstance| {
-                    i.arriving == arriving && i.resource.as_ref() == Some(resource)
+                    i.arriving == arriving && i.resource.as_deref() == Some(resource)
                 };
                 for idle in idle.filter(same).take(as_usize(left)) {
                     idle.hidden = true;

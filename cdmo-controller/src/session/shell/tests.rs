@@ -86,7 +86,7 @@ impl Epochs for Counter {
 struct Stage {
     calls: mpsc::Receiver<Call>,
     reports: mpsc::Receiver<Report>,
-    to_agent: mpsc::Sender<ToAgent>,
+    to_agent: mpsc::Sender<Box<ToAgent>>,
     shutdown: CancellationToken,
 }
 
@@ -174,7 +174,7 @@ async fn messages_flow_both_ways_once_the_session_stands() {
         revision: 1,
         pods: Vec::new(),
     });
-    stage.to_agent.send(table.clone()).await.unwrap();
+    stage.to_agent.send(Box::new(table.clone())).await.unwrap();
     assert_eq!(hears(&mut heard).await, table);
     let progress = agent::PlanProgress {
         plan_id: "5-1".into(),

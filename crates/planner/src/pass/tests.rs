@@ -29,7 +29,7 @@ pub(super) fn mk_gpu(product: &str, instances: &[(&str, u8, Usage)]) -> Gpu {
                 p.placements.contains(&placement),
                 "{name} cannot start at {start}"
             );
-            let resource = Some(name.resource_name());
+            let resource = Some(name.resource_name().into());
             Instance {
                 gi_id,
                 profile,
@@ -143,11 +143,11 @@ pub(super) fn apply(cluster: &mut Cluster, plan: &NodePlan) {
             let at = gpu.instances.iter().position(|i| i.gi_id == moved.gi_id);
             let instance = &mut gpu.instances[at.unwrap()];
             assert_eq!(instance.usage, Usage::Idle, "only idle instances are moved");
-            assert_eq!(instance.resource, moved.from);
-            assert_ne!(instance.resource.as_ref(), Some(&moved.to));
+            assert_eq!(instance.resource.as_deref(), moved.from.as_deref());
+            assert_ne!(instance.resource.as_deref(), Some(&*moved.to));
             let mut names = mig::fraction::exposures(&model, instance.profile);
             assert!(names.any(|name| name == moved.to), "{moved:?}");
-            instance.resource = Some(moved.to.clone());
+            instance.resource = Some(moved.to.as_str().into());
         }
         for (creation, n) in gpu_plan.create.iter().zip(100..) {
             let (profile, _) = gpu.model.find(&creation.profile).unwrap();
@@ -157,7 +157,7 @@ pub(super) fn apply(cluster: &mut Cluster, plan: &NodePlan) {
                 gi_id: n + u32::from(creation.placement.start),
                 profile,
                 placement: creation.placement,
-                resource: Some(creation.resource.clone()),
+                resource: Some(creation.resource.as_str().into()),
                 usage: Usage::Idle,
                 since: 0,
             };

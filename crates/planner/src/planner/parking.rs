@@ -45,12 +45,12 @@ fn parked(slot: &Slot, work: &WorkNode) -> Vec<GpuPlan> {
 
 fn plan(number: usize, gpu: &Gpu, board: &Board) -> Option<GpuPlan> {
     let off = |idle: &IdleInstance| {
-        let from = idle.resource.clone().filter(|_| !idle.arriving)?;
+        let from = idle.resource.as_deref().filter(|_| !idle.arriving)?;
         Some(Exposure {
             gi_id: idle.gi_id,
             profile: board.model.profile(idle.profile)?.name,
             placement: idle.placement,
-            from: Some(from),
+            from: Some(from.to_owned()),
             to: String::new(),
         })
     };

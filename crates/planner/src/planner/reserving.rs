@@ -321,7 +321,7 @@ impl Planner {
                         gi_id: idle.gi_id,
                         profile: board.model.profile(idle.profile)?.name,
                         placement: idle.placement,
-                        resource: idle.resource.clone(),
+                        resource: idle.resource.as_deref().map(str::to_owned),
                     })
                 };
                 let idle = board.aside.iter().filter(|idle| idle.is_on(part.slices));

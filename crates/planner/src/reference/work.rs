@@ -86,7 +86,7 @@ impl Board {
                     gi_id: instance.gi_id,
                     profile: instance.profile,
                     placement: instance.placement,
-                    resource: instance.resource.clone(),
+                    resource: instance.resource.as_deref().map(str::to_owned),
                     arriving: instance.usage == Usage::Arriving,
                 }),
             }

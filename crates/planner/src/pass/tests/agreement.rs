@@ -128,7 +128,7 @@ fn protected(cluster: &Cluster) -> Cluster {
             let mut count = count + claimed;
             for instance in node.gpus.iter_mut().flat_map(|gpu| &mut gpu.instances) {
                 let idle = instance.usage == Usage::Idle;
-                if count > 0 && idle && instance.resource.as_ref() == Some(resource) {
+                if count > 0 && idle && instance.resource.as_deref() == Some(resource) {
                     instance.usage = Usage::Arriving;
                     count -= 1;
                 }

@@ -42,7 +42,8 @@ pub(crate) fn any_gpu() -> impl Strategy<Value = Gpu> {
                         .chain([String::new()])
                         .nth(name / 2)
                         .or_else(|| exposures(&model, profile).next())
-                        .filter(|name| !name.is_empty()),
+                        .filter(|name| !name.is_empty())
+                        .map(Into::into),
                     usage: USAGES[usage],
                     since: 0,
                 });
@@ -173,7 +174,7 @@ impl Tried {
         };
         for (n, &(g, i)) in self.free.iter().enumerate() {
             let (gpu, instance) = (&gpus[g], &gpus[g].instances[i]);
-            let own = instance.resource.as_ref() == Some(&need.resource);
+            let own = instance.resource.as_deref() == Some(&need.resource);
             if own || (gpu.changeable && need.profile(&gpu.model) == Some(instance.profile)) {
                 let mut next = self.clone();
                 next.free.remove(n);

@@ -11,7 +11,7 @@ const WHOLE: &str = "cdmo.clear.ml/fraction-1.000";
 fn named(mut gpu: Gpu, start: u8, name: &str) -> Gpu {
     let mut instances = gpu.instances.iter_mut();
     let found = instances.find(|instance| instance.placement.start == start);
-    found.unwrap().resource = Some(name.to_owned());
+    found.unwrap().resource = Some(name.into());
     gpu
 }
 
