@@ -27,24 +27,73 @@ pub(super) enum Alarm {
 
 /// All alarms that are set. One may ring without need; whoever hears it looks for himself.
 #[derive(Debug, Default)]
-pub(super) struct Alarms(BTreeSet<(Instant, Alarm)>);
+pub(super) struct Alarms {
+    /// The first [`Alarm::Plan`]. Others are not remembered: each pass looks at all demands, and sets what it needs then.
+    plan: Option<Instant>,
+    others: BTreeSet<(Instant, Alarm)>,
+}
 
 impl Alarms {
     /// Rings at that time.
     pub(super) fn set(&mut self, at: Instant, alarm: Alarm) {
-        self.0.insert((at, alarm));
+        if alarm == Alarm::Plan {
+            self.plan = self.plan.into_iter().chain([at]).min();
+        } else {
+            self.others.insert((at, alarm));
+        }
+    }
+
+    /// A pass is being made: whatever was to be looked at in one is looked at now.
+    pub(super) fn planning(&mut self) {
+        self.plan = None;
     }
 
     /// The next time anything rings.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.first().map(|(at, _)| *at)
+        let other = self.others.first().map(|(at, _)| *at);
+        self.plan.into_iter().chain(other).min()
+    }
+
+    /// When a pass is to be made.
+    #[cfg(test)]
+    pub(super) fn next_plan(&self) -> Option<Instant> {
+        self.plan
     }
 
     /// Takes an alarm that is due.
     pub(super) fn due(&mut self, now: Instant) -> Option<Alarm> {
-        if self.next()? > now {
+        if self.plan.is_some_and(|at| at <= now) {
+            self.plan = None;
+            return Some(Alarm::Plan);
+        }
+        if self.others.first()?.0 > now {
             return None;
         }
-        self.0.pop_first().map(|(_, alarm)| alarm)
+        self.others.pop_first().map(|(_, alarm)| alarm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn of_all_passes_that_are_to_be_made_the_first_is_remembered_until_one_is() {
+        let (mut alarms, now) = (Alarms::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        for seconds in [3, 2, 4] {
+            alarms.set(at(seconds), Alarm::Plan);
+        }
+        alarms.set(at(1), Alarm::Replay);
+        assert_eq!(alarms.next(), Some(at(1)));
+        assert_eq!(alarms.due(now), None);
+        assert_eq!(alarms.due(at(9)), Some(Alarm::Plan));
+        assert_eq!(alarms.due(at(9)), Some(Alarm::Replay));
+        assert_eq!((alarms.due(at(9)), alarms.next()), (None, None));
+        alarms.set(at(3), Alarm::Plan);
+        alarms.planning();
+        assert_eq!(alarms.next(), None);
     }
 }

@@ -78,7 +78,16 @@ struct Candidates {
 impl World {
     /// Looks at every waiting pod once, and begins to carry out what was planned.
     pub(super) fn plan(&mut self, now: Instant) {
-        if !self.can_plan(now) {
+        let can = self.can_plan(now);
+        if can {
+            self.alarms.planning();
+        }
+        let gathered = self.started + GATHER;
+        if now < gathered {
+            // Less has to be known then to plan.
+            self.alarms.set(gathered, Alarm::Plan);
+        }
+        if !can {
             return;
         }
         let mut laps = Laps::start();
@@ -286,7 +295,7 @@ impl World {
                     _ => None,
                 },
             });
-            candidates.wake(state.waiting.wake_at(now));
+            candidates.wake(state.waiting.wake_at(after, now));
             let mut window = state.waiting.ask(key, after, clock);
             if let Some(window) = &mut window {
                 window.stays = stays((key, row), state, &board.planner, &self.nodes, now);

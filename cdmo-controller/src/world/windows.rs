@@ -168,9 +168,10 @@ impl Waiting {
         self.spent
     }
 
-    /// When it may ask again, if it may not now.
-    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        self.paused.filter(|until| now < *until)
+    /// When it may ask, if it may not now.
+    pub(super) fn wake_at(&self, after: Option<Duration>, now: Instant) -> Option<Instant> {
+        let at = (self.since? + after?).max(self.paused.unwrap_or(now));
+        (self.tenure.is_none() && now < at).then_some(at)
     }
 
     /// It has had a window in vain, where `most` GPUs may have windows at a time. Returns until when it has none.
@@ -223,12 +224,8 @@ impl World {
     pub(super) fn waited(&mut self, created: i64, now: Instant) -> Waiting {
         let after = self.config.window_after;
         let since = self.moment(created).map(|at| at.min(now));
-        let (Some(after), Some(since), false) = (after, since, self.pods.is_synced()) else {
-            return Waiting::default();
-        };
-        self.alarms.set((since + after).max(now), Alarm::Plan);
         Waiting {
-            since: Some(since),
+            since: since.filter(|_| after.is_some() && !self.pods.is_synced()),
             ..Waiting::default()
         }
     }

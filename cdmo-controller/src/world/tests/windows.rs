@@ -176,3 +176,59 @@ fn a_window_that_a_pod_does_not_use_goes_to_the_next() {
     let waiting = &bench.world.demands[&PodKey::new("ns", "large")].waiting;
     assert!(waiting.has_spent() > Duration::ZERO);
 }
+
+/// Where slices are kept free, and for whom.
+fn kept(bench: &Bench) -> Vec<(String, String)> {
+    let windows = bench.world.board.planner.windows().iter();
+    windows
+        .map(|window| (window.key.to_string(), window.node.clone()))
+        .collect()
+}
+
+#[test]
+fn one_alarm_is_enough_for_all_pods_that_wait_for_a_window() {
+    let mut bench = crowded();
+    for number in 0..50 {
+        bench.pass(Duration::from_secs(1));
+        bench.create(&format!("later-{number}"), &[(THREE, 1)]);
+        bench.run();
+    }
+    let key = PodKey::new("ns", "large");
+    let first = bench.world.demands[&key]
+        .waiting
+        .wake_at(Some(WAIT), bench.now);
+    assert!(first.is_some() && bench.world.alarms.next_plan() == first);
+    // Each waits from when it came itself.
+    let asks = |bench: &Bench, name: &str| {
+        let (key, world) = (PodKey::new("ns", name), &bench.world);
+        let waiting = &world.demands[&key].waiting;
+        waiting.ask(&key, Some(WAIT), (bench.now, 0)).is_some()
+    };
+    bench.pass(WAIT * 14 / 15);
+    assert!(asks(&bench, "later-20") && !asks(&bench, "later-40"));
+    let next = bench.world.alarms.next().unwrap();
+    assert!(
+        next <= bench.now + Duration::from_secs(2),
+        "{:?}",
+        next - bench.now
+    );
+}
+
+#[test]
+fn a_new_controller_does_not_wait_for_ever_for_an_agent_that_keeps_silent() {
+    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
+    for number in 0..14 {
+        let node = if number < 7 { "a" } else { "b" };
+        bench.create(&small(number), &[(ONE, 1)]);
+        bench.run();
+        bench.bind(&small(number), node);
+    }
+    bench.create("large", &[(THREE, 1)]);
+    bench.pass(WAIT);
+    bench.hosts.get_mut("b").unwrap().manner = Manner::Silent;
+    bench.restart();
+    bench.pass(GATHER * 29 / 30);
+    assert!(kept(&bench).is_empty());
+    bench.pass(Duration::from_millis(200));
+    assert_eq!(kept(&bench), [("ns/large".to_owned(), "a".to_owned())]);
+}
