@@ -18,7 +18,7 @@ use super::{
     gates,
     kinds::KindId,
     laps::Laps,
-    windows::stays,
+    windows::{ask, stays},
 };
 use crate::{
     names::PodKey,
@@ -295,12 +295,14 @@ impl World {
                     _ => None,
                 },
             });
-            candidates.wake(state.waiting.wake_at(after, now));
-            let mut window = state.waiting.ask(key, after, clock);
+            let mut window = None;
+            if group.is_none() {
+                candidates.wake(state.waiting.wake_at(after, now));
+                window = ask((key, row), state, after, clock);
+            }
             if let Some(window) = &mut window {
                 window.stays = stays((key, row), state, &board.planner, &self.nodes, now);
             }
-            let window = window.filter(|_| group.is_none());
             candidates.demands.push(Demand {
                 id: String::new(),
                 priority: row.priority,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use status_report::{API_VERSION, Fate, MOST_PODS, Prospect, WhatIf};
 use tokio::time::Instant;
 
-use super::{Clock, World, explaining::demand, report::pieces};
+use super::{Clock, World, explaining::demand, report::pieces, windows::ask};
 use crate::{
     constraints::Constraints,
     groups::{Muster, Tag},
@@ -177,7 +177,7 @@ impl World {
             .map(|(key, row)| {
                 let state = self.demands.get(key);
                 let group = self.pods.group(row, &mut groups);
-                let window = state.and_then(|state| state.waiting.ask(key, after, clock));
+                let window = state.and_then(|state| ask((key, row), state, after, clock));
                 Demand {
                     window: window.filter(|_| group.is_none()),
                     group,

@@ -10,7 +10,12 @@
 //! waited for long enough at last, and what never ends costs half of the time of few GPUs: a pod that needs more of them
 //! than windows may have at a time waits for its next turn for as much longer.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use mig::SliceMask;
 use planner::{Ask, Planner, RefusalKind, Window};
@@ -28,6 +33,8 @@ const MOST_UNLUCKY: u32 = 4;
 const MOST_DOUBLINGS: u32 = 4;
 /// GPUs of windows in vain that are remembered of one pod.
 const MOST_AVOIDED: usize = 32;
+/// How long after a pass the next one goes on with searches that it has put off, if nothing happens before.
+const GO_ON: Duration = Duration::from_secs(1);
 
 /// What a pod that waits for room has had of slices kept free.
 #[derive(Debug, Default)]
@@ -81,6 +88,39 @@ pub(super) fn stays(
     })
 }
 
+/// What a pod asks for, if it has a window or has waited long enough for one.
+pub(super) fn ask(
+    (key, row): (&PodKey, &PodRow),
+    state: &DemandState,
+    after: Option<Duration>,
+    (now, second): (Instant, i64),
+) -> Option<Ask> {
+    let (after, waiting) = (after?, &state.waiting);
+    waiting.asks(after, now).then(|| Ask {
+        key: key.text(),
+        kind: kind(row, state),
+        spent: i64::try_from(waiting.spent.as_nanos()).unwrap_or(i64::MAX),
+        avoid: Arc::clone(&waiting.avoid),
+        stays: false,
+        now: second,
+        grain: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+    })
+}
+
+/// The number of all pods that ask for the same under the same constraints. One for which nodes are set aside, or were,
+/// has one of its own, as it can use nodes of its own.
+fn kind(row: &PodRow, state: &DemandState) -> u64 {
+    let mut kind = DefaultHasher::new();
+    if state.aside.is_blank() {
+        // Equal ones are shared as long as there are such pods.
+        Arc::as_ptr(&row.wants).hash(&mut kind);
+        Arc::as_ptr(&row.constraints).hash(&mut kind);
+    } else {
+        state.uid.hash(&mut kind);
+    }
+    kind.finish()
+}
+
 impl Waiting {
     /// It was refused for this reason; when slices may be kept free for it, if that has changed.
     fn refused(&mut self, kind: RefusalKind, after: Duration, now: Instant) -> Option<Instant> {
@@ -96,24 +136,11 @@ impl Waiting {
         None
     }
 
-    /// What it asks for, if it has waited long enough.
-    pub(super) fn ask(
-        &self,
-        key: &PodKey,
-        after: Option<Duration>,
-        (now, second): (Instant, i64),
-    ) -> Option<Ask> {
-        let after = after?;
+    /// Whether it has a window, or has waited long enough for one.
+    fn asks(&self, after: Duration, now: Instant) -> bool {
         let waited = self.since.is_some_and(|since| now >= since + after);
         let may = self.paused.is_none_or(|until| now >= until);
-        (self.tenure.is_some() || waited && may).then(|| Ask {
-            key: key.text(),
-            spent: i64::try_from(self.spent.as_nanos()).unwrap_or(i64::MAX),
-            avoid: Arc::clone(&self.avoid),
-            stays: false,
-            now: second,
-            grain: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
-        })
+        self.tenure.is_some() || waited && may
     }
 
     /// How long a window is kept for it though nothing ends there.
@@ -286,6 +313,9 @@ impl World {
             }
         }
         self.watch_windows(now);
+        if self.board.planner.puts_searches_off() {
+            self.alarms.set(now + GO_ON, Alarm::Plan);
+        }
     }
 
     /// Takes windows back on which nothing has ended for too long.

@@ -31,6 +31,7 @@ mod gang;
 mod granting;
 mod parking;
 mod reserving;
+mod turns;
 
 use gang::{Gangs, Member};
 use reserving::Windows;
@@ -275,12 +276,14 @@ impl Planner {
         outcomes
     }
 
-    /// Says the same, and what is kept free stays as the last [`Planner::plan`] left it: for demands that are only
-    /// supposed.
+    /// Says the same, and what is kept free stays as the last [`Planner::plan`] left it, with whose turn is next: for
+    /// demands that are only supposed.
     pub fn suppose(&mut self, demands: &[Demand]) -> Vec<Outcome> {
         let (kept, parking) = (self.windows.kept.clone(), self.parking.clone());
+        let granting = self.windows.granting.clone();
         let outcomes = self.plan(demands);
         (self.windows.kept, self.parking) = (kept, parking);
+        self.windows.granting = granting;
         outcomes
     }
 

@@ -26,6 +26,10 @@ use crate::{
 pub struct Ask {
     /// Under which name: no two demands have the same.
     pub key: Arc<str>,
+    /// Equal for demands that ask for the same and could run on the same nodes, and the same from pass to pass though
+    /// those nodes are others by then: such demands take turns with the others together. Where two kinds have the same
+    /// number by chance, one of them may get no window for a while.
+    pub kind: u64,
     /// How long it has had windows in vain, in the unit of [`crate::Demand::created`]: it stands in line as if it were
     /// younger by so much.
     pub spent: i64,

@@ -186,6 +186,28 @@ fn kept(bench: &Bench) -> Vec<(String, String)> {
 }
 
 #[test]
+fn a_search_that_was_put_off_is_made_soon_though_nothing_happens() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    for number in 0..2 {
+        let name = format!("half-{number}");
+        bench.create(&name, &[(THREE, 1)]);
+        bench.run();
+        bench.bind(&name, "a");
+    }
+    // Whoever has a device of their own kind is not waited for, and each of them is a kind of pods of its own.
+    for number in 1..20 {
+        bench.create(&format!("vain-{number}"), &[(THREE, 1), ("cpu", number)]);
+    }
+    bench.create("large", &[(SEVEN, 1)]);
+    bench.run();
+    bench.pass(WAIT + Duration::from_secs(20));
+    assert_eq!(kept(&bench), [("ns/large".to_owned(), "a".to_owned())]);
+    // Once nothing is left to be searched for, nobody plans every second.
+    let next = bench.world.alarms.next_plan().unwrap();
+    assert!(next > bench.now + Duration::from_mins(1));
+}
+
+#[test]
 fn one_alarm_is_enough_for_all_pods_that_wait_for_a_window() {
     let mut bench = crowded();
     for number in 0..50 {
@@ -201,8 +223,8 @@ fn one_alarm_is_enough_for_all_pods_that_wait_for_a_window() {
     // Each waits from when it came itself.
     let asks = |bench: &Bench, name: &str| {
         let (key, world) = (PodKey::new("ns", name), &bench.world);
-        let waiting = &world.demands[&key].waiting;
-        waiting.ask(&key, Some(WAIT), (bench.now, 0)).is_some()
+        let (row, state) = (world.pods.get(&key).unwrap(), &world.demands[&key]);
+        windows::ask((&key, row), state, Some(WAIT), (bench.now, 0)).is_some()
     };
     bench.pass(WAIT * 14 / 15);
     assert!(asks(&bench, "later-20") && !asks(&bench, "later-40"));

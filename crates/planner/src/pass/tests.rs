@@ -13,6 +13,7 @@ pub(crate) mod exactness;
 mod fractions;
 mod parking;
 mod promises;
+mod turns;
 mod windows;
 mod words;
 

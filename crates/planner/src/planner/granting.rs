@@ -2,16 +2,19 @@
 //!
 //! There are few windows at a time, so those who ask stand in line: by priority, then by age, of which the time does not
 //! count that they have had windows in vain. Who is first in that line and has no room keeps those behind it from new
-//! ones, so that everybody gets a turn. A search in vain is not repeated before something has changed and others have had their turns.
+//! ones, so that everybody gets a turn. A search in vain is not repeated before something has changed.
 
-use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, sync::Arc};
 
 use mig::SliceMask;
 
-use super::Planner;
+use super::{
+    Planner,
+    turns::{self, Prospect, Turns},
+};
 use crate::{
     blockers::{STUCK, Terms, blockers},
-    demand::{Demand, Eligibilities, Wants},
+    demand::Demand,
     outcome::{Refusal, RefusalKind},
     state::Node,
     window::{Ask, Part, Window},
@@ -22,13 +25,9 @@ use crate::{
 const MOST_IN_A_HUNDRED: usize = 3;
 /// GPUs that may have windows in any cluster. Each window costs every pass something.
 const MOST_GPUS: usize = 24;
-/// Searches for new windows in one pass.
-const MOST_SEARCHES: usize = 2;
 /// Nodes that one search looks at closely. They come by what would have to end if nothing were promised, so that those
 /// left out are hardly better. If none of them will do, the next search goes on behind them.
 const MOST_NODES: usize = 256;
-/// Searches in vain that are remembered.
-const MOST_VAIN: usize = 1_024;
 
 /// A place in the line; the smallest is the first.
 type Rank = (Reverse<i32>, i64);
@@ -36,38 +35,23 @@ type Rank = (Reverse<i32>, i64);
 /// Slices by the position of their GPU.
 type Slices = Vec<(usize, SliceMask)>;
 
-/// A search that found nothing.
-#[derive(Debug)]
-struct Vain {
-    /// Kept, so that no others get their addresses.
-    _wants: Arc<Wants>,
-    _nodes: Arc<Eligibilities>,
-    /// [`Granting::state`] then.
-    state: (u64, u64),
-    /// [`Granting::passes`] then.
-    pass: u64,
-    /// The last pass in which somebody asked for it.
-    asked: u64,
-    /// So many nodes were looked at so far, and there are more; none if it was at all.
-    skip: usize,
-}
-
 /// What is remembered of those who ask for windows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Granting {
     /// Counts changes of nodes.
     changes: u64,
     /// Counts changes of windows from pass to pass.
     windows: u64,
-    passes: u64,
     /// GPUs that may have windows.
     most: usize,
-    searches: usize,
     /// Who was the first that had no room, in the last pass and in this one.
     first: Option<Rank>,
     next: Option<Rank>,
-    /// By the addresses of wants and nodes.
-    vain: HashMap<(usize, usize), Vain>,
+    /// Somebody stands behind that one, and there is room now.
+    is_kept_back: bool,
+    /// There may be none that has no room any more, for whose sake others were kept back.
+    is_freed: bool,
+    turns: Turns,
     /// Windows as the last pass left them.
     before: Vec<Window>,
     /// GPUs that have windows, as seen by demands of this priority.
@@ -87,54 +71,25 @@ impl Granting {
 
     pub(super) fn begin(&mut self, gpus: usize) {
         self.most = (gpus * MOST_IN_A_HUNDRED / 100).clamp(1, MOST_GPUS);
-        self.searches = 0;
-        self.passes += 1;
+        self.is_kept_back = false;
+        self.turns.begin();
         self.taken = None;
     }
 
     pub(super) fn end(&mut self, kept: &[Window]) {
-        self.first = self.next.take();
-        if self.before != kept {
+        let next = self.next.take();
+        self.is_freed = self.is_kept_back && next != self.first;
+        self.first = next;
+        let is_changed = self.before != kept;
+        if is_changed {
             self.before = kept.to_vec();
             self.windows += 1;
         }
-        let pass = self.passes;
-        self.vain.retain(|_, vain| vain.asked == pass);
-        if self.vain.len() > MOST_VAIN {
-            self.vain.clear();
-        }
+        self.turns.end(is_changed);
     }
 
-    fn state(&self) -> (u64, u64) {
+    fn state(&self) -> turns::State {
         (self.changes, self.windows)
-    }
-
-    /// Whether a search for this could find something that it did not find before, and it is its turn.
-    fn is_worth_it(&mut self, key: (usize, usize)) -> bool {
-        let turns = u64::try_from(self.vain.len() / MOST_SEARCHES).unwrap_or(u64::MAX);
-        let (state, pass) = (self.state(), self.passes);
-        let worth = self.vain.get_mut(&key).is_none_or(|vain| {
-            vain.asked = pass;
-            (vain.state != state || vain.skip > 0) && pass.saturating_sub(vain.pass) > turns
-        });
-        worth && self.searches < MOST_SEARCHES
-    }
-
-    /// Where a search for this goes on.
-    fn skip(&self, demand: &Demand) -> usize {
-        self.vain.get(&key(demand)).map_or(0, |vain| vain.skip)
-    }
-
-    fn found_nothing(&mut self, demand: &Demand, skip: usize) {
-        let vain = Vain {
-            _wants: Arc::clone(&demand.wants),
-            _nodes: Arc::clone(&demand.nodes),
-            state: self.state(),
-            pass: self.passes,
-            asked: self.passes,
-            skip,
-        };
-        self.vain.insert(key(demand), vain);
     }
 
     fn has_no_room(&mut self, rank: Rank) {
@@ -142,17 +97,17 @@ impl Granting {
     }
 }
 
-fn key(demand: &Demand) -> (usize, usize) {
-    (
-        Arc::as_ptr(&demand.wants).addr(),
-        Arc::as_ptr(&demand.nodes).addr(),
-    )
-}
-
 impl Planner {
     /// How many GPUs may have windows at a time, but for one that needs more alone; as the last pass saw it.
     pub fn most_window_gpus(&self) -> usize {
         self.windows.granting.most.max(1)
+    }
+
+    /// Whether the last pass put off or cut off searches for windows that another pass would make, though nothing
+    /// changes in between. After a bounded number of such passes none are left.
+    pub fn puts_searches_off(&self) -> bool {
+        let granting = &self.windows.granting;
+        granting.turns.is_unfinished() || granting.is_freed
     }
 
     /// Whether so many GPUs may have a window for a demand of this priority. The first one may be of any number.
@@ -184,35 +139,46 @@ impl Planner {
         wish: usize,
         refusal: &Refusal,
     ) -> Option<Window> {
-        if refusal.kind != RefusalKind::NoRoom || !self.windows.granting.is_worth_it(key(demand)) {
+        if refusal.kind != RefusalKind::NoRoom {
             return None;
         }
+        let (key, state) = (turns::key(demand, ask), self.windows.granting.state());
         let rank = (
             Reverse(demand.priority),
             demand.created.saturating_add(ask.spent),
         );
-        if !self.has_room(demand.priority, 1) {
-            self.windows.granting.has_no_room(rank);
+        match self.windows.granting.turns.prospect(key, demand, state) {
+            Prospect::Nothing => return None,
+            Prospect::Hope if self.has_room(demand.priority, 1) => {}
+            Prospect::Hope | Prospect::TooMuch => {
+                self.windows.granting.has_no_room(rank);
+                return None;
+            }
+        }
+        let granting = &mut self.windows.granting;
+        if granting.first.is_some_and(|first| rank > first) {
+            granting.is_kept_back = true;
             return None;
         }
-        if self
-            .windows
-            .granting
-            .first
-            .is_some_and(|first| rank > first)
-        {
+        if !granting.turns.takes(key, demand, state) {
+            if granting.first == Some(rank) {
+                // It is not known yet whether there is room enough for it.
+                granting.has_no_room(rank);
+            }
             return None;
         }
-        self.windows.granting.searches += 1;
-        let (found, skip) = self.best_window(demand, ask, wish);
+        let skip = granting.turns.skip(key);
+        let (found, skip) = self.best_window(demand, ask, wish, skip);
         let Some((at, parts)) = found else {
-            self.windows.granting.found_nothing(demand, skip);
+            self.windows.granting.turns.found_nothing(key, skip);
             return None;
         };
         if !self.has_room(demand.priority, parts.len()) {
+            self.windows.granting.turns.found(key, Prospect::TooMuch);
             self.windows.granting.has_no_room(rank);
             return None;
         }
+        self.windows.granting.turns.found(key, Prospect::Hope);
         Some(Window {
             key: Arc::clone(&ask.key),
             priority: demand.priority,
@@ -222,15 +188,15 @@ impl Planner {
         })
     }
 
-    /// The slices whose pods are the fewest and youngest, of nodes that tie those of the first. If there are none, others
-    /// may be found behind so many nodes.
+    /// The slices whose pods are the fewest and youngest, of nodes behind the first `skip` that tie those of the first. If
+    /// there are none, others may be found behind so many nodes.
     fn best_window(
         &mut self,
         demand: &Demand,
         ask: &Ask,
         wish: usize,
+        skip: usize,
     ) -> (Option<(usize, Vec<Part>)>, usize) {
-        let skip = self.windows.granting.skip(demand);
         let Some(answers) = self.answers.get_mut(wish) else {
             return (None, 0);
         };

@@ -104,6 +104,7 @@ fn it_is_said_for_whom_slices_are_kept_free() {
     let large = Demand {
         window: Some(crate::Ask {
             key: "team-a/train-3".into(),
+            kind: 0,
             spent: 0,
             avoid: Arc::default(),
             stays: false,
