@@ -5,6 +5,7 @@
 //! pod table), and if anything changed that a plan depends on, one planning pass runs over the
 //! waiting pods a few milliseconds later, so that a burst of events makes one pass.
 
+mod absent;
 mod alarms;
 mod board;
 mod demand;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     GATHER, World,
+    absent::soon_changeable,
     alarms::Alarm,
     board::Board,
     demand::{DemandState, Kind, OwnNodes, Standing},
@@ -260,7 +261,9 @@ impl World {
             bound: &bound,
             now,
         };
-        Some(view::node(&facts, &self.board))
+        let mut view = view::node(&facts, &self.board);
+        view.soon_changeable = soon_changeable(&view, &facts, &self.board);
+        Some(view)
     }
 
     fn candidates(&mut self, now: Instant) -> Candidates {

@@ -9,6 +9,9 @@
 //! if there is an elsewhere. So does one that is not bound to the node once its devices are there. Whatever ends is
 //! waited for long enough at last, and what never ends costs half of the time of few GPUs: a pod that needs more of them
 //! than windows may have at a time waits for its next turn for as much longer.
+//!
+//! Slices of a GPU that cannot be partitioned are of no use. While that may be for a moment they stay kept free, for what
+//! has ended there until then would be lost; if it lasts, the pod asks anew, as if it had never had them.
 
 use std::{
     collections::BTreeMap,
@@ -33,6 +36,9 @@ const MOST_UNLUCKY: u32 = 4;
 const MOST_DOUBLINGS: u32 = 4;
 /// GPUs of windows in vain that are remembered of one pod.
 const MOST_AVOIDED: usize = 32;
+/// How long GPUs with a window may be such that they cannot be partitioned: longer than one rests after failures, than a
+/// node takes to start and a driver to be upgraded, as a rule.
+const ABSENCE: Duration = Duration::from_mins(10);
 /// How long after a pass the next one goes on with searches that it has put off, if nothing happens before.
 const GO_ON: Duration = Duration::from_secs(1);
 
@@ -65,6 +71,8 @@ struct Tenure {
     newest: i64,
     /// When that was seen.
     moved: Instant,
+    /// Since when its GPUs cannot be partitioned.
+    absent: Option<Instant>,
 }
 
 /// Whether slices stay kept free for a pod where they are though it could not run there now: unless the node is not for it,
@@ -102,6 +110,7 @@ pub(super) fn ask(
         spent: i64::try_from(waiting.spent.as_nanos()).unwrap_or(i64::MAX),
         avoid: Arc::clone(&waiting.avoid),
         stays: false,
+        leaves: waiting.leaves(now),
         now: second,
         grain: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
     })
@@ -159,6 +168,7 @@ impl Waiting {
             since: now,
             newest,
             moved: now,
+            absent: None,
         });
         if left < tenure.least {
             (tenure.least, tenure.since) = (left, now);
@@ -170,6 +180,19 @@ impl Waiting {
         let hold = self.hold(after);
         let last = tenure.since.max(tenure.moved);
         (last + hold).min(tenure.since + hold * MOST_UNLUCKY)
+    }
+
+    /// Whether the GPUs of its window can be partitioned now. When it leaves them unless that changes, if they cannot.
+    fn sees(&mut self, can: bool, now: Instant) -> Option<Instant> {
+        let tenure = self.tenure.as_mut()?;
+        tenure.absent = (!can).then(|| tenure.absent.unwrap_or(now));
+        tenure.absent.map(|since| since + ABSENCE)
+    }
+
+    /// Whether the GPUs of its window could not be partitioned for too long.
+    fn leaves(&self, now: Instant) -> bool {
+        let absent = self.tenure.and_then(|tenure| tenure.absent);
+        absent.is_some_and(|since| now >= since + ABSENCE)
     }
 
     /// Devices lie ready for it on this node, and it is not bound there: then what is kept free for it there is of no
@@ -333,6 +356,8 @@ impl World {
             let node = node.and_then(|at| planner.node(at));
             let left = node.and_then(|node| window.left(node));
             let mut at = demand.waiting.has(left, after, now);
+            let can = node.is_some_and(|node| window.is_changeable(node));
+            let leaves = demand.waiting.sees(can, now);
             if at <= now {
                 over = true;
                 let most = planner.most_window_gpus();
@@ -343,7 +368,10 @@ impl World {
                     "nothing has ended on the slices that were kept free; giving them back"
                 );
             }
-            self.alarms.set(at, Alarm::Plan);
+            let next = leaves
+                .filter(|leaves| now < *leaves)
+                .map_or(at, |leaves| leaves.min(at));
+            self.alarms.set(next, Alarm::Plan);
         }
         if over {
             self.request_plan(now);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use mig::ProfileName;
 
 use crate::{
-    blockers::{Blocker, Blockers, blockers},
+    blockers::{Blocker, Blockers, Purpose, blockers},
     node_set::NodeSet,
     search::Goal,
     slot::Slot,
@@ -44,6 +44,8 @@ pub trait Names {
 pub(crate) struct Blocked {
     /// Nodes by the price of what is in the way; a node where the demand does not fit for other reasons is in none.
     prices: BTreeMap<u32, NodeSet>,
+    /// The same, where GPUs count that are away for a moment only.
+    soon: BTreeMap<u32, NodeSet>,
     /// What was looked at: [`Slot::put`], by node.
     looked_at: Vec<u64>,
     /// The planner's count of changes then.
@@ -72,27 +74,38 @@ impl Blocked {
             if std::mem::replace(seen, slot.put) == slot.put {
                 continue;
             }
-            for nodes in self.prices.values_mut() {
+            for nodes in self.prices.values_mut().chain(self.soon.values_mut()) {
                 nodes.set(at, false);
             }
             let work = WorkNode::new(&slot.node);
-            if let Some(found) = blockers(&slot.node, &work, wants, goal, None) {
-                let nodes = self.prices.entry(found.price).or_default();
-                nodes.set(at, true);
+            let price = |purpose| {
+                let found = blockers(&slot.node, &work, wants, goal, purpose);
+                found.map(|found| found.price)
+            };
+            let now = price(Purpose::Words);
+            let soon = match slot.node.soon_changeable[..] {
+                [] => now,
+                _ => price(Purpose::Order),
+            };
+            for (prices, price) in [(&mut self.prices, now), (&mut self.soon, soon)] {
+                if let Some(price) = price {
+                    prices.entry(price).or_default().set(at, true);
+                }
             }
             if slot.idle.is_none() {
                 slot.idle = Some(idle(&work));
             }
         }
         self.prices.retain(|_, nodes| !nodes.is_empty());
+        self.soon.retain(|_, nodes| !nodes.is_empty());
     }
 
-    /// Of these nodes those where something has to end, by how much that is.
+    /// Of these nodes those where something has to end, by how much that is; with GPUs that are away for a moment only.
     pub(crate) fn dear<'a>(
         &'a self,
         nodes: &'a NodeSet,
     ) -> impl Iterator<Item = (u32, usize)> + 'a {
-        let dear = self.prices.iter().filter(|(price, _)| **price > 0);
+        let dear = self.soon.iter().filter(|(price, _)| **price > 0);
         dear.flat_map(move |(price, known)| {
             let nodes = known.iter().filter(|at| nodes.contains(*at));
             nodes.map(move |at| (*price, at))
@@ -137,7 +150,7 @@ impl Blocked {
                 .then(|| "what would do is promised to pods that come first".to_owned());
         };
         let node = &slots.get(at)?.node;
-        let found = blockers(node, &WorkNode::new(node), wants, goal, None)?;
+        let found = blockers(node, &WorkNode::new(node), wants, goal, Purpose::Words)?;
         let blocked = match nodes.len() {
             1 => "blocked by",
             _ => "blocked, least by",

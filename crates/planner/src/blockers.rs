@@ -38,6 +38,33 @@ pub(crate) struct Terms<'a> {
     pub(crate) grain: i64,
 }
 
+/// What the answer is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose<'a> {
+    /// To be put into words: who is in the way now.
+    Words,
+    /// To find out on which nodes slices might be kept free, the best first.
+    Order,
+    /// To choose those slices: what was promised in this pass does not end, and what is kept free for others is not
+    /// counted on.
+    Window(&'a Terms<'a>),
+}
+
+impl<'a> Purpose<'a> {
+    fn terms(self) -> Option<&'a Terms<'a>> {
+        match self {
+            Self::Window(terms) => Some(terms),
+            Self::Words | Self::Order => None,
+        }
+    }
+
+    /// Whether instances could be made on a GPU of the node by the time that others have ended.
+    fn counts_on(self, node: &Node, gpu: usize, board: &Board) -> bool {
+        let waits = !matches!(self, Self::Words);
+        board.changeable || waits && node.soon_changeable.contains(&gpu)
+    }
+}
+
 /// An instance that is in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocker {
@@ -57,14 +84,13 @@ pub(crate) struct Blockers {
 }
 
 /// What would have to end on the node; nothing if the demand would not fit even then, or if there are too many ways
-/// to try. For slices that are to be kept free there are terms; then what was promised in this pass does not end, and
-/// what is kept free for others is not counted on.
+/// to try.
 pub(crate) fn blockers(
     node: &Node,
     work: &WorkNode,
     wants: &[Want],
     goal: &Goal,
-    terms: Option<&Terms<'_>>,
+    purpose: Purpose<'_>,
 ) -> Option<Blockers> {
     if !goal.is_numbered(node.gpus.len()) {
         return None;
@@ -77,7 +103,14 @@ pub(crate) fn blockers(
         .gpus
         .iter()
         .zip(&work.boards)
-        .map(|(gpu, board)| table(gpu, board, wants, goal, terms))
+        .enumerate()
+        .map(|(number, (gpu, board))| {
+            if purpose.counts_on(node, number, board) {
+                table(gpu, board, wants, goal, purpose.terms())
+            } else {
+                vec![only_idle(board, wants, goal)]
+            }
+        })
         .collect();
     cheapest(goal, goal.number_of(start), &tables)
 }
@@ -94,6 +127,23 @@ struct Ends {
     made: SliceMask,
 }
 
+/// What a GPU can serve on which nothing can be made.
+fn only_idle(board: &Board, wants: &[Want], goal: &Goal) -> Ends {
+    let own = |want: &Want| {
+        let mut idle = 0;
+        for instance in board.idle.iter().filter(|idle| !idle.arriving) {
+            idle += u32::from(instance.resource.as_deref() == Some(&want.resource));
+        }
+        want.count.min(idle)
+    };
+    Ends {
+        served: goal.number_of(wants.iter().map(own)),
+        price: 0,
+        instances: 0,
+        made: SliceMask::EMPTY,
+    }
+}
+
 fn table(
     gpu: &Gpu,
     board: &Board,
@@ -101,21 +151,6 @@ fn table(
     goal: &Goal,
     terms: Option<&Terms<'_>>,
 ) -> Vec<Ends> {
-    if !board.changeable {
-        let own = |want: &Want| {
-            let mut idle = 0;
-            for instance in board.idle.iter().filter(|idle| !idle.arriving) {
-                idle += u32::from(instance.resource.as_deref() == Some(&want.resource));
-            }
-            want.count.min(idle)
-        };
-        return vec![Ends {
-            served: goal.number_of(wants.iter().map(own)),
-            price: 0,
-            instances: 0,
-            made: SliceMask::EMPTY,
-        }];
-    }
     let mut new = Layout::default();
     new.block(board.kept_free());
     let mut ways = Ways {

@@ -180,6 +180,9 @@ impl Planner {
         let slot = &mut self.slots[at];
         self.classes.change(at, slot.class, class);
         let alike = slot.state.is_alike(&state);
+        if slot.node.soon_changeable != node.soon_changeable {
+            self.windows.granting.node_changed();
+        }
         slot.node = node;
         slot.class = class;
         slot.put = self.versions;

@@ -36,6 +36,9 @@ pub struct Node {
     /// Idle devices by resource that a pod may be getting at this moment, on top of `claimed`: they may
     /// be counted on, but are not given up. It is the first so many, in the order of `gpus`.
     pub reserved: BTreeMap<String, u32>,
+    /// Positions in `gpus` of those that are not changeable for a moment only, as while their agent starts anew: slices
+    /// may be kept free there, as on those that are.
+    pub soon_changeable: Vec<usize>,
 }
 
 /// One GPU with MIG.

@@ -38,6 +38,9 @@ pub struct Ask {
     /// Its window stays where it is though the demand is not allowed there now: what keeps it from there is soon over, or
     /// may be.
     pub stays: bool,
+    /// Its window is given up wherever it is, for its GPUs could not be partitioned for long; the next one may be
+    /// elsewhere.
+    pub leaves: bool,
     /// The present, in seconds since the Unix epoch, as [`crate::Instance::since`].
     pub now: i64,
     /// Pods that started at most so many seconds ago are all taken for equally young.
@@ -91,6 +94,12 @@ impl Window {
         self.is_on(node).filter(|is_on| *is_on)?;
         let newest = self.held(node).map(|i| i.since).max().unwrap_or(0);
         Some((self.held(node).count(), newest))
+    }
+
+    /// Whether all its GPUs can be partitioned, as the node is now.
+    pub fn is_changeable(&self, node: &Node) -> bool {
+        let changeable = |part: &Part| node.gpus.get(part.gpu).is_some_and(|gpu| gpu.changeable);
+        self.is_on(node) == Some(true) && self.parts.iter().all(changeable)
     }
 
     /// The instances in use on the slices.

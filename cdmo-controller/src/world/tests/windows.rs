@@ -208,6 +208,59 @@ fn a_search_that_was_put_off_is_made_soon_though_nothing_happens() {
 }
 
 #[test]
+fn a_pod_gets_a_window_on_a_node_whose_agent_is_away_for_a_moment() {
+    let mut bench = crowded();
+    bench.pass(WAIT * 59 / 60);
+    bench.break_session("a");
+    bench.pass(Duration::from_secs(6));
+    assert_eq!(kept(&bench), [("ns/large".to_owned(), "a".to_owned())]);
+}
+
+#[test]
+fn a_gpu_that_rests_for_long_after_failures_gets_no_window_before_it_is_back() {
+    for (failures, is_kept) in [(1, true), (8, false)] {
+        let mut bench = crowded();
+        bench.pass(WAIT * 599 / 600);
+        let board = &mut bench.world.board;
+        for _ in 0..failures {
+            board.rest("GPU-a0", board::LONGEST_REST, "test", bench.now);
+        }
+        bench.world.touch("a", bench.now);
+        bench.pass(WAIT / 500);
+        assert_eq!(!kept(&bench).is_empty(), is_kept);
+        bench.pass(board::LONGEST_REST);
+        bench.world.touch("a", bench.now);
+        bench.run();
+        assert!(!kept(&bench).is_empty());
+    }
+}
+
+#[test]
+fn a_window_outlives_that_its_agent_is_away_for_some_minutes_but_not_for_good() {
+    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
+    for number in 0..14 {
+        let node = if number < 7 { "a" } else { "b" };
+        bench.create(&small(number), &[(ONE, 1)]);
+        bench.run();
+        bench.bind(&small(number), node);
+    }
+    bench.create("large", &[(THREE, 1)]);
+    bench.run();
+    bench.pass(WAIT);
+    let first = kept(&bench);
+    assert_eq!(first.len(), 1);
+    bench.break_session(&first[0].1);
+    bench.pass(Duration::from_mins(9));
+    assert_eq!(kept(&bench), first);
+    bench.pass(Duration::from_mins(2));
+    let second = kept(&bench);
+    assert_eq!(second.len(), 1);
+    assert_ne!(second, first);
+    let waiting = &bench.world.demands[&PodKey::new("ns", "large")].waiting;
+    assert_eq!(waiting.has_spent(), Duration::ZERO, "it was not its fault");
+}
+
+#[test]
 fn one_alarm_is_enough_for_all_pods_that_wait_for_a_window() {
     let mut bench = crowded();
     for number in 0..50 {

@@ -13,7 +13,7 @@ use super::{
     turns::{self, Prospect, Turns},
 };
 use crate::{
-    blockers::{STUCK, Terms, blockers},
+    blockers::{Purpose, STUCK, Terms, blockers},
     demand::Demand,
     outcome::{Refusal, RefusalKind},
     state::Node,
@@ -227,7 +227,8 @@ impl Planner {
                 &new
             };
             let is_closed = |want: &Want| work.closed.contains(&want.resource);
-            let Some(found) = blockers(&slot.node, work, wants, goal, Some(&terms)) else {
+            let Some(found) = blockers(&slot.node, work, wants, goal, Purpose::Window(&terms))
+            else {
                 continue;
             };
             let better = best.as_ref().is_none_or(|(price, ..)| found.price < *price);

@@ -74,7 +74,7 @@ impl Planner {
         &self.windows.kept
     }
 
-    /// A pass over these demands begins: windows of others are no more.
+    /// A pass over these demands begins: windows of others are no more, nor those that their demands leave.
     pub(super) fn begin_windows(&mut self, demands: &[Demand]) {
         let gpus = self.slots.iter().map(|slot| slot.node.gpus.len()).sum();
         self.windows.granting.begin(gpus);
@@ -83,7 +83,8 @@ impl Planner {
             return;
         }
         let asks = demands.iter().filter_map(|demand| demand.window.as_ref());
-        let keys: HashSet<_> = asks.map(|ask| &ask.key).collect();
+        let stay = asks.filter(|ask| !ask.leaves);
+        let keys: HashSet<_> = stay.map(|ask| &ask.key).collect();
         kept.retain(|window| keys.contains(&window.key));
         kept.sort_by_key(|window| Reverse(window.priority));
         let keys = kept.iter().zip(0..);

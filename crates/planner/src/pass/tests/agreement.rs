@@ -60,6 +60,7 @@ fn any_node() -> impl Strategy<Value = Node> {
             fixed,
             claimed,
             reserved,
+            soon_changeable: Vec::new(),
         }
     })
 }

@@ -108,6 +108,7 @@ fn it_is_said_for_whom_slices_are_kept_free() {
             spent: 0,
             avoid: Arc::default(),
             stays: false,
+            leaves: false,
             now: 0,
             grain: 0,
         }),

@@ -40,6 +40,7 @@ pub(super) fn ask(name: &str) -> Ask {
         spent: 0,
         avoid: Arc::default(),
         stays: false,
+        leaves: false,
         now: NOW,
         grain: 600,
     }
@@ -519,6 +520,66 @@ fn a_window_outlives_that_nothing_is_known_of_its_gpus_for_a_while() {
     planner.remove(0);
     planner.plan(&[large]);
     assert!(planner.windows().is_empty());
+}
+
+#[test]
+fn a_gpu_that_cannot_be_partitioned_gets_a_window_only_if_that_is_for_a_moment() {
+    let mut cluster = named(vec![vec![full(&[0, 1])], vec![full(&[0, 1, 2])]]);
+    let demand = late(&cluster, "a", &[("7g.40gb", 1)]);
+    let window = |cluster: &Cluster| {
+        let mut planner = Planner::from(cluster);
+        planner.plan(std::slice::from_ref(&demand));
+        let all = places(&planner).into_iter();
+        all.map(|(_, gpu, _)| gpu.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(window(&cluster), ["GPU-0-0"]);
+    cluster.nodes[0].gpus[0].changeable = false;
+    assert_eq!(window(&cluster), ["GPU-1-0"]);
+    cluster.nodes[0].soon_changeable = vec![0];
+    assert_eq!(window(&cluster), ["GPU-0-0"]);
+    cluster.nodes.truncate(1);
+    assert_eq!(window(&cluster), ["GPU-0-0"]);
+    cluster.nodes[0].soon_changeable.clear();
+    assert!(window(&cluster).is_empty());
+}
+
+#[test]
+fn a_window_that_is_left_is_elsewhere_or_nowhere_until_its_gpus_are_back() {
+    let cluster = named(vec![vec![full(&[0])], vec![full(&[0, 1])]]);
+    let demand = late(&cluster, "a", &[("7g.40gb", 1)]);
+    let leaving = Demand {
+        window: Some(Ask {
+            leaves: true,
+            ..ask("a")
+        }),
+        ..demand.clone()
+    };
+    let mut away = cluster.nodes[0].clone();
+    away.gpus[0].changeable = false;
+    let mut planner = Planner::from(&cluster);
+    planner.plan(std::slice::from_ref(&demand));
+    planner.replace(0, away.clone());
+    planner.plan(std::slice::from_ref(&demand));
+    assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
+    planner.plan(std::slice::from_ref(&leaving));
+    assert_eq!(places(&planner), [("a", "GPU-1-0", 0b1111_1111)]);
+    let mut planner = Planner::from(&cluster);
+    planner.plan(std::slice::from_ref(&demand));
+    planner.replace(0, away);
+    planner.remove(1);
+    let leaving = Demand {
+        nodes: allowed(1),
+        ..leaving
+    };
+    refused(&planner.plan(std::slice::from_ref(&leaving))[0]);
+    let demand = Demand {
+        nodes: allowed(1),
+        ..demand
+    };
+    refused(&planner.plan(std::slice::from_ref(&demand))[0]);
+    planner.replace(0, cluster.nodes[0].clone());
+    planner.plan(&[demand]);
+    assert_eq!(places(&planner), [("a", "GPU-0-0", 0b1111_1111)]);
 }
 
 #[test]
