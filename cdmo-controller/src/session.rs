@@ -187,6 +187,7 @@ impl Session {
         vec![Output::Hello(ControllerHello {
             epoch: self.epoch,
             controller,
+            takes_pieces: true,
         })]
     }
 

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::journal::{Journal, Record};
 use crate::metrics::Metrics;
 use admission::{Admission, Place};
-use stream::{Outgoing, ReceiverStream};
+use stream::Outgoing;
 
 /// A controller that says nothing for so long after connecting is not one.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
@@ -102,11 +102,9 @@ impl Agent for Sessions {
             .extensions()
             .get::<mtls::PeerInfo>()
             .map_or_else(String::new, |peer| peer.address.clone());
-        // One message on its way: a slow controller gets newer snapshots, not more of them.
-        let (out, stream) = mpsc::channel(1);
+        let (out, stream) = Outgoing::new();
         let inner = self.inner.clone();
         tokio::spawn(async move {
-            let out = Outgoing::new(out);
             let result = inner.run(request.into_inner(), &out, &peer).await;
             let end = match &result {
                 Ok(()) => "closed",
@@ -120,7 +118,7 @@ impl Agent for Sessions {
                 tracing::info!(%peer, "A controller hung up");
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream(stream))))
+        Ok(Response::new(Box::pin(stream)))
     }
 }
 
@@ -143,6 +141,7 @@ impl Inner {
             }
             () = self.shutdown.cancelled() => return Err(ending()),
         };
+        out.greeted(&hello);
         let place = self.admit(&hello).await?;
         tracing::info!(
             %peer,

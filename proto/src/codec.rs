@@ -11,8 +11,9 @@ use tonic_prost::ProstCodec;
 
 /// What a stream is given at once, and grows by when a message is larger, in bytes.
 const BUFFER: usize = 1024;
-/// Messages that are ready are sent together up to this, in bytes: tonic's own choice.
-const TOGETHER: usize = 32 * 1024;
+/// Messages that are ready are sent together up to this, in bytes. What is sent together comes together, and the other
+/// side keeps room for it: see [`crate::pieces`].
+const TOGETHER: usize = 1024;
 
 /// Protocol buffers over gRPC, with small buffers.
 pub struct SmallBuffers<T, U>(PhantomData<(T, U)>);

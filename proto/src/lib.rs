@@ -7,6 +7,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::pedantic)] // The generated code is not ours to polish.
 
 pub mod codec;
+pub mod pieces;
 
 /// What the controller and a node's agent say to each other, version 1.
 #[rustfmt::skip]

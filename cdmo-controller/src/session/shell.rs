@@ -2,9 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use cdmo_proto::agent::{
-    AgentMessage, ControllerMessage, agent_client::AgentClient,
-    controller_message::Message as ToAgent,
+use cdmo_proto::{
+    agent::{
+        AgentMessage, ControllerMessage, agent_client::AgentClient,
+        controller_message::Message as ToAgent,
+    },
+    pieces::{BadPiece, Pieces},
 };
 use futures::future::BoxFuture;
 use tokio::{
@@ -181,10 +184,15 @@ impl Attempt<'_> {
             self.epochs.current(),
             self.said,
         );
+        let mut pieces = Pieces::new(LARGEST_MESSAGE);
         loop {
             let input = tokio::select! {
                 message = inbox.message() => match message {
-                    Ok(Some(message)) => Input::Message(message),
+                    Ok(Some(message)) => match pieces.put(message) {
+                        Ok(Some(message)) => Input::Message(message),
+                        Ok(None) => continue,
+                        Err(error) => return torn(&error),
+                    },
                     Ok(None) => return Problem::passing("closed", "the agent ended the session"),
                     Err(status) => return problem_of(&status),
                 },
@@ -267,6 +275,13 @@ fn wrap(message: ToAgent) -> Box<ControllerMessage> {
     Box::new(ControllerMessage {
         message: Some(message),
     })
+}
+
+fn torn(error: &BadPiece) -> Problem {
+    Problem::passing(
+        "protocol",
+        format!("{error}; check that agent and controller are of one release"),
+    )
 }
 
 fn unread(address: SocketAddr) -> Problem {

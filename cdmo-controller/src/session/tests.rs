@@ -32,6 +32,7 @@ fn greeting(epoch: u64) -> Vec<Output> {
     vec![Output::Hello(ControllerHello {
         epoch,
         controller: "controller-0".into(),
+        takes_pieces: true,
     })]
 }
 

@@ -9,6 +9,7 @@ use cdmo_proto::agent::agent_client::AgentClient;
 use cdmo_proto::agent::agent_message::Message as FromAgent;
 use cdmo_proto::agent::controller_message::Message as ToAgent;
 use cdmo_proto::agent::plan_progress::Stage;
+use cdmo_proto::pieces::Pieces;
 use mtls::{Reloading, TlsFiles};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,6 +21,7 @@ use crate::PATIENCE;
 pub(crate) struct Controller {
     out: mpsc::Sender<api::ControllerMessage>,
     incoming: Streaming<api::AgentMessage>,
+    pieces: Pieces,
     pub(crate) hello: api::AgentHello,
     pub(crate) snapshot: api::Snapshot,
     pub(crate) reports: Vec<api::PlanProgress>,
@@ -56,6 +58,7 @@ impl Controller {
         let mut controller = Self {
             out,
             incoming: session.into_inner(),
+            pieces: Pieces::new(1 << 20),
             hello: api::AgentHello::default(),
             snapshot: api::Snapshot::default(),
             reports: Vec::new(),
@@ -71,6 +74,7 @@ impl Controller {
             .say(ToAgent::Hello(api::ControllerHello {
                 epoch,
                 controller: "test".into(),
+                takes_pieces: true,
             }))
             .await;
         Ok(controller)
@@ -85,9 +89,16 @@ impl Controller {
     }
 
     async fn next(&mut self) -> Result<Option<FromAgent>, Status> {
-        let message = tokio::time::timeout(PATIENCE, self.incoming.message()).await;
-        let message = message.unwrap_or_else(|_| Err(Status::deadline_exceeded("silence")))?;
-        Ok(message.and_then(|message| message.message))
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.incoming.message()).await;
+            let message = message.unwrap_or_else(|_| Err(Status::deadline_exceeded("silence")))?;
+            let Some(message) = message else {
+                return Ok(None);
+            };
+            if let Some(whole) = self.pieces.put(message).unwrap() {
+                return Ok(whole.message);
+            }
+        }
     }
 
     /// Takes one message in.
@@ -95,7 +106,9 @@ impl Controller {
         match self.next().await? {
             Some(FromAgent::Snapshot(snapshot)) => self.snapshot = snapshot,
             Some(FromAgent::Progress(report)) => self.reports.push(report),
-            Some(FromAgent::Hello(_)) => panic!("a second Hello"),
+            other @ Some(FromAgent::Hello(_) | FromAgent::Piece(_)) => {
+                panic!("out of turn: {other:?}")
+            }
             None => return Ok(false),
         }
         Ok(true)

@@ -24,7 +24,7 @@ pub mod controller_message {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3")]
+    #[prost(oneof = "agent_message::Message", tags = "1, 2, 3, 4")]
     pub message: ::core::option::Option<agent_message::Message>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -37,7 +37,18 @@ pub mod agent_message {
         Snapshot(super::Snapshot),
         #[prost(message, tag = "3")]
         Progress(super::PlanProgress),
+        #[prost(message, tag = "4")]
+        Piece(super::Piece),
     }
+}
+/// A piece of an encoded AgentMessage that is long. The pieces of one come one after the other, with no other message
+/// between them, and only if ControllerHello.takes_pieces.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Piece {
+    #[prost(bytes = "vec", tag = "1")]
+    pub bytes: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "2")]
+    pub last: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentHello {
@@ -59,6 +70,9 @@ pub struct ControllerHello {
     /// Name of the controller replica, for logs.
     #[prost(string, tag = "2")]
     pub controller: ::prost::alloc::string::String,
+    /// Long messages may come as Pieces.
+    #[prost(bool, tag = "3")]
+    pub takes_pieces: bool,
 }
 /// What the controller means to do with the node as a whole; sent once in a session and whenever it
 /// changes. The agent writes it down and keeps to it until it hears otherwise.

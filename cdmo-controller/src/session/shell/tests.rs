@@ -2,15 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cdmo_proto::agent::{
-    self, AgentHello, ControllerHello, PodTable,
-    agent_message::Message as FromAgent,
-    agent_server::{Agent as AgentService, AgentServer},
+use cdmo_proto::{
+    agent::{
+        self, AgentHello, ControllerHello, PodTable,
+        agent_message::Message as FromAgent,
+        agent_server::{Agent as AgentService, AgentServer},
+    },
+    pieces,
 };
 use futures::stream::BoxStream;
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
-use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, transport::Endpoint};
 
 use super::*;
@@ -158,6 +160,7 @@ async fn open(stage: &mut Stage, highest_epoch: u64, expected: u64) -> Call {
     let greeting = ToAgent::Hello(ControllerHello {
         epoch: expected,
         controller,
+        takes_pieces: true,
     });
     assert_eq!(hears(&mut heard).await, greeting);
     say.send(snapshot()).await.unwrap();
@@ -182,6 +185,28 @@ async fn messages_flow_both_ways_once_the_session_stands() {
     };
     say.send(says(FromAgent::Progress(progress))).await.unwrap();
     assert!(matches!(next(&mut stage.reports).await, Said::Progress(p) if p.plan_id == "5-1"));
+}
+
+#[tokio::test]
+async fn a_long_snapshot_may_come_in_pieces_and_torn_ones_end_the_session() {
+    let mut stage = stage();
+    let (_heard, say) = open(&mut stage, 4, 5).await;
+    let problems: Vec<_> = (0..500).map(|n| format!("problem {n}")).collect();
+    let snapshot = agent::Snapshot {
+        problems: problems.clone(),
+        ..agent::Snapshot::default()
+    };
+    let pieces = pieces::cut(says(FromAgent::Snapshot(snapshot)).unwrap());
+    assert!(pieces.len() > 1);
+    for piece in pieces.clone() {
+        say.send(Ok(piece)).await.unwrap();
+    }
+    assert!(matches!(next(&mut stage.reports).await, Said::Snapshot(s) if s.problems == problems));
+    say.send(Ok(pieces[0].clone())).await.unwrap();
+    say.send(says(FromAgent::Progress(agent::PlanProgress::default())))
+        .await
+        .unwrap();
+    assert!(matches!(next(&mut stage.reports).await, Said::Down(p) if p.category == "protocol"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use cdmo_proto::agent::{
     AgentHello, AgentMessage, ControllerMessage, agent_message::Message as FromAgent,
     controller_message::Message as ToAgent,
 };
+use cdmo_proto::pieces;
 use futures::Stream;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -106,7 +107,7 @@ impl Simulated {
 
 impl Inner {
     fn say(&mut self, messages: impl IntoIterator<Item = AgentMessage>) {
-        for message in messages {
+        for message in messages.into_iter().flat_map(pieces::cut) {
             let full = |out: &mpsc::Sender<Item>| out.try_send(Ok(message)).is_err();
             if self.out.as_ref().is_some_and(full) {
                 self.out = None;
