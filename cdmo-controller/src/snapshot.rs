@@ -100,7 +100,7 @@ impl SnapshotRow {
 /// Equal models and names kept once over all nodes: a cluster has few kinds of GPUs.
 #[derive(Debug, Default)]
 pub struct Models {
-    models: Vec<Arc<GpuModel>>,
+    known: Vec<Arc<GpuModel>>,
     products: Vec<Arc<str>>,
     resources: Vec<Arc<str>>,
 }
@@ -118,12 +118,12 @@ fn kept_once(all: &mut Vec<Arc<str>>, name: &str) -> Arc<str> {
 
 impl Models {
     fn intern(&mut self, model: GpuModel) -> Arc<GpuModel> {
-        if let Some(known) = self.models.iter().find(|known| ***known == model) {
+        if let Some(known) = self.known.iter().find(|known| ***known == model) {
             return Arc::clone(known);
         }
-        self.models.retain(|known| Arc::strong_count(known) > 1);
+        self.known.retain(|known| Arc::strong_count(known) > 1);
         let model = Arc::new(model);
-        self.models.push(Arc::clone(&model));
+        self.known.push(Arc::clone(&model));
         model
     }
 

@@ -270,22 +270,27 @@ impl Writer {
             let Ok(_permit) = this.events.acquire().await else {
                 return;
             };
-            let api = Api::<Event>::namespaced(this.client.clone(), note.pod.namespace());
-            let event = event(&note, &this.me);
-            for attempt in 1..=ATTEMPTS {
-                let params = PostParams::default();
-                let call = Box::pin(api.create(&params, &event));
-                let text = match timeout(CALL, call).await {
-                    Ok(Ok(_)) => return,
-                    // It came through, though the answer did not.
-                    Ok(Err(kube::Error::Api(status))) if status.code == 409 => return,
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => format!("no answer in {CALL:?}"),
-                };
-                tracing::warn!(pod = %note.pod, attempt, "failed to send an Event: {text}");
-                sleep(Duration::from_millis(200) * attempt).await;
-            }
+            // Thousands may wait for their turns in a burst, and an Event is large.
+            Box::pin(this.send_event(&note)).await;
         });
+    }
+
+    async fn send_event(&self, note: &Note) {
+        let api = Api::<Event>::namespaced(self.client.clone(), note.pod.namespace());
+        let event = event(note, &self.me);
+        for attempt in 1..=ATTEMPTS {
+            let params = PostParams::default();
+            let call = Box::pin(api.create(&params, &event));
+            let text = match timeout(CALL, call).await {
+                Ok(Ok(_)) => return,
+                // It came through, though the answer did not.
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer in {CALL:?}"),
+            };
+            tracing::warn!(pod = %note.pod, attempt, "failed to send an Event: {text}");
+            sleep(Duration::from_millis(200) * attempt).await;
+        }
     }
 
     async fn tell(&self, input: Input) {

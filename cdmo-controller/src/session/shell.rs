@@ -197,7 +197,7 @@ impl Attempt<'_> {
                     Err(status) => return problem_of(&status),
                 },
                 Some(message) = self.outgoing.recv(), if self.stood => {
-                    if outbox.try_send(wrap(*message)).is_err() {
+                    if outbox.try_send(Box::new(wrap(*message))).is_err() {
                         return unread(self.agent.address);
                     }
                     continue;
@@ -229,7 +229,7 @@ impl Attempt<'_> {
     ) -> Result<Option<Input>, Problem> {
         match output {
             Output::Hello(hello) => outbox
-                .try_send(wrap(ToAgent::Hello(hello)))
+                .try_send(Box::new(wrap(ToAgent::Hello(hello))))
                 .map(|()| None)
                 .map_err(|_| unread(self.agent.address)),
             Output::TakeEpochAbove(seen) => match self.epochs.above(seen).await {
@@ -271,10 +271,10 @@ async fn patience(limit: Option<Duration>) {
     }
 }
 
-fn wrap(message: ToAgent) -> Box<ControllerMessage> {
-    Box::new(ControllerMessage {
+fn wrap(message: ToAgent) -> ControllerMessage {
+    ControllerMessage {
         message: Some(message),
-    })
+    }
 }
 
 fn torn(error: &BadPiece) -> Problem {

@@ -95,11 +95,11 @@ impl World {
             .of_node(node)
             .filter_map(|operation| Some((operation.id.clone(), reached(operation)?)))
             .collect();
-        let none = steps.is_empty();
+        let went_on = !steps.is_empty();
         for (id, input) in steps {
             self.step_operation(&id, input, now);
         }
-        none.then_some(wanted)
+        (!went_on).then_some(wanted)
     }
 
     /// Whether the agent reports a pod on what is to be withdrawn.
