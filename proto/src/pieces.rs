@@ -17,6 +17,9 @@ pub enum BadPiece {
     /// There is no end to it.
     #[error("failed to put a message together: it has more than {0} bytes")]
     TooLong(usize),
+    /// There is nothing in a piece, and more are to come.
+    #[error("failed to put a message together: a piece of it is empty")]
+    Empty,
     /// Another message came before its last piece.
     #[error("failed to put a message together: another one came before its last piece")]
     Torn,
@@ -73,6 +76,9 @@ impl Pieces {
                 Err(BadPiece::Torn)
             };
         };
+        if piece.bytes.is_empty() && !piece.last {
+            return Err(BadPiece::Empty);
+        }
         if self.bytes.len() + piece.bytes.len() > self.most {
             return Err(BadPiece::TooLong(self.most));
         }
@@ -132,6 +138,17 @@ mod tests {
             message: Some(Message::Progress(PlanProgress::default())),
         };
         assert!(matches!(pieces.put(other), Err(BadPiece::Torn)));
+    }
+
+    #[test]
+    fn an_empty_piece_is_refused() {
+        let piece = AgentMessage {
+            message: Some(Message::Piece(Piece::default())),
+        };
+        assert!(matches!(
+            Pieces::new(1 << 20).put(piece),
+            Err(BadPiece::Empty)
+        ));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use cdmo_proto::{
 use futures::future::BoxFuture;
 use tokio::{
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
@@ -185,6 +185,8 @@ impl Attempt<'_> {
             self.said,
         );
         let mut pieces = Pieces::new(LARGEST_MESSAGE);
+        // A piece of a message is not what is waited for.
+        let mut since = Instant::now();
         loop {
             let input = tokio::select! {
                 message = inbox.message() => match message {
@@ -202,7 +204,7 @@ impl Attempt<'_> {
                     }
                     continue;
                 }
-                () = patience(session.patience()) => Input::Timeout,
+                () = patience(session.patience(), since) => Input::Timeout,
             };
             let mut outputs = session.step(input);
             self.said = session.said();
@@ -218,6 +220,7 @@ impl Attempt<'_> {
                 self.said = session.said();
                 outputs = next;
             }
+            since = Instant::now();
         }
     }
 
@@ -264,9 +267,9 @@ impl Attempt<'_> {
     }
 }
 
-async fn patience(limit: Option<Duration>) {
+async fn patience(limit: Option<Duration>, since: Instant) {
     match limit {
-        Some(limit) => sleep(limit).await,
+        Some(limit) => sleep_until(since + limit).await,
         None => std::future::pending().await,
     }
 }

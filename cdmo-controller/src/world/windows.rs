@@ -116,17 +116,14 @@ pub(super) fn ask(
     })
 }
 
-/// The number of all pods that ask for the same under the same constraints. One for which nodes are set aside, or were,
-/// has one of its own, as it can use nodes of its own.
+/// The number of all pods that ask for the same under the same constraints, and for which the same nodes are set aside, or
+/// were.
 fn kind(row: &PodRow, state: &DemandState) -> u64 {
     let mut kind = DefaultHasher::new();
-    if state.aside.is_blank() {
-        // Equal ones are shared as long as there are such pods.
-        Arc::as_ptr(&row.wants).hash(&mut kind);
-        Arc::as_ptr(&row.constraints).hash(&mut kind);
-    } else {
-        state.uid.hash(&mut kind);
-    }
+    // Equal ones are shared as long as there are such pods.
+    Arc::as_ptr(&row.wants).hash(&mut kind);
+    Arc::as_ptr(&row.constraints).hash(&mut kind);
+    state.aside.nodes().for_each(|node| node.hash(&mut kind));
     kind.finish()
 }
 
@@ -332,6 +329,13 @@ impl World {
         self.metrics.kept_free(windows);
         for window in before.iter().filter(|window| !has(windows, window)) {
             if let Some(demand) = self.demands.get_mut(&PodKey::from(&window.key)) {
+                demand.waiting.tenure = None;
+            }
+        }
+        for window in windows {
+            let demand = self.demands.get_mut(&PodKey::from(&window.key));
+            if let Some(demand) = demand.filter(|demand| demand.waiting.leaves(now)) {
+                // It left its window in this pass, and this is a new one.
                 demand.waiting.tenure = None;
             }
         }

@@ -27,8 +27,7 @@ pub(crate) const QUEUED: i64 = EMPTY / 32;
 
 /// What a choice costs. Smaller is better; the price decides first, then how many instances are made, given up and
 /// moved. Both are in one number, the changes below: sums and orders of these are those of the pairs, while a node
-/// makes fewer than 4,096 changes, which is more than twenty GPUs have slices and fractions, and needs fewer than 2,000
-/// devices.
+/// makes fewer than 65,536 changes and needs fewer than 100,000 devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cost(i64);
 
@@ -68,7 +67,7 @@ pub(crate) fn missing(idle: Idle) -> i64 {
 }
 
 /// Changes that fit into a [`Cost`].
-const MOST_CHANGES: i64 = 1 << 12;
+const MOST_CHANGES: i64 = 1 << 16;
 
 impl Cost {
     /// More than anything costs.

@@ -204,6 +204,8 @@ impl Planner {
         };
         if slot.node.reserved != reserved {
             let mut node = std::mem::take(&mut slot.node);
+            // Nothing else of the node changes.
+            slot.node.soon_changeable.clone_from(&node.soon_changeable);
             node.reserved = reserved;
             self.replace(at, node);
         }

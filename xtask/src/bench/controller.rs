@@ -40,7 +40,7 @@ const QUIET: Duration = Duration::from_secs(3);
 /// Pods created without a break.
 const BATCH: usize = 50;
 /// Long after anything that still counts as working; of each half.
-const LIMIT: Duration = Duration::from_mins(2);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// What was seen while something went on.
 #[derive(Debug)]

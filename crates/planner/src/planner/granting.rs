@@ -150,7 +150,8 @@ impl Planner {
         match self.windows.granting.turns.prospect(key, demand, state) {
             Prospect::Nothing => return None,
             Prospect::Hope if self.has_room(demand.priority, 1) => {}
-            Prospect::Hope | Prospect::TooMuch => {
+            Prospect::TooMuch(gpus) if self.has_room(demand.priority, gpus) => {}
+            Prospect::Hope | Prospect::TooMuch(_) => {
                 self.windows.granting.has_no_room(rank);
                 return None;
             }
@@ -174,7 +175,8 @@ impl Planner {
             return None;
         };
         if !self.has_room(demand.priority, parts.len()) {
-            self.windows.granting.turns.found(key, Prospect::TooMuch);
+            let too_much = Prospect::TooMuch(parts.len());
+            self.windows.granting.turns.found(key, too_much);
             self.windows.granting.has_no_room(rank);
             return None;
         }

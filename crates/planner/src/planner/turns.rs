@@ -17,6 +17,9 @@ const MOST_SEARCHES: usize = 2;
 /// not come first when it is back.
 const REMEMBERED: u64 = 64;
 
+/// Kinds that are remembered.
+const MOST_KINDS: usize = 4_096;
+
 /// Whose turn it is: [`Ask::kind`], and the priority, for those of a higher one are given what is kept free for others.
 type Key = (u64, i32);
 
@@ -30,8 +33,8 @@ pub(super) enum Prospect {
     Hope,
     /// It would find nothing, as before.
     Nothing,
-    /// It would find more GPUs than may have windows now, as before.
-    TooMuch,
+    /// It would find so many GPUs, as before, which are more than may have windows now.
+    TooMuch(usize),
 }
 
 /// What is known of the searches for a kind.
@@ -97,6 +100,10 @@ impl Turns {
         self.due = due.map(|(.., key)| *key).collect();
         self.known
             .retain(|_, known| pass - known.asked < REMEMBERED);
+        if self.known.len() > MOST_KINDS {
+            // Then they are searched for in any order.
+            self.known.clear();
+        }
     }
 
     /// Whether searches of the last pass were put off or cut off.
