@@ -10,11 +10,17 @@ const WAIT: Duration = Duration::from_mins(5);
 
 /// A GPU with seven small pods, and a large one that waits for half of it.
 fn crowded() -> Bench {
-    let mut bench = Bench::new(&[("a", 1)]);
-    for number in 0..7 {
+    crowded_on(&["a"])
+}
+
+/// The same with several such nodes.
+fn crowded_on(nodes: &[&str]) -> Bench {
+    let gpus: Vec<_> = nodes.iter().map(|node| (*node, 1)).collect();
+    let mut bench = Bench::new(&gpus);
+    for number in 0..7 * nodes.len() {
         bench.create(&small(number), &[(ONE, 1)]);
         bench.run();
-        bench.bind(&small(number), "a");
+        bench.bind(&small(number), nodes[number / 7]);
     }
     bench.create("large", &[(THREE, 1)]);
     bench.run();
@@ -237,15 +243,7 @@ fn a_gpu_that_rests_for_long_after_failures_gets_no_window_before_it_is_back() {
 
 #[test]
 fn a_window_outlives_that_its_agent_is_away_for_some_minutes_but_not_for_good() {
-    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
-    for number in 0..14 {
-        let node = if number < 7 { "a" } else { "b" };
-        bench.create(&small(number), &[(ONE, 1)]);
-        bench.run();
-        bench.bind(&small(number), node);
-    }
-    bench.create("large", &[(THREE, 1)]);
-    bench.run();
+    let mut bench = crowded_on(&["a", "b"]);
     bench.pass(WAIT);
     let first = kept(&bench);
     assert_eq!(first.len(), 1);
@@ -291,14 +289,7 @@ fn one_alarm_is_enough_for_all_pods_that_wait_for_a_window() {
 
 #[test]
 fn a_new_controller_does_not_wait_for_ever_for_an_agent_that_keeps_silent() {
-    let mut bench = Bench::new(&[("a", 1), ("b", 1)]);
-    for number in 0..14 {
-        let node = if number < 7 { "a" } else { "b" };
-        bench.create(&small(number), &[(ONE, 1)]);
-        bench.run();
-        bench.bind(&small(number), node);
-    }
-    bench.create("large", &[(THREE, 1)]);
+    let mut bench = crowded_on(&["a", "b"]);
     bench.pass(WAIT);
     bench.hosts.get_mut("b").unwrap().manner = Manner::Silent;
     bench.restart();

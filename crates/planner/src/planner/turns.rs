@@ -17,7 +17,7 @@ const MOST_SEARCHES: usize = 2;
 /// not come first when it is back.
 const REMEMBERED: u64 = 64;
 
-/// Kinds that are remembered.
+/// Kinds that are remembered besides those that asked in the last pass.
 const MOST_KINDS: usize = 4_096;
 
 /// Whose turn it is: [`Ask::kind`], and the priority, for those of a higher one are given what is kept free for others.
@@ -101,8 +101,8 @@ impl Turns {
         self.known
             .retain(|_, known| pass - known.asked < REMEMBERED);
         if self.known.len() > MOST_KINDS {
-            // Then they are searched for in any order.
-            self.known.clear();
+            // Those who ask now are as many as there are demands, and forgotten they would come first again.
+            self.known.retain(|_, known| known.asked == pass);
         }
     }
 
@@ -260,6 +260,25 @@ mod tests {
                 prop_assert_eq!(turns.is_unfinished(), !is_done);
             }
         }
+    }
+
+    #[test]
+    fn more_kinds_than_are_remembered_take_turns_too() {
+        let mut turns = Turns::default();
+        let mut searched = Vec::new();
+        for _ in 0..3 {
+            turns.begin();
+            for kind in 0..MOST_KINDS as u64 + 10 {
+                let (key, demand) = ((kind, 0), demand(0, 0));
+                let hopes = turns.prospect(key, &demand, (0, 0)) == Prospect::Hope;
+                if hopes && turns.takes(key, &demand, (0, 0)) {
+                    turns.found_nothing(key, 0);
+                    searched.push(kind);
+                }
+            }
+            turns.end(false);
+        }
+        assert_eq!(searched, [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
