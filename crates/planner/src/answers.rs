@@ -83,6 +83,8 @@ pub(crate) struct Answers {
     looked_at: usize,
     /// Answers that were given before something was promised in this pass.
     undo: Vec<(usize, Given)>,
+    /// The newest version of a node's state when the pass began: answers to newer ones are of this pass.
+    began: u64,
     /// Why nodes of each class refuse.
     verdicts: Vec<Option<Verdict>>,
     /// What is in the way, once somebody asked.
@@ -112,6 +114,7 @@ impl Answers {
             stale: NodeSet::below(nodes),
             looked_at: 0,
             undo: Vec::new(),
+            began: 0,
             verdicts: Vec::new(),
             blocked: Blocked::default(),
             refusals: HashMap::new(),
@@ -120,10 +123,11 @@ impl Answers {
         })
     }
 
-    /// A pass asks, in which so many partial sums may be looked at.
-    pub(crate) fn begin(&mut self, pass: u64, sums: usize) {
+    /// A pass asks that began with this version, in which so many partial sums may be looked at.
+    pub(crate) fn begin(&mut self, pass: u64, began: u64, sums: usize) {
         if self.pass != pass {
             self.pass = pass;
+            self.began = began;
             self.left = sums;
         }
     }
@@ -187,8 +191,9 @@ impl Answers {
             return false;
         }
         if given.version != slot.state.version {
-            self.undo.push((node, *given));
+            let old = *given;
             given.version = slot.state.version;
+            self.keep(node, old);
         }
         true
     }
@@ -201,7 +206,8 @@ impl Answers {
             return;
         }
         if slot.touched {
-            self.undo.push((node, *given));
+            let old = *given;
+            self.keep(node, old);
         }
         let found = self.look(slot, boards, search);
         let mut version = slot.state.version;
@@ -217,10 +223,17 @@ impl Answers {
         self.write(node, Given { answer, version });
     }
 
+    /// Remembers the answer for the end of the pass, unless the pass itself gave it.
+    fn keep(&mut self, node: usize, given: Given) {
+        if given.version <= self.began || given.version == UNFINISHED {
+            self.undo.push((node, given));
+        }
+    }
+
     /// What a node can do as it is now.
     pub(crate) fn look(&mut self, slot: &Slot, boards: &mut Boards, search: &mut Search) -> Found {
         let closed = &slot.state.closed;
-        let is_closed = |want: &Want| closed.contains(&want.resource);
+        let is_closed = |want: &Want| closed.contains(&*want.resource);
         if self.could(slot) && (closed.is_empty() || !self.wants.iter().any(is_closed)) {
             self.search(&slot.state.fixed, &slot.state.boards, boards, search)
         } else {
@@ -438,7 +451,7 @@ impl Answers {
 
     /// What is served of each want by devices that no plan can change.
     fn start(&self, fixed: &BTreeMap<String, u32>) -> impl Iterator<Item = u32> {
-        let free = |want: &Want| match fixed.get(&want.resource) {
+        let free = |want: &Want| match fixed.get(&*want.resource) {
             Some(free) => want.count.min(*free),
             None => 0,
         };

@@ -77,7 +77,7 @@ impl Blocked {
             for nodes in self.prices.values_mut().chain(self.soon.values_mut()) {
                 nodes.set(at, false);
             }
-            let work = WorkNode::new(&slot.node);
+            let work = slot.without_promises();
             let price = |purpose| {
                 let found = blockers(&slot.node, &work, wants, goal, purpose);
                 found.map(|found| found.price)
@@ -149,8 +149,10 @@ impl Blocked {
             return (*price == 0)
                 .then(|| "what would do is promised to pods that come first".to_owned());
         };
-        let node = &slots.get(at)?.node;
-        let found = blockers(node, &WorkNode::new(node), wants, goal, Purpose::Words)?;
+        let slot = slots.get(at)?;
+        let node = &slot.node;
+        let work = slot.without_promises();
+        let found = blockers(node, &work, wants, goal, Purpose::Words)?;
         let blocked = match nodes.len() {
             1 => "blocked by",
             _ => "blocked, least by",

@@ -96,7 +96,7 @@ pub(crate) fn blockers(
         return None;
     }
     let start = wants.iter().map(|want| {
-        let fixed = work.fixed.get(&want.resource);
+        let fixed = work.fixed.get(&*want.resource);
         fixed.map_or(0, |free| want.count.min(*free))
     });
     let tables: Vec<_> = node
@@ -186,7 +186,7 @@ fn stands(gpu: &Gpu, board: &Board, terms: Option<&Terms<'_>>) -> Vec<Stands> {
     let find = |(profile, placement): (ProfileIndex, Placement)| {
         let mut all = gpu.instances.iter().enumerate();
         let known = all.find(|(_, i)| i.placement == placement && i.usage != Usage::Leaving);
-        let promised = placement.mask().overlaps(board.promised);
+        let promised = board.is_promised(placement.mask());
         let at = match known {
             Some((at, _)) => at,
             None => others.next()?,

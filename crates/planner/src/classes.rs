@@ -10,7 +10,11 @@ use std::{
 
 use mig::{GpuModel, ProfileName};
 
-use crate::{boards::Boards, node_set::NodeSet, state::Node};
+use crate::{
+    boards::Boards,
+    node_set::NodeSet,
+    state::{Gpu, Node},
+};
 
 /// What explanations look at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -116,6 +120,15 @@ impl Classes {
             .flat_map(|model| model.profiles.iter().map(|profile| profile.name))
             .collect()
     }
+}
+
+/// Whether two nodes are certainly of the same class, which is quicker to see than of which.
+pub(crate) fn are_alike(a: &Node, b: &Node) -> bool {
+    let same_model = |(a, b): (&Gpu, &Gpu)| Arc::ptr_eq(&a.model, &b.model);
+    a.gpus.len() == b.gpus.len()
+        && a.gpus.iter().zip(&b.gpus).all(same_model)
+        && a.fixed.keys().eq(b.fixed.keys())
+        && is_stuck(a) == is_stuck(b)
 }
 
 /// Whether there are GPUs and none may be partitioned.

@@ -72,6 +72,8 @@ const MOST_CHANGES: i64 = 1 << 16;
 impl Cost {
     /// More than anything costs.
     pub(crate) const NEVER: Self = Self(i64::MAX);
+    /// Stands for one that is not known yet, in no more memory.
+    pub(crate) const UNKNOWN: Self = Self(i64::MIN);
 
     /// A price in millionths of the worth of an empty GPU, and how many instances are made, given up and moved.
     pub(crate) fn new(price: i64, changes: usize) -> Self {

@@ -175,7 +175,7 @@ pub(crate) fn has_all(node: &Node, wants: &[Want]) -> bool {
 /// Whether the node has any GPU or fixed device that could ever serve the want.
 fn has(node: &Node, want: &Want) -> bool {
     let mut gpus = node.gpus.iter();
-    node.fixed.contains_key(&want.resource) || gpus.any(|gpu| want.profile(&gpu.model).is_some())
+    node.fixed.contains_key(&*want.resource) || gpus.any(|gpu| want.profile(&gpu.model).is_some())
 }
 
 /// The most devices of a want that the empty node could give.

@@ -7,7 +7,7 @@ use crate::{
     planner::Planner,
     state::{Cluster, Gpu},
     ways::Choices,
-    work::{Board, Want, WorkNode},
+    work::{Board, IdleInstance, Want, WorkNode},
 };
 
 /// Says once what becomes of each demand; see [`Planner::plan`].
@@ -23,15 +23,22 @@ pub(crate) fn promise(
     wants: &[Want],
     choices: &Choices,
 ) -> Outcome {
-    let mut blocked = false;
+    let mut changing = choices
+        .iter()
+        .filter(|(_, choice)| !choice.changes_nothing());
+    // Of a plan that has to wait for another one nothing is written down: the next pass looks again.
+    let blocked = changing.any(|(number, _)| work.boards[*number].busy);
     let mut arriving = false;
     let mut plans = Vec::new();
     for (number, choice) in choices {
-        let board = &mut work.boards[*number];
+        let Some(board) = work.board_mut(*number) else {
+            continue;
+        };
         if !choice.changes_nothing() {
-            blocked |= board.busy;
             board.busy = true;
-            plans.push(gpu_plan(*number, &gpus[*number], board, wants, choice));
+            if !blocked {
+                plans.push(gpu_plan(*number, &gpus[*number], board, wants, choice));
+            }
         }
         arriving |= take(board, choice);
     }
@@ -54,21 +61,23 @@ pub(crate) fn promise(
 /// Takes what is used or given up out of what is idle, and puts down what will stand. Whether something used is
 /// still arriving.
 fn take(board: &mut Board, choice: &Choice) -> bool {
+    let mut arriving = false;
     let moved = choice.expose.iter().map(|(moved, _)| moved);
-    let used: Vec<_> = choice.reuse.iter().chain(moved).collect();
-    let used: Vec<_> = used.into_iter().map(|at| board.idle[*at].clone()).collect();
+    for at in choice.reuse.iter().chain(moved) {
+        let IdleInstance {
+            profile, placement, ..
+        } = board.idle[*at];
+        arriving |= board.idle[*at].arriving;
+        board.promise(profile, placement);
+    }
     let mut position = 0..;
     board
         .idle
         .retain(|_| position.next().is_none_or(|p| !choice.takes(p)));
-    let used_ones = used.iter().map(|idle| (idle.profile, idle.placement));
-    let made = choice.create.iter();
-    let made = made.map(|(_, profile, placement)| (*profile, *placement));
-    for (profile, placement) in used_ones.chain(made) {
-        board.stand(profile, placement);
-        board.promised = board.promised.union(placement.mask());
+    for (_, profile, placement) in &choice.create {
+        board.promise(*profile, *placement);
     }
-    used.iter().any(|idle| idle.arriving)
+    arriving
 }
 
 fn gpu_plan(number: usize, gpu: &Gpu, board: &Board, wants: &[Want], choice: &Choice) -> GpuPlan {
@@ -89,7 +98,7 @@ fn gpu_plan(number: usize, gpu: &Gpu, board: &Board, wants: &[Want], choice: &Ch
             profile: name(idle.profile)?,
             placement: idle.placement,
             from: idle.resource.as_deref().map(str::to_owned),
-            to: wants[want].resource.clone(),
+            to: wants[want].resource.to_string(),
         })
     });
     let create = choice
@@ -99,7 +108,7 @@ fn gpu_plan(number: usize, gpu: &Gpu, board: &Board, wants: &[Want], choice: &Ch
             Some(Creation {
                 profile: name(*profile)?,
                 placement: *placement,
-                resource: wants[*want].resource.clone(),
+                resource: wants[*want].resource.to_string(),
             })
         });
     GpuPlan {

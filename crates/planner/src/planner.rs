@@ -16,7 +16,7 @@ use crate::{
     answers::{Answers, MOST_SUMS},
     blocked::Names,
     boards::Boards,
-    classes::Classes,
+    classes::{self, Classes},
     demand::{Demand, Wants},
     outcome::{NodePlan, Outcome, Refusal},
     pass,
@@ -66,11 +66,13 @@ pub struct Planner {
     wishes: HashMap<Wants, usize>,
     search: Search,
     versions: u64,
+    /// The newest version when the pass began.
+    began: u64,
     passes: u64,
     /// The pass after which all was forgotten for the last time.
     swept: u64,
-    /// Nodes touched by promises in this pass, as they are with these, and as they were.
-    touched: BTreeMap<usize, (WorkNode, State)>,
+    /// Nodes touched by promises in this pass, as they were.
+    touched: BTreeMap<usize, State>,
     /// The same nodes, once for each promise.
     promised_on: Vec<usize>,
     /// Slices that are kept free.
@@ -92,6 +94,7 @@ impl Default for Planner {
             wishes: HashMap::new(),
             search: Search::default(),
             versions: 0,
+            began: 0,
             passes: 0,
             swept: 0,
             touched: BTreeMap::new(),
@@ -151,7 +154,7 @@ impl Planner {
     /// A node comes; those from this position on, which is the number of nodes at most, move up by one.
     pub fn insert(&mut self, at: usize, node: Node) {
         let at = at.min(self.slots.len());
-        let state = self.look_at(&node);
+        let (work, state) = self.look_at(&node);
         self.windows.granting.node_changed();
         self.gangs.node_changed();
         let class = self.classes.of(&node, &mut self.boards);
@@ -159,6 +162,7 @@ impl Planner {
         let slot = Slot {
             node,
             class,
+            work,
             state,
             put: self.versions,
             idle: None,
@@ -170,20 +174,25 @@ impl Planner {
         }
     }
 
-    /// A node changed. Without such a node nothing happens.
+    /// A node changed. Without such a node nothing happens, nor if it is as it was.
     pub fn replace(&mut self, at: usize, node: Node) {
-        if at >= self.slots.len() {
+        if self.slots.get(at).is_none_or(|slot| slot.node == node) {
             return;
         }
-        let state = self.look_at(&node);
-        let class = self.classes.of(&node, &mut self.boards);
+        let (work, state) = self.look_at(&node);
         let slot = &mut self.slots[at];
+        let class = if classes::are_alike(&slot.node, &node) {
+            slot.class
+        } else {
+            self.classes.of(&node, &mut self.boards)
+        };
         self.classes.change(at, slot.class, class);
         let alike = slot.state.is_alike(&state);
         if slot.node.soon_changeable != node.soon_changeable {
             self.windows.granting.node_changed();
         }
         slot.node = node;
+        slot.work = work;
         slot.class = class;
         slot.put = self.versions;
         slot.idle = None;
@@ -232,6 +241,7 @@ impl Planner {
     /// the cluster's is looked at on the nodes that both have.
     pub fn plan(&mut self, demands: &[Demand]) -> Vec<Outcome> {
         self.passes += 1;
+        self.began = self.versions;
         let mut order: Vec<_> = demands
             .iter()
             .enumerate()
@@ -319,9 +329,11 @@ impl Planner {
         refusal
     }
 
-    fn look_at(&mut self, node: &Node) -> State {
+    fn look_at(&mut self, node: &Node) -> (WorkNode, State) {
         self.versions += 1;
-        State::new(&WorkNode::new(node), &mut self.boards, self.versions)
+        let work = WorkNode::new(node);
+        let state = State::new(&work, &mut self.boards, self.versions);
+        (work, state)
     }
 
     /// The number of the answers for these wants.
@@ -334,7 +346,7 @@ impl Planner {
             self.wishes.insert(wants.clone(), self.answers.len() - 1);
             self.answers.len() - 1
         };
-        self.answers[number].begin(self.passes, self.sums);
+        self.answers[number].begin(self.passes, self.began, self.sums);
         Ok(number)
     }
 
@@ -353,12 +365,12 @@ impl Planner {
 
     /// Promises what these choices give for these wants on a node.
     fn promise(&mut self, node: usize, wants: &[Want], choices: &Choices) -> Outcome {
-        let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
-        let outcome = pass::promise(node, &slot.node.gpus, work, wants, choices);
+        let slot = touch(&mut self.touched, &mut self.slots, node);
+        let outcome = pass::promise(node, &slot.node.gpus, &mut slot.work, wants, choices);
         self.versions += 1;
         let gpus = choices.iter().map(|(gpu, _)| *gpu);
         slot.state
-            .promised(work, gpus, &mut self.boards, self.versions);
+            .promised(&slot.work, gpus, &mut self.boards, self.versions);
         self.promised_on.push(node);
         outcome
     }
@@ -387,8 +399,9 @@ impl Planner {
 
     /// Takes back what was promised.
     fn end(&mut self) {
-        for (node, (_, state)) in std::mem::take(&mut self.touched) {
+        for (node, state) in std::mem::take(&mut self.touched) {
             let slot = &mut self.slots[node];
+            slot.work.end();
             slot.state = state;
             slot.touched = false;
         }
@@ -449,18 +462,19 @@ impl Planner {
     }
 }
 
-/// A node, with its copy in which the promises of this pass are written down.
+/// A node that changes in this pass.
 fn touch<'a>(
-    touched: &'a mut BTreeMap<usize, (WorkNode, State)>,
+    touched: &mut BTreeMap<usize, State>,
     slots: &'a mut [Slot],
     node: usize,
-) -> (&'a mut WorkNode, &'a mut Slot) {
+) -> &'a mut Slot {
     let slot = &mut slots[node];
-    let (work, _) = touched.entry(node).or_insert_with(|| {
+    if !slot.touched {
         slot.touched = true;
-        (WorkNode::new(&slot.node), slot.state.clone())
-    });
-    (work, slot)
+        slot.work.begin();
+        touched.insert(node, slot.state.clone());
+    }
+    slot
 }
 
 #[cfg(test)]

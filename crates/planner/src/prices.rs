@@ -87,10 +87,14 @@ impl Prices {
 
     /// Nodes of a block, by their bits in the word, with what serving costs there.
     fn of_block(&self, block: usize, word: u64) -> impl Iterator<Item = (usize, Cost)> {
-        let nodes = self.by_node.iter().enumerate().skip(block * BLOCK);
-        let nodes = nodes.take(BLOCK).zip(0..);
-        let allowed = nodes.filter(move |(_, bit)| word >> bit & 1 == 1);
-        allowed.map(|((node, cost), _)| (node, *cost))
+        let start = block * BLOCK;
+        let costs = self.by_node.get(start..).unwrap_or_default();
+        let mut rest = word;
+        std::iter::from_fn(move || {
+            let bit = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some((start + bit, *costs.get(bit)?))
+        })
     }
 }
 

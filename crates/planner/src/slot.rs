@@ -1,6 +1,9 @@
 //! A node as the planner keeps it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use mig::ProfileName;
 
@@ -75,6 +78,8 @@ pub(crate) struct Slot {
     pub(crate) node: Node,
     /// Number of its [`crate::classes::Classes`].
     pub(crate) class: usize,
+    /// With what is promised in this pass taken out.
+    pub(crate) work: WorkNode,
     pub(crate) state: State,
     /// Rises whenever the node is put here anew, however little of it changed.
     pub(crate) put: u64,
@@ -82,4 +87,15 @@ pub(crate) struct Slot {
     pub(crate) idle: Option<Box<[(ProfileName, u32)]>>,
     /// Something on it was promised in this pass.
     pub(crate) touched: bool,
+}
+
+impl Slot {
+    /// What pods have of the node, without what is promised in this pass.
+    pub(crate) fn without_promises(&self) -> Cow<'_, WorkNode> {
+        if self.touched {
+            Cow::Owned(WorkNode::new(&self.node))
+        } else {
+            Cow::Borrowed(&self.work)
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub enum Idle {
 }
 
 /// One node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     /// Its name, for words only.
     pub name: String,
@@ -42,7 +42,7 @@ pub struct Node {
 }
 
 /// One GPU with MIG.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
     /// NVML's uuid.
     pub uuid: String,
@@ -60,7 +60,7 @@ pub struct Gpu {
 }
 
 /// One GPU instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// NVML's id; meaningless while it is arriving.
     pub gi_id: u32,

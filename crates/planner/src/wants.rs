@@ -29,7 +29,7 @@ pub(crate) fn read(wants: &Wants) -> Result<Vec<Want>, Refusal> {
             Kind::Fixed
         };
         Ok(Want {
-            resource: resource.clone(),
+            resource: resource.as_str().into(),
             of,
             count: *count,
         })

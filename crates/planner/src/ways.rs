@@ -34,9 +34,8 @@ const UNKNOWN: Span = Span {
 pub(crate) struct Ways {
     wants: Arc<[Want]>,
     goal: Arc<Goal>,
-    /// What the only device that is wanted costs on a GPU, by the number of its state; nothing as long as that is
-    /// not known.
-    single: Vec<Option<Cost>>,
+    /// What the only device that is wanted costs on a GPU, by the number of its state.
+    single: Vec<Cost>,
     /// What GPUs can do, one after the other; nothing for one that can only do nothing.
     all: Vec<Way>,
     /// Where in that, by the number of their state.
@@ -133,16 +132,17 @@ impl Ways {
     }
 
     fn cost_of_one(&mut self, id: BoardId, boards: &Boards) -> Cost {
-        if let Some(Some(known)) = self.single.get(id.index()) {
-            return *known;
+        match self.single.get(id.index()) {
+            Some(known) if *known != Cost::UNKNOWN => return *known,
+            _ => {}
         }
         let all = self.look_at(id, boards);
         let one = all.iter().find(|option| option.number == 1);
         let cost = one.map_or(Cost::NEVER, |option| option.choice.cost);
         if self.single.len() <= id.index() {
-            self.single.resize(id.index() + 1, None);
+            self.single.resize(id.index() + 1, Cost::UNKNOWN);
         }
-        self.single[id.index()] = Some(cost);
+        self.single[id.index()] = cost;
         self.remembered += 1;
         cost
     }

@@ -12,7 +12,7 @@ use crate::state::{Gpu, Node, Usage};
 /// One resource of a demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Want {
-    pub(crate) resource: String,
+    pub(crate) resource: Arc<str>,
     pub(crate) of: Kind,
     pub(crate) count: u32,
 }
@@ -44,18 +44,28 @@ impl Want {
     }
 }
 
-/// A node with what is promised taken out.
+/// A node with what is promised taken out. It goes through a pass as it is, and is brought back to what it was then.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkNode {
     pub(crate) fixed: BTreeMap<String, u32>,
     pub(crate) boards: Vec<Board>,
-    /// Devices that were promised in this pass.
-    pub(crate) promised: BTreeMap<String, u32>,
+    /// Devices that were promised in this pass, by resource.
+    promised: Vec<(Arc<str>, u32)>,
     /// Resources of which the node's status shows none that is free, and would show none if one more were made:
     /// windows hide more of them than are idle.
     pub(crate) closed: BTreeSet<String>,
     /// Devices in use that windows hide.
     hidden: BTreeMap<String, u32>,
+    /// What was changed in this pass.
+    before: Option<Box<Before>>,
+}
+
+/// What a node was before a pass, as far as that may have changed. Nothing is promised and kept free then.
+#[derive(Clone, Debug)]
+struct Before {
+    fixed: BTreeMap<String, u32>,
+    /// By the number of their GPU.
+    boards: Vec<(usize, Board)>,
 }
 
 /// A GPU with what is promised taken out.
@@ -72,7 +82,7 @@ pub(crate) struct Board {
     /// Idle instances on slices that are kept free for somebody else.
     pub(crate) aside: Vec<IdleInstance>,
     /// Slices of what was promised in this pass.
-    pub(crate) promised: SliceMask,
+    promised: SliceMask,
     /// Slices that are kept free for somebody else, window by window.
     kept: Vec<Kept>,
 }
@@ -113,13 +123,14 @@ impl IdleInstance {
 
 impl WorkNode {
     pub(crate) fn new(node: &Node) -> Self {
-        let boards = node.gpus.iter().map(Board::new).collect();
+        let boards = node.gpus.iter().map(Board::new);
         let mut work = Self {
             fixed: node.fixed.clone(),
-            boards,
-            promised: BTreeMap::new(),
+            boards: boards.collect(),
+            promised: Vec::new(),
             closed: BTreeSet::new(),
             hidden: BTreeMap::new(),
+            before: None,
         };
         for (resource, count) in &node.reserved {
             // Those that bound pods are about to get come on top.
@@ -166,6 +177,39 @@ impl WorkNode {
         }
     }
 
+    /// A pass begins in which the node changes.
+    pub(crate) fn begin(&mut self) {
+        self.before = Some(Box::new(Before {
+            fixed: self.fixed.clone(),
+            boards: Vec::new(),
+        }));
+    }
+
+    /// The pass is over.
+    pub(crate) fn end(&mut self) {
+        let Some(before) = self.before.take() else {
+            return;
+        };
+        self.fixed = before.fixed;
+        for (number, board) in before.boards {
+            self.boards[number] = board;
+        }
+        self.promised.clear();
+        self.closed.clear();
+        self.hidden.clear();
+    }
+
+    /// A GPU that changes in this pass.
+    pub(crate) fn board_mut(&mut self, number: usize) -> Option<&mut Board> {
+        let board = self.boards.get_mut(number)?;
+        if let Some(before) = &mut self.before
+            && !before.boards.iter().any(|(known, _)| *known == number)
+        {
+            before.boards.push((number, board.clone()));
+        }
+        Some(board)
+    }
+
     /// Whether a plan is under way on any GPU, or was made in this pass.
     pub(crate) fn is_busy(&self) -> bool {
         self.boards.iter().any(|board| board.busy)
@@ -174,6 +218,9 @@ impl WorkNode {
     /// Finds out what windows hide of the node's devices: of each name, as many idle ones as hidden ones in use are
     /// of no use, for the scheduler subtracts from what the status shows what all pods of the node ask for.
     pub(crate) fn hide(&mut self, gpus: &[Gpu]) {
+        for number in 0..self.boards.len() {
+            self.board_mut(number);
+        }
         self.reserve_elsewhere();
         self.hidden.clear();
         self.closed.clear();
@@ -232,18 +279,21 @@ impl WorkNode {
                 let idle = board.idle.iter().filter(move |idle| !on_them(number, idle));
                 idle.filter(|idle| !idle.hidden && idle.resource.as_deref() == Some(resource))
             });
-            self.promised.get(resource).is_some_and(|count| *count > 0)
+            let mut promised = self.promised.iter();
+            promised.any(|(known, count)| **known == *resource && *count > 0)
                 && idle.count() < as_usize(more)
         })
     }
 
     /// So many devices of a resource were promised in this pass.
-    pub(crate) fn note_promised(&mut self, resource: &str, count: u32) {
-        match self.promised.get_mut(resource) {
-            Some(known) => *known += count,
-            None => {
-                self.promised.insert(resource.to_owned(), count);
-            }
+    pub(crate) fn note_promised(&mut self, resource: &Arc<str>, count: u32) {
+        match self
+            .promised
+            .iter_mut()
+            .find(|(known, _)| known == resource)
+        {
+            Some((_, known)) => *known += count,
+            None => self.promised.push((Arc::clone(resource), count)),
         }
     }
 
@@ -328,9 +378,19 @@ impl Board {
 
     /// Puts an instance where it is never touched.
     pub(crate) fn stand(&mut self, profile: ProfileIndex, placement: Placement) {
-        let model = Arc::clone(&self.model);
         // A refusal means that the slices are taken already, which is all that matters here.
-        let _ = self.firm.place(&model, profile, placement);
+        let _ = self.firm.place(&self.model, profile, placement);
+    }
+
+    /// Puts down what was promised in this pass.
+    pub(crate) fn promise(&mut self, profile: ProfileIndex, placement: Placement) {
+        self.stand(profile, placement);
+        self.promised = self.promised.union(placement.mask());
+    }
+
+    /// Whether anything on these slices was promised in this pass.
+    pub(crate) fn is_promised(&self, slices: SliceMask) -> bool {
+        self.promised.overlaps(slices)
     }
 
     /// Keeps slices for somebody: nothing is made there, and what is idle there is not used.

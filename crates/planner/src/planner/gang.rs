@@ -318,10 +318,10 @@ impl Planner {
                 self.take_back(before);
                 return None;
             };
-            let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
+            let slot = touch(&mut self.touched, &mut self.slots, node);
             before
                 .entry(node)
-                .or_insert_with(|| (work.clone(), slot.state.clone()));
+                .or_insert_with(|| (slot.work.clone(), slot.state.clone()));
             outcomes.push(self.grant(node, wish, &choices));
         }
         Some(outcomes)
@@ -330,11 +330,10 @@ impl Planner {
     /// Puts nodes back to what they were in this pass.
     fn take_back(&mut self, before: BTreeMap<usize, (WorkNode, State)>) {
         for (node, (work, state)) in before {
-            if let Some((now, _)) = self.touched.get_mut(&node) {
-                *now = work;
-            }
             self.versions += 1;
-            self.slots[node].state = State {
+            let slot = &mut self.slots[node];
+            slot.work = work;
+            slot.state = State {
                 version: self.versions,
                 ..state
             };
@@ -528,7 +527,7 @@ impl Asked {
                 }
             }
             let mut new = Answers::new(&wants, 0).ok()?;
-            new.begin(pass, 0);
+            new.begin(pass, 0, 0);
             self.by_deal.insert(deal.clone(), new);
         }
         self.by_deal.get_mut(deal)

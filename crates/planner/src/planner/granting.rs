@@ -18,7 +18,7 @@ use crate::{
     outcome::{Refusal, RefusalKind},
     state::Node,
     window::{Ask, Part, Window},
-    work::{Want, WorkNode},
+    work::Want,
 };
 
 /// GPUs of a hundred that may have windows; one in any case.
@@ -221,14 +221,8 @@ impl Planner {
             let Some(slot) = self.slots.get(at) else {
                 continue;
             };
-            let new;
-            let work = if let Some((work, _)) = self.touched.get(&at) {
-                work
-            } else {
-                new = WorkNode::new(&slot.node);
-                &new
-            };
-            let is_closed = |want: &Want| work.closed.contains(&want.resource);
+            let work = &slot.work;
+            let is_closed = |want: &Want| work.closed.contains(&*want.resource);
             let Some(found) = blockers(&slot.node, work, wants, goal, Purpose::Window(&terms))
             else {
                 continue;

@@ -5,7 +5,7 @@ use crate::{
     outcome::{Exposure, GpuPlan, NodePlan},
     slot::Slot,
     state::{Gpu, Idle},
-    work::{Board, IdleInstance, WorkNode},
+    work::{Board, IdleInstance},
 };
 
 impl Planner {
@@ -22,10 +22,7 @@ impl Planner {
         let nodes = self.slots.iter().enumerate();
         let with_some = nodes.filter(|(_, slot)| offers_idle(slot));
         let plans = with_some.filter_map(|(node, slot)| {
-            let gpus = match self.touched.get(&node) {
-                Some((work, _)) => parked(slot, work),
-                None => parked(slot, &WorkNode::new(&slot.node)),
-            };
+            let gpus = parked(slot);
             (!gpus.is_empty()).then_some(NodePlan { node, gpus })
         });
         plans.collect()
@@ -37,8 +34,8 @@ fn offers_idle(slot: &Slot) -> bool {
     instances.any(|one| one.usage == crate::Usage::Idle && one.resource.is_some())
 }
 
-fn parked(slot: &Slot, work: &WorkNode) -> Vec<GpuPlan> {
-    let gpus = slot.node.gpus.iter().zip(&work.boards).enumerate();
+fn parked(slot: &Slot) -> Vec<GpuPlan> {
+    let gpus = slot.node.gpus.iter().zip(&slot.work.boards).enumerate();
     gpus.filter_map(|(number, (gpu, board))| plan(number, gpu, board))
         .collect()
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     demand::Demand,
     outcome::{GivenUp, GpuPlan, NodePlan, Outcome, Refusal},
-    slot::Slot,
+    state::Node,
     window::Window,
     work::{IdleInstance, WorkNode},
 };
@@ -140,14 +140,14 @@ impl Planner {
         if kept.any(|other| other.overlaps(window)) {
             return Err(());
         }
-        if let Some((work, _)) = self.touched.get(&at) {
+        if slot.touched {
             let slices: Vec<_> = window.parts.iter().map(|p| (p.gpu, p.slices)).collect();
             let mut parts = slices.iter();
             let promised = parts.any(|(gpu, slices)| {
-                let board = work.boards.get(*gpu);
-                board.is_some_and(|board| board.promised.overlaps(*slices))
+                let board = slot.work.boards.get(*gpu);
+                board.is_some_and(|board| board.is_promised(*slices))
             });
-            let hides = || window.hides && work.would_hide_promised(&slot.node.gpus, &slices);
+            let hides = || window.hides && slot.work.would_hide_promised(&slot.node.gpus, &slices);
             if promised || hides() {
                 return Err(());
             }
@@ -167,13 +167,13 @@ impl Planner {
         let (window, node) = (known.window.clone(), known.at.take());
         self.windows.granting.changed();
         if let Some(node) = node {
-            self.change(node, |work, slot| {
+            self.change(node, |work, node| {
                 for part in &window.parts {
-                    if let Some(board) = work.boards.get_mut(part.gpu) {
+                    if let Some(board) = work.board_mut(part.gpu) {
                         board.free_again(window.kept(part));
                     }
                 }
-                work.hide(&slot.node.gpus);
+                work.hide(&node.gpus);
             });
             for answers in &mut self.answers {
                 answers.gives_back(node);
@@ -288,32 +288,32 @@ impl Planner {
 
     /// For the rest of the pass, or until it is opened again, a window is in force.
     fn close(&mut self, node: usize, window: &Window) {
-        self.change(node, |work, slot| {
+        self.change(node, |work, node| {
             for part in &window.parts {
-                if let Some(board) = work.boards.get_mut(part.gpu) {
+                if let Some(board) = work.board_mut(part.gpu) {
                     board.keep_free(window.kept(part));
                 }
             }
-            work.hide(&slot.node.gpus);
+            work.hide(&node.gpus);
         });
     }
 
-    fn change<T>(&mut self, node: usize, change: impl FnOnce(&mut WorkNode, &Slot) -> T) -> T {
-        let (work, slot) = touch(&mut self.touched, &mut self.slots, node);
-        let result = change(work, slot);
+    fn change<T>(&mut self, node: usize, change: impl FnOnce(&mut WorkNode, &Node) -> T) -> T {
+        let slot = touch(&mut self.touched, &mut self.slots, node);
+        let result = change(&mut slot.work, &slot.node);
         self.versions += 1;
-        slot.state.changed(work, &mut self.boards, self.versions);
+        slot.state
+            .changed(&slot.work, &mut self.boards, self.versions);
         self.promised_on.push(node);
         result
     }
 
     /// What has to be given up on the slices of a window.
     fn clear(&mut self, node: usize, window: &Window) -> Option<NodePlan> {
-        let gpus = self.change(node, |work, slot| {
+        let gpus = self.change(node, |work, node| {
             let mut gpus = Vec::new();
             for part in &window.parts {
-                let (Some(board), Some(gpu)) =
-                    (work.boards.get_mut(part.gpu), slot.node.gpus.get(part.gpu))
+                let (Some(board), Some(gpu)) = (work.board_mut(part.gpu), node.gpus.get(part.gpu))
                 else {
                     continue;
                 };

@@ -140,7 +140,7 @@ fn verdict(node: &Node, eligibility: &Eligibility, wants: &[Want], memo: &mut Me
 /// Whether the node has any GPU or fixed device that could ever serve the want.
 fn has(node: &Node, want: &Want) -> bool {
     let mut gpus = node.gpus.iter();
-    node.fixed.contains_key(&want.resource) || gpus.any(|gpu| want.profile(&gpu.model).is_some())
+    node.fixed.contains_key(&*want.resource) || gpus.any(|gpu| want.profile(&gpu.model).is_some())
 }
 
 /// The node as it would be if no pod ran on it.
@@ -154,11 +154,11 @@ fn emptied(node: &Node, wants: &[Want]) -> WorkNode {
             ..board.clone()
         };
     }
-    let fixed = |want: &&Want| node.fixed.contains_key(&want.resource);
+    let fixed = |want: &&Want| node.fixed.contains_key(&*want.resource);
     for want in wants.iter().filter(fixed) {
         // How many whole GPUs an empty node would have is not known here; leave the benefit of the
         // doubt.
-        work.fixed.insert(want.resource.clone(), want.count);
+        work.fixed.insert(want.resource.to_string(), want.count);
     }
     work
 }

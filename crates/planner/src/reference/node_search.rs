@@ -114,7 +114,7 @@ pub(crate) fn search(node: &WorkNode, wants: &[Want], memo: &mut Memo) -> Found 
 
 fn fixed(node: &WorkNode, want: &Want) -> u32 {
     node.fixed
-        .get(&want.resource)
+        .get(&*want.resource)
         .copied()
         .unwrap_or(0)
         .min(want.count)

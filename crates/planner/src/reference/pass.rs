@@ -117,7 +117,7 @@ impl Pass<'_> {
             }
         }
         for want in wants {
-            if let Some(free) = work.fixed.get_mut(&want.resource) {
+            if let Some(free) = work.fixed.get_mut(&*want.resource) {
                 *free = free.saturating_sub(want.count);
             }
         }
@@ -160,7 +160,7 @@ fn gpu_plan(
             profile: name(idle.profile)?,
             placement: idle.placement,
             from: idle.resource.clone(),
-            to: wants[want].resource.clone(),
+            to: wants[want].resource.to_string(),
         })
     });
     let create = choice
@@ -170,7 +170,7 @@ fn gpu_plan(
             Some(Creation {
                 profile: name(*profile)?,
                 placement: *placement,
-                resource: wants[*want].resource.clone(),
+                resource: wants[*want].resource.to_string(),
             })
         });
     GpuPlan {
@@ -200,7 +200,7 @@ fn wants(demand: &Demand) -> Result<Vec<Want>, Refusal> {
             Kind::Fixed
         };
         Ok(Want {
-            resource: resource.clone(),
+            resource: resource.as_str().into(),
             of,
             count: *count,
         })

@@ -75,7 +75,7 @@ fn want(model: &GpuModel, pick: usize, count: u32) -> Option<Want> {
         (name.resource_name(), Kind::Profile(name))
     };
     Some(Want {
-        resource,
+        resource: resource.into(),
         of,
         count,
     })
@@ -231,7 +231,7 @@ proptest! {
         let expected = brute_force(&gpus, &wants);
         let mut cluster = mk_cluster(vec![mk_node(gpus)]);
         let named: Vec<(&str, u32)> =
-            wants.iter().map(|want| (want.resource.as_str(), want.count)).collect();
+            wants.iter().map(|want| (&*want.resource, want.count)).collect();
         match plan_one(&cluster, &named) {
             Outcome::Covered { .. } => prop_assert_eq!(expected.map(|(_, changes)| changes), Some(0)),
             Outcome::Plan(plan) => {
