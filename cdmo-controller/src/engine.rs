@@ -77,8 +77,9 @@ impl Engine {
             self.take_in_waiting();
             let begin = Instant::now();
             let actions = self.world.decide(begin);
-            let took = begin.elapsed();
-            self.world.took(took);
+            let end = Instant::now();
+            let took = end - begin;
+            self.world.took(took, end);
             self.metrics.pass(took);
             for action in actions {
                 self.carry_out(action, &mut lines, &shutdown);

@@ -2,7 +2,8 @@
 //!
 //! [`world::World`] knows everything and decides everything, without I/O and without a clock. Around
 //! it stand thin shells: [`watches`] feed it what the API server says, [`session`] what agents say,
-//! and [`writer`] carries its decisions to the API server. [`mod@run`] wires them together.
+//! and [`writer`] carries its decisions to the API server. [`mod@run`] wires them together, and [`mod@start`] chooses what
+//! the program runs as.
 //!
 //! Inside the world, each idea has its module: compact rows of [`pods`], [`nodes`], [`agents`] and
 //! their [`snapshot`]s; what a pod asks for ([`requests`], [`constraints`], [`set_aside`]); the
@@ -48,6 +49,7 @@ pub mod session;
 pub mod set_aside;
 pub mod slices;
 pub mod snapshot;
+pub mod start;
 pub mod takeover;
 pub mod view;
 pub mod watches;
@@ -58,3 +60,4 @@ pub mod writer;
 
 pub use args::Args;
 pub use run::run;
+pub use start::start;

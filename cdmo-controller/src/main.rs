@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cdmo_controller::{Args, args::Command, cleanup, exit, run, webhook};
+use cdmo_controller::{Args, start};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -20,17 +20,5 @@ fn main() -> ExitCode {
             eprintln!("cdmo-controller: {error}");
             error.code()
         }
-    }
-}
-
-// One thread decides while the other talks to agents and the API server.
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn start(args: Args) -> Result<(), exit::Error> {
-    args.log.init()?;
-    let shutdown = serving::shutdown_on_signals()?;
-    match args.command.clone() {
-        Some(Command::CleanUp(options)) => cleanup::run(args, options, shutdown).await,
-        Some(Command::Webhook(options)) => webhook::run(args, options, shutdown).await,
-        None => Box::pin(run(args, shutdown)).await,
     }
 }

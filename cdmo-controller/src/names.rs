@@ -44,7 +44,7 @@ impl From<&Arc<str>> for PodKey {
 impl PodKey {
     /// A key of its parts.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self(format!("{namespace}/{name}").into())
+        Self([namespace, "/", name].concat().into())
     }
 
     /// Namespace and name as one text, which is shared.

@@ -68,6 +68,13 @@ pub struct GpuRow {
     pub left_alone: bool,
 }
 
+impl GpuRow {
+    /// The devices of the GPU: instances, or itself as a whole.
+    pub fn devices(&self) -> impl Iterator<Item = &InstanceRow> {
+        self.instances.iter().chain(&self.whole)
+    }
+}
+
 /// A node as its agent sees it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SnapshotRow {
@@ -86,9 +93,7 @@ pub struct SnapshotRow {
 impl SnapshotRow {
     /// The devices of the node: instances and whole GPUs.
     pub fn devices(&self) -> impl Iterator<Item = &InstanceRow> {
-        self.gpus
-            .iter()
-            .flat_map(|gpu| gpu.instances.iter().chain(&gpu.whole))
+        self.gpus.iter().flat_map(GpuRow::devices)
     }
 
     /// A GPU by its uuid.

@@ -37,7 +37,7 @@ pub struct Facts<'a> {
     pub agent: Option<&'a AgentState>,
     /// Operations under way on it.
     pub operations: &'a [&'a Operation],
-    /// The bound pods that ask for our devices, by key.
+    /// The bound pods that ask for our devices, sorted by their keys.
     pub bound: &'a [(&'a PodKey, &'a PodRow)],
     /// The present.
     pub now: Instant,
@@ -198,10 +198,10 @@ fn usage(row: &InstanceRow, leaving: bool, seen: &Seen<'_>) -> Usage {
 /// When the first of its holders was bound, which the API remembers when the agent and we are new; else what the agent
 /// says.
 fn held_since(row: &InstanceRow, bound: &[(&PodKey, &PodRow)]) -> i64 {
-    let started = row.holders.iter().filter_map(|holder| {
-        let at = bound.binary_search_by_key(&holder, |(key, _)| key).ok()?;
-        Some(bound.get(at)?.1.started)
-    });
+    let started = row
+        .holders
+        .iter()
+        .filter_map(|holder| Some(bound.get(grants::position(bound, holder)?)?.1.started));
     started
         .filter(|second| *second != 0)
         .min()
@@ -220,7 +220,7 @@ fn whole_gpus(snapshot: &SnapshotRow, serves: bool) -> BTreeMap<String, u32> {
     fixed
 }
 
-/// Devices that bound pods ask for but do not hold yet, by resource.
+/// Devices that bound pods, sorted by their keys, ask for but do not hold yet, by resource.
 pub fn claimed(snapshot: &SnapshotRow, bound: &[(&PodKey, &PodRow)]) -> BTreeMap<String, u32> {
     without_unnamed(snapshot, grants::missing(snapshot, bound))
 }

@@ -66,7 +66,7 @@ use tending::ProblemKeeper;
 /// How long a burst of events is gathered before a planning pass.
 const COALESCE: Duration = Duration::from_millis(2);
 /// Longest that passes are put off because they take long.
-const SLOWEST_PACE: Duration = Duration::from_millis(250);
+const LONGEST_REST: Duration = Duration::from_millis(250);
 /// How long a new controller waits for agents before it plans without some of them.
 const GATHER: Duration = Duration::from_secs(3);
 
@@ -261,8 +261,10 @@ pub struct World {
     plan_at: Option<Instant>,
     /// Rises whenever something may have changed that a report shows.
     revision: u64,
-    /// How long the last decision took.
-    pace: Duration,
+    /// A pass was made in the last decision.
+    passed: bool,
+    /// No pass is made before.
+    rests_until: Instant,
     actions: Vec<Action>,
     /// What is to be done about sessions once everything was listed.
     early: Vec<Action>,
@@ -300,7 +302,8 @@ impl World {
             tables: BTreeSet::new(),
             plan_at: None,
             revision: 0,
-            pace: Duration::ZERO,
+            passed: false,
+            rests_until: now,
             actions: Vec::new(),
             early: Vec::new(),
         }
@@ -316,10 +319,13 @@ impl World {
         self.plan_at.into_iter().chain(self.alarms.next()).min()
     }
 
-    /// Says how long the last [`World::decide`] took. Passes that take long are made more rarely, so
-    /// that they never take more than half of the time.
-    pub fn took(&mut self, time: Duration) {
-        self.pace = time.min(SLOWEST_PACE);
+    /// Says that the last [`World::decide`] is over, and how long it took. For a quarter of that time no other pass is made,
+    /// so that what comes is taken in. Not for longer: a pass costs what changed since the last one, and pods wait for it.
+    pub fn took(&mut self, time: Duration, now: Instant) {
+        if std::mem::take(&mut self.passed) {
+            self.rests_until = now + (time / 4).min(LONGEST_REST);
+            self.plan_at = self.plan_at.map(|at| at.max(self.rests_until));
+        }
     }
 
     /// Takes in what happened.
@@ -381,6 +387,7 @@ impl World {
                 break;
             }
             self.plan_at = None;
+            self.passed = true;
             self.revision += 1;
             self.plan(now);
         }
@@ -487,6 +494,7 @@ impl World {
                     self.lose_session(&node, now);
                     self.count_slices(&node);
                     self.actions.push(Action::Disconnect { node, serial });
+                    self.count_sessions();
                 }
             }
         }
@@ -505,7 +513,8 @@ impl World {
                 agent.problem = None;
             }
             Said::Snapshot(snapshot) => {
-                if !agent.up {
+                let is_new = !agent.up;
+                if is_new {
                     agent.up = true;
                     agent.since = now;
                     self.tables.insert(node.clone());
@@ -514,6 +523,9 @@ impl World {
                 if agent.report(self.models.read(snapshot), now) {
                     let over = now + grants::SHOWN;
                     self.alarms.set(over, Alarm::Node(node.clone()));
+                }
+                if is_new {
+                    self.count_sessions();
                 }
                 self.forget_outdated(&node);
                 self.count_slices(&node);
@@ -532,13 +544,17 @@ impl World {
                     agent.since = now;
                     self.alarms
                         .set(now + agents::GRACE, Alarm::Node(node.clone()));
+                    self.count_sessions();
                     self.lose_session(&node, now);
                 }
             }
         }
-        self.metrics
-            .sessions(self.agents.iter().filter(|(_, agent)| agent.up).count());
         self.touch(&node, now);
+    }
+
+    fn count_sessions(&self) {
+        let standing = self.agents.iter().filter(|(_, agent)| agent.up);
+        self.metrics.sessions(standing.count());
     }
 
     fn count_slices(&mut self, node: &str) {
@@ -569,8 +585,8 @@ impl World {
     }
 
     fn request_plan(&mut self, now: Instant) {
-        let delay = COALESCE.max(self.pace);
-        self.plan_at.get_or_insert(now + delay);
+        let at = (now + COALESCE).max(self.rests_until);
+        self.plan_at.get_or_insert(at);
     }
 }
 

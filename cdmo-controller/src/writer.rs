@@ -1,11 +1,11 @@
 //! Carries decisions to the API server.
 //!
-//! Every write is one call with a time limit, in a task of its own, so that a slow one holds nothing
-//! up; how many there can be is bounded by what the world decides (one status patch per node, one
-//! annotation per pod) and by a number of permits. The world hears how writes to nodes ended.
+//! Every write is one call with a time limit, so that a slow one holds nothing up; how many there can be is bounded by
+//! what the world decides (one status patch per node, one annotation per pod) and by a number of permits. Annotations of
+//! pods and Events, of which thousands may be due at once, stand in line for a few tasks. The world hears how writes to nodes ended.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -52,10 +52,8 @@ pub struct Writer {
     client: Client,
     me: Arc<str>,
     calls: Arc<Semaphore>,
-    annotating: Arc<Semaphore>,
-    events: Arc<Semaphore>,
-    /// Pods for which a task writes annotations, and the newest one that waits for its turn.
-    annotations: Arc<Mutex<HashMap<PodKey, Option<Planned>>>>,
+    annotations: Arc<Mutex<Annotations>>,
+    events: Arc<Mutex<Events>>,
     inputs: mpsc::Sender<Input>,
     tasks: TaskTracker,
 }
@@ -65,6 +63,65 @@ pub struct Writer {
 struct Planned {
     uid: Box<str>,
     plan: Box<str>,
+}
+
+/// Annotations that wait for their turns. A task for each of them would take up far more.
+#[derive(Debug, Default)]
+struct Annotations {
+    /// The pods, the first of which comes next.
+    turns: VecDeque<PodKey>,
+    /// The newest annotation of each of these, and of those that are being written, if there is a newer one.
+    newest: HashMap<PodKey, Option<Planned>>,
+    /// Tasks that write.
+    writing: usize,
+}
+
+impl Annotations {
+    /// The pod whose turn it is; nothing if the task is one too many.
+    fn next(&mut self) -> Option<PodKey> {
+        let next = self.turns.pop_front();
+        if next.is_none() {
+            self.writing -= 1;
+            // Rooms for thousands are given back.
+            self.turns.shrink_to_fit();
+            self.newest.shrink_to_fit();
+        }
+        next
+    }
+
+    /// What is to be written onto the pod whose turn it is; nothing once there is nothing new.
+    fn take(&mut self, pod: &PodKey) -> Option<Planned> {
+        self.newest.get_mut(pod).and_then(Option::take)
+    }
+
+    /// The turn of the pod is over, if there is nothing new to be written onto it.
+    fn is_over(&mut self, pod: &PodKey) -> bool {
+        let over = self.newest.get(pod).is_none_or(Option::is_none);
+        if over {
+            self.newest.remove(pod);
+        }
+        over
+    }
+}
+
+/// Events that wait for their turns.
+#[derive(Debug, Default)]
+struct Events {
+    waiting: VecDeque<Note>,
+    /// Tasks that send.
+    sending: usize,
+}
+
+impl Events {
+    /// The next one; nothing if the task is one too many.
+    fn next(&mut self) -> Option<Note> {
+        let next = self.waiting.pop_front();
+        if next.is_none() {
+            self.sending -= 1;
+            self.waiting.shrink_to_fit();
+        }
+        next
+    }
 }
 
 impl Writer {
@@ -79,9 +136,8 @@ impl Writer {
             client,
             me: me.into(),
             calls: Arc::new(Semaphore::new(CALLS)),
-            annotating: Arc::new(Semaphore::new(ANNOTATIONS)),
-            events: Arc::new(Semaphore::new(EVENTS)),
             annotations: Arc::default(),
+            events: Arc::default(),
             inputs,
             tasks,
         }
@@ -182,48 +238,58 @@ impl Writer {
             uid: uid.into(),
             plan: plan.to_string().into(),
         };
-        let known = lock(&self.annotations).insert(pod.clone(), Some(planned));
-        if known.is_some() {
+        let mut all = lock(&self.annotations);
+        if all.newest.insert(pod.clone(), Some(planned)).is_some() {
             return;
         }
+        all.turns.push_back(pod);
+        if all.writing == ANNOTATIONS {
+            return;
+        }
+        all.writing += 1;
+        drop(all);
         let this = self.clone();
         self.tasks.spawn(async move {
-            let (mut planned, mut failures) = (None, 0);
             loop {
-                let permit = this.annotating.acquire().await;
-                let newest = lock(&this.annotations).get_mut(&pod).and_then(Option::take);
-                if newest.is_some() {
-                    (planned, failures) = (newest, 0);
-                }
-                let Some(newest) = &planned else { return };
-                let answer = limited(Box::pin(this.annotate(&pod, newest))).await;
-                drop(permit);
-                match answer {
-                    Ok(_) => tracing::debug!(%pod, "annotated"),
-                    // Gone, or another pod: nobody misses the annotation.
-                    Err(Failure {
-                        code: Some(404 | 409 | 422),
-                        ..
-                    }) => {}
-                    Err(failure) => {
-                        failures += 1;
-                        tracing::warn!(
-                            %pod, attempt = failures, "failed to annotate the pod: {}", failure.text
-                        );
-                        if failures < ATTEMPTS {
-                            sleep(Duration::from_millis(200) * failures).await;
-                            continue;
-                        }
-                    }
-                }
-                planned = None;
-                let mut all = lock(&this.annotations);
-                if all.get(&pod).is_none_or(Option::is_none) {
-                    all.remove(&pod);
+                let Some(pod) = lock(&this.annotations).next() else {
                     return;
-                }
+                };
+                this.write_annotations(&pod).await;
             }
         });
+    }
+
+    /// Writes what is to be written onto a pod, until there is nothing new.
+    async fn write_annotations(&self, pod: &PodKey) {
+        let (mut planned, mut failures) = (None, 0);
+        loop {
+            if let Some(newest) = lock(&self.annotations).take(pod) {
+                (planned, failures) = (Some(newest), 0);
+            }
+            let Some(newest) = &planned else { return };
+            match limited(Box::pin(self.annotate(pod, newest))).await {
+                Ok(_) => tracing::debug!(%pod, "annotated"),
+                // Gone, or another pod: nobody misses the annotation.
+                Err(Failure {
+                    code: Some(404 | 409 | 422),
+                    ..
+                }) => {}
+                Err(failure) => {
+                    failures += 1;
+                    tracing::warn!(
+                        %pod, attempt = failures, "failed to annotate the pod: {}", failure.text
+                    );
+                    if failures < ATTEMPTS {
+                        sleep(Duration::from_millis(200) * failures).await;
+                        continue;
+                    }
+                }
+            }
+            planned = None;
+            if lock(&self.annotations).is_over(pod) {
+                return;
+            }
+        }
     }
 
     async fn annotate(&self, pod: &PodKey, planned: &Planned) -> kube::Result<PodLite> {
@@ -265,13 +331,21 @@ impl Writer {
 
     /// Sends an Event.
     pub fn publish(&self, note: Note) {
+        let mut all = lock(&self.events);
+        all.waiting.push_back(note);
+        if all.sending == EVENTS {
+            return;
+        }
+        all.sending += 1;
+        drop(all);
         let this = self.clone();
         self.tasks.spawn(async move {
-            let Ok(_permit) = this.events.acquire().await else {
-                return;
-            };
-            // Thousands may wait for their turns in a burst, and an Event is large.
-            Box::pin(this.send_event(&note)).await;
+            loop {
+                let Some(note) = lock(&this.events).next() else {
+                    return;
+                };
+                this.send_event(&note).await;
+            }
         });
     }
 
@@ -422,7 +496,7 @@ mod tests {
         assert_eq!(written.recv().await, Some(json!("\"new\"")));
         writer.tasks.close();
         writer.tasks.wait().await;
-        assert!(written.try_recv().is_err() && lock(&writer.annotations).is_empty());
+        assert!(written.try_recv().is_err() && lock(&writer.annotations).newest.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -454,7 +528,7 @@ mod tests {
         writer.tasks.close();
         writer.tasks.wait().await;
         assert_eq!(written.recv().await, Some(json!("\"new\"")));
-        assert!(written.try_recv().is_err() && lock(&writer.annotations).is_empty());
+        assert!(written.try_recv().is_err() && lock(&writer.annotations).newest.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

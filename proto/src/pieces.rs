@@ -64,14 +64,14 @@ impl Pieces {
         }
     }
 
-    /// Something came; the message that is whole now, if one is.
+    /// Something came; what is whole now, if anything is.
     ///
     /// # Errors
     /// [`BadPiece`].
-    pub fn put(&mut self, message: AgentMessage) -> Result<Option<AgentMessage>, BadPiece> {
+    pub fn put(&mut self, message: AgentMessage) -> Result<Option<Whole>, BadPiece> {
         let Some(Message::Piece(piece)) = message.message else {
             return if self.bytes.is_empty() {
-                Ok(Some(message))
+                Ok(Some(Whole::Message(message)))
             } else {
                 Err(BadPiece::Torn)
             };
@@ -86,10 +86,31 @@ impl Pieces {
         if !piece.last {
             return Ok(None);
         }
-        let bytes = std::mem::take(&mut self.bytes);
-        AgentMessage::decode(bytes.as_slice())
-            .map(Some)
-            .map_err(BadPiece::Unreadable)
+        Ok(Some(Whole::Bytes(std::mem::take(&mut self.bytes))))
+    }
+}
+
+/// A message that came.
+#[derive(Debug)]
+pub enum Whole {
+    /// In one.
+    Message(AgentMessage),
+    /// In pieces: a long one, which takes up several times as much once it is read.
+    Bytes(Vec<u8>),
+}
+
+impl Whole {
+    /// The message.
+    ///
+    /// # Errors
+    /// [`BadPiece::Unreadable`].
+    pub fn read(self) -> Result<AgentMessage, BadPiece> {
+        match self {
+            Self::Message(message) => Ok(message),
+            Self::Bytes(bytes) => {
+                AgentMessage::decode(bytes.as_slice()).map_err(BadPiece::Unreadable)
+            }
+        }
     }
 }
 
@@ -118,7 +139,8 @@ mod tests {
             assert_eq!(cut.len() > 1, message.encoded_len() > PIECE);
             let mut whole = Vec::new();
             for piece in cut {
-                whole.extend(pieces.put(piece).unwrap());
+                let put = pieces.put(piece).unwrap();
+                whole.extend(put.map(|whole| whole.read().unwrap()));
             }
             assert_eq!(whole, [message]);
         }
@@ -133,7 +155,7 @@ mod tests {
         assert!(matches!(refused, Some(BadPiece::TooLong(2000))));
         let mut pieces = Pieces::new(1 << 20);
         let first = cut(snapshot(1000)).swap_remove(0);
-        assert_eq!(pieces.put(first).unwrap(), None);
+        assert!(pieces.put(first).unwrap().is_none());
         let other = AgentMessage {
             message: Some(Message::Progress(PlanProgress::default())),
         };
@@ -160,7 +182,8 @@ mod tests {
         let piece = AgentMessage {
             message: Some(Message::Piece(piece)),
         };
-        let refused = Pieces::new(1 << 20).put(piece);
+        let whole = Pieces::new(1 << 20).put(piece).unwrap().unwrap();
+        let refused = whole.read();
         assert!(matches!(refused, Err(BadPiece::Unreadable(_))));
     }
 }

@@ -7,7 +7,7 @@ use cdmo_proto::{
         AgentMessage, ControllerMessage, agent_client::AgentClient,
         controller_message::Message as ToAgent,
     },
-    pieces::{BadPiece, Pieces},
+    pieces::{BadPiece, Pieces, Whole},
 };
 use futures::future::BoxFuture;
 use tokio::{
@@ -28,6 +28,11 @@ const OUTBOX: usize = 64;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest message from an agent: a snapshot of 16 GPUs with all holders is below 64 KiB.
 const LARGEST_MESSAGE: usize = 1 << 20;
+
+/// Bytes of messages that may be under way from an agent. Most have a few thousand, in pieces.
+const WINDOW: u32 = 1 << 14;
+/// The same with all else on the connection: the least that HTTP/2 has.
+const CONNECTION_WINDOW: u32 = 65_535;
 
 /// Opens connections to agents.
 pub trait Dialer: Send + Sync + 'static {
@@ -105,6 +110,7 @@ pub async fn run(
             outgoing: &mut outgoing,
             stood: false,
             said,
+            place: None,
         };
         let problem = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -121,6 +127,7 @@ pub async fn run(
             problem.sentence
         );
         attempt.report(Said::Down(problem)).await;
+        drop(attempt);
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = sleep(backoff.next_delay()) => {}
@@ -137,11 +144,14 @@ struct Attempt<'a> {
     outgoing: &'a mut Outgoing,
     stood: bool,
     said: Option<u64>,
+    /// Its place among the reports.
+    place: Option<mpsc::Permit<'a, Report>>,
 }
 
 impl Attempt<'_> {
     async fn run(&mut self, dialer: &dyn Dialer) -> Problem {
-        match self.open(dialer).await {
+        // What it takes to get there goes once there.
+        match Box::pin(self.open(dialer)).await {
             Ok((outbox, inbox)) => self.talk(outbox, inbox).await,
             Err(problem) => problem,
         }
@@ -191,7 +201,10 @@ impl Attempt<'_> {
             let input = tokio::select! {
                 message = inbox.message() => match message {
                     Ok(Some(message)) => match pieces.put(message) {
-                        Ok(Some(message)) => Input::Message(message),
+                        Ok(Some(whole)) => match self.read(whole).await {
+                            Ok(message) => Input::Message(message),
+                            Err(error) => return torn(&error),
+                        },
                         Ok(None) => continue,
                         Err(error) => return torn(&error),
                     },
@@ -220,8 +233,18 @@ impl Attempt<'_> {
                 self.said = session.said();
                 outputs = next;
             }
+            self.place = None;
             since = Instant::now();
         }
+    }
+
+    /// Reads a message. A long one waits for its turn unread: there may be one from each node while the loop is busy.
+    async fn read(&mut self, whole: Whole) -> Result<AgentMessage, BadPiece> {
+        if matches!(whole, Whole::Bytes(_)) {
+            // Nobody listens only while the whole controller ends.
+            self.place = self.reports.reserve().await.ok();
+        }
+        whole.read()
     }
 
     /// Does one thing; an answer goes back into the session.
@@ -256,14 +279,17 @@ impl Attempt<'_> {
         }
     }
 
-    async fn report(&self, said: Said) {
+    async fn report(&mut self, said: Said) {
         let report = Report {
             node: self.agent.node.clone(),
             serial: self.agent.serial,
             said,
         };
-        // Nobody listens only while the whole controller ends.
-        let _ = self.reports.send(report).await;
+        match self.place.take() {
+            Some(place) => place.send(report),
+            // Nobody listens only while the whole controller ends.
+            None => drop(self.reports.send(report).await),
+        }
     }
 }
 
@@ -353,6 +379,9 @@ impl Dialer for TlsDialer {
             let endpoint = Channel::from_shared(format!("http://{address}"))
                 .map_err(|error| Problem::passing("address", error.to_string()))?
                 .tcp_nodelay(true)
+                // What is not read yet waits on the node: here there would be room for two megabytes of it.
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
                 // Notices a dead agent or network within 15 seconds.
                 .http2_keep_alive_interval(Duration::from_secs(10))
                 .keep_alive_timeout(Duration::from_secs(5))

@@ -196,7 +196,8 @@ impl World {
         else {
             return Err(format!("nothing is known of the devices of node {node}"));
         };
-        let bound: Vec<_> = listed.iter().map(|(key, row)| (key, row)).collect();
+        let mut bound: Vec<_> = listed.iter().map(|(key, row)| (key, row)).collect();
+        bound.sort_unstable_by_key(|(key, _)| *key);
         let mut claimed = view::claimed(snapshot, &bound);
         for (_, row) in self.on_their_way(operation, listed, now) {
             for (resource, count) in row.wants.iter() {

@@ -40,8 +40,8 @@ struct Candidate {
     group: Option<Arc<Group>>,
     /// It was kept back for its group in the last pass.
     held_back: bool,
-    /// Why it was refused in the last pass.
-    refused: Option<Arc<str>>,
+    /// How it stood before the pass.
+    standing: Standing,
 }
 
 impl Candidate {
@@ -105,10 +105,8 @@ impl World {
         let outcomes = self.board.planner.plan(&candidates.demands);
         let plan_us = laps.lap();
         let pods = candidates.all.len();
-        let served = self.operations.values();
-        let served: HashSet<PodKey> = served.map(|served| served.pod.0.clone()).collect();
         let apart = self.apart(&candidates.all, &outcomes);
-        for (candidate, outcome) in candidates.all.into_iter().zip(outcomes) {
+        for (mut candidate, outcome) in candidates.all.into_iter().zip(outcomes) {
             let group = candidate.group.as_ref();
             let held_back = group.is_some_and(|group| apart.contains(&group.key));
             if held_back != candidate.held_back
@@ -118,9 +116,10 @@ impl World {
                 if demand.standing == Standing::Covered {
                     // The scheduler has yet to hear of it.
                     demand.standing = Standing::Waiting;
+                    candidate.standing = Standing::Waiting;
                 }
             }
-            self.conclude(&candidate, &served, outcome, now);
+            self.conclude(&candidate, outcome, now);
             if candidate.gated {
                 self.tend_gate(&candidate.key, now);
             }
@@ -181,29 +180,28 @@ impl World {
         self.is_synced() && (self.agents.is_settled() || now >= self.started + GATHER)
     }
 
-    /// Draws the conclusion for one pod; `served` are those for which operations are under way.
-    fn conclude(
-        &mut self,
-        candidate: &Candidate,
-        served: &HashSet<PodKey>,
-        outcome: Outcome,
-        now: Instant,
-    ) {
+    /// Draws the conclusion for one pod. Thousands may wait for long, and for most of them nothing has changed: they are
+    /// not even looked up.
+    fn conclude(&mut self, candidate: &Candidate, outcome: Outcome, now: Instant) {
         let key = &candidate.key;
         let is_ready = |node: usize| candidate.is_ready(node, &self.board);
         match outcome {
             Outcome::Covered { node } | Outcome::Wait { node } if is_ready(node) => {
-                let node = self.board.name(node).to_owned();
-                self.cover(key, &node, served.contains(key), now);
+                if candidate.standing != Standing::Covered {
+                    let node = self.board.name(node).to_owned();
+                    self.cover(key, &node, self.operations.serve(key), now);
+                }
             }
             // Free for the agent, but the node's status does not show it yet.
             Outcome::Covered { .. } | Outcome::Wait { .. } => {
-                let standing = if served.contains(key) {
+                let standing = if self.operations.serve(key) {
                     Standing::Planned
                 } else {
                     Standing::Waiting
                 };
-                self.stand(key, standing);
+                if candidate.standing != standing {
+                    self.stand(key, standing);
+                }
             }
             Outcome::Plan(plan) => {
                 let node = self.board.name(plan.node).to_owned();
@@ -220,9 +218,11 @@ impl World {
                 }
             }
             Outcome::Refused(refusal) => {
-                // Thousands may wait for long, and there is nothing more to say to them.
-                let known = candidate.refused.as_ref();
-                if !known.is_some_and(|text| Arc::ptr_eq(text, &refusal.text)) {
+                let is_known = match &candidate.standing {
+                    Standing::Refused { text, .. } => Arc::ptr_eq(text, &refusal.text),
+                    _ => false,
+                };
+                if !is_known {
                     self.refuse(key, refusal, now);
                 }
             }
@@ -271,6 +271,8 @@ impl World {
         let clock = (now, self.second(now));
         let board = &mut self.board;
         let mut candidates = Candidates {
+            all: Vec::with_capacity(self.demands.len()),
+            demands: Vec::with_capacity(self.demands.len()),
             after,
             ..Candidates::default()
         };
@@ -293,10 +295,7 @@ impl World {
                 gated: row.gate.is_some(),
                 group: group.clone(),
                 held_back: state.held_back,
-                refused: match &state.standing {
-                    Standing::Refused { text, .. } => Some(Arc::clone(text)),
-                    _ => None,
-                },
+                standing: state.standing.clone(),
             });
             let mut window = None;
             if group.is_none() {

@@ -164,7 +164,7 @@ impl World {
             None | Some(Standing::New) => ("New", words::NEW.to_owned()),
             Some(Standing::Covered) => ("Ready", words::COVERED.to_owned()),
             Some(Standing::Planned) => {
-                let own = self.operations.values().filter(|o| o.pod.0 == *key);
+                let own = self.operations.of_pod(key);
                 let operation = own.min_by(|a, b| a.id.cmp(&b.id));
                 let node = operation.map(|operation| operation.node.as_str());
                 ("Planned", words::being_made(node))

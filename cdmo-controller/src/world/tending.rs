@@ -85,7 +85,7 @@ impl World {
             Stage::Asserting if !writes => Some(operation::Input::Asserted),
             Stage::Showing => {
                 let made = operation.made.iter().map(|made| made.resource.as_str());
-                let up = self.shows_made(operation) && node_status::is_up(row, &wanted, made);
+                let up = node_status::is_up(row, &wanted, made) && self.shows_made(operation);
                 up.then_some(operation::Input::Shown)
             }
             _ => None,
@@ -127,8 +127,10 @@ impl World {
             .and_then(|agent| agent.snapshot.as_ref());
         snapshot.is_some_and(|snapshot| {
             operation.made.iter().all(|made| {
+                let gpu = snapshot.gpu(&made.gpu_uuid).into_iter();
+                let mut devices = gpu.flat_map(|gpu| &gpu.instances);
                 // Under its new name: a device that moved was there before.
-                snapshot.devices().any(|device| {
+                devices.any(|device| {
                     device.device_id == made.device_id
                         && device.resource.as_deref() == Some(&made.resource)
                 })

@@ -96,6 +96,7 @@ impl Controller {
                 return Ok(None);
             };
             if let Some(whole) = self.pieces.put(message).unwrap() {
+                let whole = whole.read().unwrap();
                 return Ok(whole.message);
             }
         }

@@ -306,3 +306,23 @@ fn a_pod_whose_device_somebody_else_got_is_served_anew() {
     let log = bench.take_log();
     assert!(log.iter().any(|line| line.starts_with("plan")), "{log:#?}");
 }
+
+#[test]
+fn for_a_quarter_of_the_time_that_a_pass_took_no_other_one_is_made() {
+    let mut bench = Bench::new(&[("a", 1)]);
+    bench.run();
+    bench.create("first", &[(THREE, 1)]);
+    let begin = bench.world.wake_at().unwrap();
+    assert_eq!(begin, bench.now + COALESCE);
+    bench.world.decide(begin);
+    let long = Duration::from_millis(80);
+    bench.now = begin + long;
+    bench.world.took(long, bench.now);
+    bench.create("second", &[(THREE, 1)]);
+    let next = bench.world.plan_at;
+    assert_eq!(next, Some(bench.now + long / 4));
+    // A turn without a pass changes nothing about that.
+    bench.world.decide(bench.now);
+    bench.world.took(Duration::from_secs(1), bench.now);
+    assert_eq!(bench.world.plan_at, next);
+}
