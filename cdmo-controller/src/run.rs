@@ -26,7 +26,7 @@ use crate::{
 
 /// Inputs that may wait for the loop; beyond that, watches wait.
 const INPUTS: usize = 256;
-/// Reports of agents that may wait for the loop; beyond that, sessions wait, with what came unread.
+/// Reports of agents that may wait for the loop; beyond that, sessions wait, with long messages unread.
 const REPORTS: usize = 256;
 /// Attempts to reach the API server at the start, a second longer apart each time.
 const START_ATTEMPTS: u32 = 6;

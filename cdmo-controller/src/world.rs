@@ -66,7 +66,7 @@ use tending::ProblemKeeper;
 /// How long a burst of events is gathered before a planning pass.
 const COALESCE: Duration = Duration::from_millis(2);
 /// Longest that passes are put off because they take long.
-const LONGEST_REST: Duration = Duration::from_millis(250);
+const LONGEST_BREAK: Duration = Duration::from_millis(250);
 /// How long a new controller waits for agents before it plans without some of them.
 const GATHER: Duration = Duration::from_secs(3);
 
@@ -323,7 +323,7 @@ impl World {
     /// so that what comes is taken in. Not for longer: a pass costs what changed since the last one, and pods wait for it.
     pub fn took(&mut self, time: Duration, now: Instant) {
         if std::mem::take(&mut self.passed) {
-            self.rests_until = now + (time / 4).min(LONGEST_REST);
+            self.rests_until = now + (time / 4).min(LONGEST_BREAK);
             self.plan_at = self.plan_at.map(|at| at.max(self.rests_until));
         }
     }
@@ -387,7 +387,6 @@ impl World {
                 break;
             }
             self.plan_at = None;
-            self.passed = true;
             self.revision += 1;
             self.plan(now);
         }

@@ -1,8 +1,9 @@
 //! Carries decisions to the API server.
 //!
-//! Every write is one call with a time limit, so that a slow one holds nothing up; how many there can be is bounded by
-//! what the world decides (one status patch per node, one annotation per pod) and by a number of permits. Annotations of
-//! pods and Events, of which thousands may be due at once, stand in line for a few tasks. The world hears how writes to nodes ended.
+//! Every write is one call with a time limit; how many there can be is bounded by what the world decides (one status
+//! patch per node, one annotation per pod) and by a number of permits. Annotations of pods and Events, of which thousands
+//! may be due at once, stand in line for a few tasks, and hold up each other at most. The world hears how writes to nodes
+//! ended.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -63,6 +64,8 @@ pub struct Writer {
 struct Planned {
     uid: Box<str>,
     plan: Box<str>,
+    /// Attempts in vain.
+    failures: u32,
 }
 
 /// Annotations that wait for their turns. A task for each of them would take up far more.
@@ -82,9 +85,11 @@ impl Annotations {
         let next = self.turns.pop_front();
         if next.is_none() {
             self.writing -= 1;
-            // Rooms for thousands are given back.
-            self.turns.shrink_to_fit();
-            self.newest.shrink_to_fit();
+            if self.writing == 0 {
+                // There may have been thousands.
+                self.turns.shrink_to_fit();
+                self.newest.shrink_to_fit();
+            }
         }
         next
     }
@@ -92,6 +97,14 @@ impl Annotations {
     /// What is to be written onto the pod whose turn it is; nothing once there is nothing new.
     fn take(&mut self, pod: &PodKey) -> Option<Planned> {
         self.newest.get_mut(pod).and_then(Option::take)
+    }
+
+    /// The annotation could not be written: it is to be written later, unless there is a newer one. Returns whether.
+    fn put_back(&mut self, pod: &PodKey, planned: Planned) -> bool {
+        let newest = self.newest.entry(pod.clone()).or_default();
+        let is_newest = newest.is_none();
+        newest.get_or_insert(planned);
+        is_newest
     }
 
     /// The turn of the pod is over, if there is nothing new to be written onto it.
@@ -118,7 +131,9 @@ impl Events {
         let next = self.waiting.pop_front();
         if next.is_none() {
             self.sending -= 1;
-            self.waiting.shrink_to_fit();
+            if self.sending == 0 {
+                self.waiting.shrink_to_fit();
+            }
         }
         next
     }
@@ -237,11 +252,19 @@ impl Writer {
         let planned = Planned {
             uid: uid.into(),
             plan: plan.to_string().into(),
+            failures: 0,
         };
-        let mut all = lock(&self.annotations);
-        if all.newest.insert(pod.clone(), Some(planned)).is_some() {
-            return;
+        let known = lock(&self.annotations)
+            .newest
+            .insert(pod.clone(), Some(planned));
+        if known.is_none() {
+            self.line_up(pod);
         }
+    }
+
+    /// It will be the turn of a pod.
+    fn line_up(&self, pod: PodKey) {
+        let mut all = lock(&self.annotations);
         all.turns.push_back(pod);
         if all.writing == ANNOTATIONS {
             return;
@@ -259,15 +282,13 @@ impl Writer {
         });
     }
 
-    /// Writes what is to be written onto a pod, until there is nothing new.
+    /// Writes what is to be written onto a pod, until there is nothing new or it cannot be written now.
     async fn write_annotations(&self, pod: &PodKey) {
-        let (mut planned, mut failures) = (None, 0);
         loop {
-            if let Some(newest) = lock(&self.annotations).take(pod) {
-                (planned, failures) = (Some(newest), 0);
-            }
-            let Some(newest) = &planned else { return };
-            match limited(Box::pin(self.annotate(pod, newest))).await {
+            let Some(planned) = lock(&self.annotations).take(pod) else {
+                return;
+            };
+            match limited(Box::pin(self.annotate(pod, &planned))).await {
                 Ok(_) => tracing::debug!(%pod, "annotated"),
                 // Gone, or another pod: nobody misses the annotation.
                 Err(Failure {
@@ -275,21 +296,33 @@ impl Writer {
                     ..
                 }) => {}
                 Err(failure) => {
-                    failures += 1;
+                    let failures = planned.failures + 1;
                     tracing::warn!(
                         %pod, attempt = failures, "failed to annotate the pod: {}", failure.text
                     );
-                    if failures < ATTEMPTS {
-                        sleep(Duration::from_millis(200) * failures).await;
-                        continue;
+                    let planned = Planned {
+                        failures,
+                        ..planned
+                    };
+                    if failures < ATTEMPTS && lock(&self.annotations).put_back(pod, planned) {
+                        self.line_up_after(Duration::from_millis(200) * failures, pod.clone());
+                        return;
                     }
                 }
             }
-            planned = None;
             if lock(&self.annotations).is_over(pod) {
                 return;
             }
         }
+    }
+
+    /// The same after a pause, in which others have their turns.
+    fn line_up_after(&self, pause: Duration, pod: PodKey) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            sleep(pause).await;
+            this.line_up(pod);
+        });
     }
 
     async fn annotate(&self, pod: &PodKey, planned: &Planned) -> kube::Result<PodLite> {
@@ -529,6 +562,44 @@ mod tests {
         writer.tasks.wait().await;
         assert_eq!(written.recv().await, Some(json!("\"new\"")));
         assert!(written.try_recv().is_err() && lock(&writer.annotations).newest.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_that_cannot_be_annotated_let_others_have_their_turns_between_attempts() {
+        let (sender, mut written) = mpsc::unbounded_channel();
+        let api = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let sender = sender.clone();
+            async move {
+                let path = request.uri().path().to_owned();
+                let mut answer =
+                    http::Response::new(kube::client::Body::from(b"{\"metadata\":{}}".to_vec()));
+                if path.contains("bad") {
+                    *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+                }
+                sender.send(path)?;
+                Ok::<_, tower::BoxError>(answer)
+            }
+        });
+        let (inputs, _) = mpsc::channel(1);
+        let client = Client::new(api, "default");
+        let writer = Writer::new(client, "me".into(), inputs, TaskTracker::new());
+        let bad = 2 * ANNOTATIONS;
+        for number in 0..bad {
+            let pod = PodKey::new("ns", &format!("bad-{number}"));
+            writer.annotate_pod(pod, "uid", &json!("plan"));
+        }
+        writer.annotate_pod(PodKey::new("ns", "good"), "uid", &json!("plan"));
+        let begin = tokio::time::Instant::now();
+        for _ in 0..bad {
+            assert!(written.recv().await.unwrap().contains("bad"));
+        }
+        assert!(written.recv().await.unwrap().ends_with("good"));
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        writer.tasks.close();
+        writer.tasks.wait().await;
+        let again = std::iter::from_fn(|| written.try_recv().ok());
+        assert_eq!(again.count(), bad * 2, "three attempts each");
+        assert!(lock(&writer.annotations).newest.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -110,7 +110,7 @@ pub async fn run(
             outgoing: &mut outgoing,
             stood: false,
             said,
-            place: None,
+            places: None,
         };
         let problem = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -144,8 +144,8 @@ struct Attempt<'a> {
     outgoing: &'a mut Outgoing,
     stood: bool,
     said: Option<u64>,
-    /// Its place among the reports.
-    place: Option<mpsc::Permit<'a, Report>>,
+    /// Its places among the reports.
+    places: Option<mpsc::PermitIterator<'a, Report>>,
 }
 
 impl Attempt<'_> {
@@ -233,7 +233,7 @@ impl Attempt<'_> {
                 self.said = session.said();
                 outputs = next;
             }
-            self.place = None;
+            self.places = None;
             since = Instant::now();
         }
     }
@@ -241,8 +241,9 @@ impl Attempt<'_> {
     /// Reads a message. A long one waits for its turn unread: there may be one from each node while the loop is busy.
     async fn read(&mut self, whole: Whole) -> Result<AgentMessage, BadPiece> {
         if matches!(whole, Whole::Bytes(_)) {
-            // Nobody listens only while the whole controller ends.
-            self.place = self.reports.reserve().await.ok();
+            // The first one tells that the session stands, too. Nobody listens only while the whole controller ends.
+            let places = if self.stood { 1 } else { 2 };
+            self.places = self.reports.reserve_many(places).await.ok();
         }
         whole.read()
     }
@@ -285,7 +286,7 @@ impl Attempt<'_> {
             serial: self.agent.serial,
             said,
         };
-        match self.place.take() {
+        match self.places.as_mut().and_then(Iterator::next) {
             Some(place) => place.send(report),
             // Nobody listens only while the whole controller ends.
             None => drop(self.reports.send(report).await),

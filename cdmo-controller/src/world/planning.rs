@@ -91,6 +91,7 @@ impl World {
         if !can {
             return;
         }
+        self.passed = true;
         let mut laps = Laps::start();
         self.forget_demands();
         self.refresh_board(now);
@@ -180,8 +181,8 @@ impl World {
         self.is_synced() && (self.agents.is_settled() || now >= self.started + GATHER)
     }
 
-    /// Draws the conclusion for one pod. Thousands may wait for long, and for most of them nothing has changed: they are
-    /// not even looked up.
+    /// Draws the conclusion for one pod. Thousands may wait for long, and for most of them it is that of the last pass: then
+    /// what is known of them is not looked up.
     fn conclude(&mut self, candidate: &Candidate, outcome: Outcome, now: Instant) {
         let key = &candidate.key;
         let is_ready = |node: usize| candidate.is_ready(node, &self.board);

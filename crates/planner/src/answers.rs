@@ -289,8 +289,9 @@ impl Answers {
     /// More can be done on a node than before in this pass.
     pub(crate) fn gives_back(&mut self, node: usize) {
         if let Some(given) = self.given.get_mut(node) {
-            self.undo.push((node, *given));
+            let old = *given;
             given.version = NEVER_ASKED.version;
+            self.keep(node, old);
         }
     }
 

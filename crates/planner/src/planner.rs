@@ -179,13 +179,18 @@ impl Planner {
         if self.slots.get(at).is_none_or(|slot| slot.node == node) {
             return;
         }
-        let (work, state) = self.look_at(&node);
-        let slot = &mut self.slots[at];
+        let slot = &self.slots[at];
         let class = if classes::are_alike(&slot.node, &node) {
             slot.class
         } else {
             self.classes.of(&node, &mut self.boards)
         };
+        self.put(at, node, class);
+    }
+
+    fn put(&mut self, at: usize, node: Node, class: usize) {
+        let (work, state) = self.look_at(&node);
+        let slot = &mut self.slots[at];
         self.classes.change(at, slot.class, class);
         let alike = slot.state.is_alike(&state);
         if slot.node.soon_changeable != node.soon_changeable {
@@ -216,7 +221,8 @@ impl Planner {
             // Nothing else of the node changes.
             slot.node.soon_changeable.clone_from(&node.soon_changeable);
             node.reserved = reserved;
-            self.replace(at, node);
+            let class = slot.class;
+            self.put(at, node, class);
         }
     }
 
