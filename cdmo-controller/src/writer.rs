@@ -54,7 +54,7 @@ pub struct Writer {
     me: Arc<str>,
     calls: Arc<Semaphore>,
     annotations: Arc<Mutex<Annotations>>,
-    events: Arc<Mutex<Events>>,
+    events: Arc<Mutex<Line<Note>>>,
     inputs: mpsc::Sender<Input>,
     tasks: TaskTracker,
 }
@@ -68,32 +68,54 @@ struct Planned {
     failures: u32,
 }
 
-/// Annotations that wait for their turns. A task for each of them would take up far more.
-#[derive(Debug, Default)]
-struct Annotations {
-    /// The pods, the first of which comes next.
-    turns: VecDeque<PodKey>,
-    /// The newest annotation of each of these, and of those that are being written, if there is a newer one.
-    newest: HashMap<PodKey, Option<Planned>>,
-    /// Tasks that write.
-    writing: usize,
+/// What waits for its turn with a few tasks. A task for each would take up far more.
+#[derive(Debug)]
+struct Line<T> {
+    waiting: VecDeque<T>,
+    tasks: usize,
 }
 
-impl Annotations {
-    /// The pod whose turn it is; nothing if the task is one too many.
-    fn next(&mut self) -> Option<PodKey> {
-        let next = self.turns.pop_front();
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            tasks: 0,
+        }
+    }
+}
+
+impl<T> Line<T> {
+    /// One more; whether another task is to be started for it, of which there may be so many.
+    fn join(&mut self, one: T, most: usize) -> bool {
+        self.waiting.push_back(one);
+        let starts = self.tasks < most;
+        self.tasks += usize::from(starts);
+        starts
+    }
+
+    /// Whose turn it is; nothing if the task that asks is one too many.
+    fn next(&mut self) -> Option<T> {
+        let next = self.waiting.pop_front();
         if next.is_none() {
-            self.writing -= 1;
-            if self.writing == 0 {
+            self.tasks -= 1;
+            if self.tasks == 0 {
                 // There may have been thousands.
-                self.turns.shrink_to_fit();
-                self.newest.shrink_to_fit();
+                self.waiting.shrink_to_fit();
             }
         }
         next
     }
+}
 
+/// Annotations that wait for their turns.
+#[derive(Debug, Default)]
+struct Annotations {
+    line: Line<PodKey>,
+    /// The newest annotation of each pod in the line, and of those that are being written, if there is a newer one.
+    newest: HashMap<PodKey, Option<Planned>>,
+}
+
+impl Annotations {
     /// What is to be written onto the pod whose turn it is; nothing once there is nothing new.
     fn take(&mut self, pod: &PodKey) -> Option<Planned> {
         self.newest.get_mut(pod).and_then(Option::take)
@@ -112,30 +134,11 @@ impl Annotations {
         let over = self.newest.get(pod).is_none_or(Option::is_none);
         if over {
             self.newest.remove(pod);
-        }
-        over
-    }
-}
-
-/// Events that wait for their turns.
-#[derive(Debug, Default)]
-struct Events {
-    waiting: VecDeque<Note>,
-    /// Tasks that send.
-    sending: usize,
-}
-
-impl Events {
-    /// The next one; nothing if the task is one too many.
-    fn next(&mut self) -> Option<Note> {
-        let next = self.waiting.pop_front();
-        if next.is_none() {
-            self.sending -= 1;
-            if self.sending == 0 {
-                self.waiting.shrink_to_fit();
+            if self.newest.is_empty() {
+                self.newest.shrink_to_fit();
             }
         }
-        next
+        over
     }
 }
 
@@ -264,17 +267,13 @@ impl Writer {
 
     /// It will be the turn of a pod.
     fn line_up(&self, pod: PodKey) {
-        let mut all = lock(&self.annotations);
-        all.turns.push_back(pod);
-        if all.writing == ANNOTATIONS {
+        if !lock(&self.annotations).line.join(pod, ANNOTATIONS) {
             return;
         }
-        all.writing += 1;
-        drop(all);
         let this = self.clone();
         self.tasks.spawn(async move {
             loop {
-                let Some(pod) = lock(&this.annotations).next() else {
+                let Some(pod) = lock(&this.annotations).line.next() else {
                     return;
                 };
                 this.write_annotations(&pod).await;
@@ -364,13 +363,9 @@ impl Writer {
 
     /// Sends an Event.
     pub fn publish(&self, note: Note) {
-        let mut all = lock(&self.events);
-        all.waiting.push_back(note);
-        if all.sending == EVENTS {
+        if !lock(&self.events).join(note, EVENTS) {
             return;
         }
-        all.sending += 1;
-        drop(all);
         let this = self.clone();
         self.tasks.spawn(async move {
             loop {
